@@ -1,0 +1,22 @@
+"""A classifier on mean-pooled patches, as the official fine-tuning builds it."""
+model = dict(
+    type='mmpretrain.ImageClassifier',
+    data_preprocessor=dict(
+        type='mmpretrain.ClsDataPreprocessor',
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        to_rgb=True,
+        num_classes=1000),
+    head=dict(
+        type='mmpretrain.LinearClsHead',
+        num_classes=1000,
+        in_channels=768,
+        loss=dict(
+            type='mmpretrain.LabelSmoothLoss',
+            label_smooth_val=0.1,
+            mode='original'),
+        init_cfg=dict(type='TruncNormal', layer='Linear', std=2e-5)),
+    train_cfg=dict(augments=[
+        dict(type='mmpretrain.Mixup', alpha=0.8),
+        dict(type='mmpretrain.CutMix', alpha=1.0),
+    ]))

@@ -1,0 +1,21 @@
+"""FD's 300 epochs. The three rates are per 512 images, the paper's batch 2048."""
+_base_ = '../runtime.py'
+
+train_cfg = dict(by_epoch=True, max_epochs=300)
+optim_wrapper = dict(
+    type='mmfd.AmpOptimWrapper',
+    constructor='mmfd.LayerDecayOptimWrapperConstructor',
+    optimizer=dict(
+        type='AdamW',
+        lr=3e-4,  # per 512 images: 1.2e-3 at 2048
+        betas=(0.9, 0.999),
+        eps=1e-8,
+        weight_decay=0.05),
+    clip_grad=dict(max_norm=3.0))
+default_hooks = dict(
+    param_scheduler=dict(
+        type='mmfd.WarmupCosine',
+        warmup_epochs=10,
+        warmup_lr=5e-7,  # per 512 images
+        min_lr=5e-6))  # per 512 images
+param_scheduler = None  # the hook above is in its place

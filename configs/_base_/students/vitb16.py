@@ -1,0 +1,16 @@
+"""FD's ViT-B/16: no absolute positions, one relative bias for all blocks."""
+statistics = dict(
+    type='mmfd.Normalize',
+    mean=[123.675, 116.28, 103.53],
+    std=[58.395, 57.12, 57.375])
+student = dict(
+    type='mmfd.StudentViT',
+    arch='base',
+    img_size=224,
+    patch_size=16,
+    drop_path_rate=0.2,
+    layer_scale_init_value=0.1,
+    use_rel_pos_bias=False,
+    use_shared_rel_pos_bias=True,
+    final_norm=True,
+    out_type='raw')

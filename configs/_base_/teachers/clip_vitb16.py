@@ -1,0 +1,22 @@
+"""OpenAI CLIP ViT-B/16 as teacher (Radford et al., arXiv 2103.00020)."""
+teacher = dict(
+    type='mmfd.Teacher',
+    checkpoint='checkpoints/clip_vitb16.pth',
+    source='Download ViT-B-16.pt from https://openaipublic.azureedge.net/clip/'
+    'models/5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f/'
+    'ViT-B-16.pt (OpenAI, MIT licence), then: python tools/convert.py '
+    'openai-clip ViT-B-16.pt checkpoints/clip_vitb16.pth',
+    normalize=dict(
+        type='mmfd.Normalize',
+        mean=[122.7709383, 116.7460125, 104.09373615],
+        std=[68.5005327, 66.6321375, 70.32316305]),
+    backbone=dict(
+        type='mmpretrain.VisionTransformer',
+        arch='base',
+        img_size=224,
+        patch_size=16,
+        pre_norm=True,
+        norm_cfg=dict(type='LN', eps=1e-5),
+        layer_cfgs=dict(act_cfg=dict(type='mmpretrain.QuickGELU')),
+        out_type='raw'),
+    neck=dict(type='mmfd.WhiteningNeck'))

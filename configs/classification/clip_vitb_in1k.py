@@ -1,0 +1,31 @@
+"""Before: CLIP ViT-B/16 itself, fine-tuned like its student: 82.9 % in the paper.
+
+The official code has no recipe for it; this is the student's, with CLIP's own
+statistics and positions, mean-pooled patches and a fresh norm behind them.
+
+    python tools/train.py configs/classification/clip_vitb_in1k.py
+"""
+_base_ = [
+    '../_base_/classifier.py',
+    '../_base_/data/imagenet_finetune.py',
+    '../_base_/schedules/finetune_100e.py',
+]
+
+model = dict(
+    data_preprocessor=dict(
+        mean=[122.7709383, 116.7460125, 104.09373615],
+        std=[68.5005327, 66.6321375, 70.32316305]),
+    backbone=dict(
+        type='mmpretrain.VisionTransformer',
+        arch='base',
+        img_size=224,
+        patch_size=16,
+        pre_norm=True,
+        norm_cfg=dict(type='LN', eps=1e-5),
+        layer_cfgs=dict(act_cfg=dict(type='mmpretrain.QuickGELU')),
+        drop_path_rate=0.3,
+        final_norm=False,
+        out_type='avg_featmap',
+        init_cfg=dict(
+            type='Pretrained', checkpoint='checkpoints/clip_vitb16.pth')))
+optim_wrapper = dict(paramwise_cfg=dict(stem=('pre_norm', )))

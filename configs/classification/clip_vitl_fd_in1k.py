@@ -1,0 +1,27 @@
+"""Fine-tune the CLIP ViT-L/14 FD student on ImageNet-1K: 87.7 % in the paper.
+
+50 epochs at batch 2048, in the paper 16 GPUs x 128 images.
+
+    python tools/train.py configs/classification/clip_vitl_fd_in1k.py
+"""
+_base_ = [
+    '../_base_/classifier.py',
+    '../_base_/data/imagenet_finetune.py',
+    '../_base_/schedules/finetune_50e.py',
+]
+
+model = dict(
+    backbone=dict(
+        type='mmfd.StudentViT',
+        arch='large',
+        img_size=224,
+        patch_size=14,
+        drop_path_rate=0.4,
+        layer_scale_init_value=0.1,
+        use_rel_pos_bias=True,
+        out_type='avg_featmap',
+        init_cfg=dict(
+            type='Pretrained',
+            checkpoint='work_dirs/clip_vitl_fd/epoch_300.pth',
+            prefix='backbone.')),
+    head=dict(in_channels=1024))

@@ -1,0 +1,29 @@
+"""Before: CLIP ViT-L/14 itself, fine-tuned like its student: 86.1 % in the paper.
+
+    python tools/train.py configs/classification/clip_vitl_in1k.py
+"""
+_base_ = [
+    '../_base_/classifier.py',
+    '../_base_/data/imagenet_finetune.py',
+    '../_base_/schedules/finetune_50e.py',
+]
+
+model = dict(
+    data_preprocessor=dict(
+        mean=[122.7709383, 116.7460125, 104.09373615],
+        std=[68.5005327, 66.6321375, 70.32316305]),
+    backbone=dict(
+        type='mmpretrain.VisionTransformer',
+        arch='large',
+        img_size=224,
+        patch_size=14,
+        pre_norm=True,
+        norm_cfg=dict(type='LN', eps=1e-5),
+        layer_cfgs=dict(act_cfg=dict(type='mmpretrain.QuickGELU')),
+        drop_path_rate=0.4,
+        final_norm=False,
+        out_type='avg_featmap',
+        init_cfg=dict(
+            type='Pretrained', checkpoint='checkpoints/clip_vitl14.pth')),
+    head=dict(in_channels=1024))
+optim_wrapper = dict(paramwise_cfg=dict(stem=('pre_norm', )))

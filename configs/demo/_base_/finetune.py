@@ -1,0 +1,37 @@
+"""One fine-tuning recipe for the demo's teacher, student and newcomer."""
+_base_ = 'shapes.py'
+
+arch = dict(
+    embed_dims=96, num_layers=6, num_heads=3, feedforward_channels=384)
+model = dict(
+    type='mmpretrain.ImageClassifier',
+    data_preprocessor=dict(
+        type='mmpretrain.ClsDataPreprocessor',
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        to_rgb=True,
+        num_classes=10),
+    head=dict(
+        type='mmpretrain.LinearClsHead',
+        num_classes=10,
+        in_channels=96,
+        loss=dict(
+            type='mmpretrain.LabelSmoothLoss',
+            label_smooth_val=0.1,
+            mode='original')))
+
+train_cfg = dict(by_epoch=True, max_epochs=6, val_interval=1)
+val_evaluator = test_evaluator = dict(type='mmpretrain.Accuracy', topk=1)
+optim_wrapper = dict(
+    type='OptimWrapper',
+    constructor='mmfd.LayerDecayOptimWrapperConstructor',
+    paramwise_cfg=dict(layer_decay=0.75),
+    optimizer=dict(type='AdamW', lr=8e-3, weight_decay=0.05),  # per 512
+    clip_grad=dict(max_norm=5.0))
+default_hooks = dict(
+    param_scheduler=dict(
+        type='mmfd.WarmupCosine',
+        warmup_epochs=1,
+        warmup_lr=1e-5,  # per 512 images
+        min_lr=1e-5))  # per 512 images
+param_scheduler = None

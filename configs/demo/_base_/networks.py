@@ -1,0 +1,29 @@
+"""The demo's teacher and student: 6 blocks, 96 channels, 48 pixels."""
+statistics = dict(
+    type='mmfd.Normalize',
+    mean=[123.675, 116.28, 103.53],
+    std=[58.395, 57.12, 57.375])
+arch = dict(
+    embed_dims=96, num_layers=6, num_heads=3, feedforward_channels=384)
+teacher = dict(
+    type='mmfd.Teacher',
+    checkpoint='configs/demo/teacher.pth',
+    source='It comes with the project; make demo-teacher trains it anew',
+    normalize=statistics,
+    backbone=dict(
+        type='mmpretrain.VisionTransformer',
+        arch=arch,
+        img_size=48,
+        patch_size=8,
+        out_type='raw'),
+    neck=dict(type='mmfd.WhiteningNeck'))
+student = dict(
+    type='mmfd.StudentViT',
+    arch=arch,
+    img_size=48,
+    patch_size=8,
+    drop_path_rate=0.1,
+    use_rel_pos_bias=False,
+    use_shared_rel_pos_bias=True,
+    final_norm=True,
+    out_type='raw')

@@ -1,0 +1,8 @@
+"""The FD student's network from random weights, with the same budget.
+
+    python tools/train.py configs/demo/scratch_shapes.py
+"""
+_base_ = 'simclr_fd_shapes.py'
+
+model = dict(backbone=dict(init_cfg=None))
+optim_wrapper = dict(paramwise_cfg=dict(layer_decay=1.0))

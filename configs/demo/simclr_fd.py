@@ -1,0 +1,31 @@
+"""The demo: distil a small SimCLR ViT on the embedded shapes.
+
+    python tools/train.py configs/demo/simclr_fd.py
+"""
+_base_ = ['_base_/shapes.py', '_base_/networks.py']
+
+model = dict(
+    type='mmfd.FeatureDistillation',
+    data_preprocessor=dict(type='mmfd.PixelPreprocessor'),
+    teacher={{_base_.teacher}},
+    normalize={{_base_.statistics}},
+    backbone={{_base_.student}},
+    neck=dict(type='mmfd.ProjectionNeck', in_channels=96, out_channels=96),
+    head=dict(
+        type='mmfd.DistillationHead',
+        loss=dict(type='torch.nn.SmoothL1Loss', beta=2.0)))
+
+train_cfg = dict(by_epoch=True, max_epochs=8)
+val_evaluator = test_evaluator = []
+optim_wrapper = dict(
+    type='OptimWrapper',
+    constructor='mmfd.LayerDecayOptimWrapperConstructor',
+    optimizer=dict(type='AdamW', lr=8e-3, weight_decay=0.05),  # per 512
+    clip_grad=dict(max_norm=3.0))
+default_hooks = dict(
+    param_scheduler=dict(
+        type='mmfd.WarmupCosine',
+        warmup_epochs=1,
+        warmup_lr=1e-5,  # per 512 images
+        min_lr=1e-4))  # per 512 images
+param_scheduler = None

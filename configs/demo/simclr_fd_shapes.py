@@ -1,0 +1,19 @@
+"""Fine-tune the demo's FD student on the shapes' ten classes.
+
+    python tools/train.py configs/demo/simclr_fd_shapes.py
+"""
+_base_ = '_base_/finetune.py'
+
+model = dict(
+    backbone=dict(
+        type='mmfd.StudentViT',
+        arch={{_base_.arch}},
+        img_size=48,
+        patch_size=8,
+        drop_path_rate=0.1,
+        use_rel_pos_bias=True,
+        out_type='avg_featmap',
+        init_cfg=dict(
+            type='Pretrained',
+            checkpoint='work_dirs/simclr_fd/epoch_8.pth',
+            prefix='backbone.')))

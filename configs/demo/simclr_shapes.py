@@ -1,0 +1,17 @@
+"""Before: fine-tune the demo's SimCLR teacher itself, with the same budget.
+
+    python tools/train.py configs/demo/simclr_shapes.py
+"""
+_base_ = '_base_/finetune.py'
+
+model = dict(
+    backbone=dict(
+        type='mmpretrain.VisionTransformer',
+        arch={{_base_.arch}},
+        img_size=48,
+        patch_size=8,
+        drop_path_rate=0.1,
+        final_norm=False,
+        out_type='avg_featmap',
+        init_cfg=dict(
+            type='Pretrained', checkpoint='configs/demo/teacher.pth')))

@@ -1,0 +1,182 @@
+"""What the recipes ask of optimizers: groups, learning rate, precision."""
+from contextlib import contextmanager
+from math import cos, pi
+
+import torch
+from mmengine.device import get_device
+from mmengine.dist import get_world_size
+from mmengine.hooks import Hook
+from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
+
+from mmfd.registry import HOOKS, OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
+    """One parameter group per layer and kind of weight decay.
+
+    Official file `optimizer.py`: no decay for what is 1-D, for biases and for
+    `no_decay`; all else is decayed, the relative bias table too. With
+    `layer_decay` d the lr of layer i of L + 2 is multiplied by d^(L+1-i);
+    the backbone's own `get_layer_depth` knows i, so all three host libraries
+    share this class.
+
+    Args:
+        paramwise_cfg (dict): may set `layer_decay` (float), `no_decay` and
+            `stem` (tuples of names within the backbone: never decayed; of
+            layer 0 although the host's `get_layer_depth` says otherwise).
+    """
+    defaults = dict(
+        layer_decay=1.0, no_decay=('cls_token', 'pos_embed'), stem=())
+
+    def __init__(self, optim_wrapper_cfg, paramwise_cfg=None):
+        unknown = set(paramwise_cfg or {}) - set(self.defaults)
+        if unknown:
+            raise ValueError(f'paramwise_cfg has {sorted(unknown)}; it may '
+                             f'have {sorted(self.defaults)}')
+        super().__init__(
+            optim_wrapper_cfg, dict(self.defaults, **(paramwise_cfg or {})))
+
+    def add_params(self, params, module):
+        """Append the groups of `module` to the list `params`."""
+        groups = {}
+        for name, param in module.named_parameters():
+            if param.requires_grad:
+                key = self._lr_scale(module, name), self._decays(name, param)
+                groups.setdefault(key, []).append((name, param))
+        for (scale, decays), members in sorted(groups.items()):
+            params.append(
+                dict(
+                    params=[param for _, param in members],
+                    param_names=[name for name, _ in members],
+                    lr=self.base_lr * scale,
+                    weight_decay=self.base_wd * decays))
+
+    def _decays(self, name, param):
+        own = name.removeprefix('backbone.')
+        return not (param.ndim == 1 or name.endswith('.bias')
+                    or own in self.paramwise_cfg['no_decay'])
+
+    def _lr_scale(self, model, name):
+        decay = self.paramwise_cfg['layer_decay']
+        if decay == 1:
+            return 1.
+        depth, depths = model.backbone.get_layer_depth(name, 'backbone.')
+        own = name.removeprefix('backbone.')
+        if own.startswith(tuple(self.paramwise_cfg['stem'])):
+            depth = 0
+        return decay**(depths - 1 - depth)
+
+
+def warmup_cosine(step, base, warmup_lr, min_lr, warmup, total):
+    """Linear warm-up, then half a cosine (official `lr_scheduler.py`).
+
+    Args:
+        step (int): how many schedule steps are done.
+        base, warmup_lr, min_lr (float): peak, first and last lr.
+        warmup, total (int): in steps.
+    """
+    if step < warmup:
+        return warmup_lr + step * (base - warmup_lr) / warmup
+    done = (step - warmup) / (total - warmup)
+    return min_lr + (base - min_lr) * (1 + cos(pi * done)) / 2
+
+
+@HOOKS.register_module()
+class WarmupCosine(Hook):
+    """Set the lr of every group before every iteration.
+
+    Takes the place of the host's `param_scheduler` hook. The optimizer's
+    `lr`, `warmup_lr` and `min_lr` are stated per `images` and multiplied by
+    the real batch x processes x accumulation / `images`. Warm-up and minimum
+    are absolute: the same for every layer, whatever the layer decay. As the
+    official code steps its schedule after each update with that update's own
+    index, iterations 0 and 1 both run at `warmup_lr`.
+
+    The lr is a function of the iteration alone, so a resumed run needs
+    nothing to be restored.
+    """
+    priority = 'VERY_HIGH'  # before the lr is logged
+
+    def __init__(self, warmup_epochs, warmup_lr, min_lr, images=512):
+        self.warmup_epochs = warmup_epochs
+        self.warmup_lr = warmup_lr
+        self.min_lr = min_lr
+        self.images = images
+
+    def before_train(self, runner):
+        loader = runner.train_dataloader
+        batch = (
+            loader.batch_sampler.batch_size * get_world_size() *
+            runner.optim_wrapper._accumulative_counts)
+        self.ratio = batch / self.images
+        self.warmup = int(self.warmup_epochs * len(loader))
+        groups = runner.optim_wrapper.param_groups
+        for group in groups:  # a resumed group has its own already
+            group.setdefault('initial_lr', group['lr'])
+        runner.logger.info(
+            f'lr: per {self.images} images, so x {self.ratio:g} for {batch} '
+            f'images an update: {max(g["initial_lr"] for g in groups):g} -> '
+            f'{max(g["initial_lr"] for g in groups) * self.ratio:g}')
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        for group in runner.optim_wrapper.param_groups:
+            group['lr'] = warmup_cosine(
+                max(runner.iter - 1, 0), self.ratio * group['initial_lr'],
+                self.ratio * self.warmup_lr, self.ratio * self.min_lr,
+                self.warmup, runner.max_iters)
+
+
+@OPTIM_WRAPPERS.register_module()
+class AmpOptimWrapper(OptimWrapper):
+    """Mixed precision on any device.
+
+    bf16 where the device computes in it, else fp16 with a loss scaler on a
+    GPU and fp32 on a CPU. The host's own refuses to run without a GPU.
+
+    Args:
+        dtype (str): `bfloat16` or `float16`. None picks as above.
+    """
+
+    def __init__(self, dtype=None, **kwargs):
+        super().__init__(**kwargs)
+        self.device = torch.device(get_device()).type
+        self.dtype = getattr(torch, dtype) if dtype else _fast_dtype(
+            self.device)
+        self.scaler = torch.amp.GradScaler(
+            self.device, enabled=self.dtype is torch.float16)
+
+    @contextmanager
+    def optim_context(self, model):
+        enabled = self.dtype is not torch.float32
+        with super().optim_context(model), torch.autocast(
+                self.device, self.dtype if enabled else None, enabled):
+            yield
+
+    def backward(self, loss, **kwargs):
+        self.scaler.scale(loss).backward(**kwargs)
+        self._inner_count += 1
+
+    def step(self, **kwargs):
+        if self.clip_grad_kwargs:
+            self.scaler.unscale_(self.optimizer)
+            self._clip_grad()
+        self.scaler.step(self.optimizer, **kwargs)
+        self.scaler.update()
+
+    def state_dict(self):
+        return dict(super().state_dict(), loss_scaler=self.scaler.state_dict())
+
+    def load_state_dict(self, state_dict):
+        state_dict = dict(state_dict)
+        self.scaler.load_state_dict(state_dict.pop('loss_scaler', {}))
+        super().load_state_dict(state_dict)
+
+
+def _fast_dtype(device):
+    if device == 'cpu':
+        fast = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        return torch.bfloat16 if fast else torch.float32
+    if device == 'cuda' and not torch.cuda.is_bf16_supported():
+        return torch.float16
+    return torch.bfloat16

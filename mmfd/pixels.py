@@ -1,0 +1,70 @@
+"""From images to pixels to statistics: what happens before any backbone."""
+import torch
+from mmengine.model import BaseDataPreprocessor
+from torch import nn
+
+from mmfd.registry import MODELS
+
+
+@MODELS.register_module()
+class PixelPreprocessor(BaseDataPreprocessor):
+    """Hand on RGB pixels in 0-255; nothing is normalised here.
+
+    Images travel to the device as uint8. Teacher and student each apply
+    statistics of their own, so none can be given the other's.
+
+    Args:
+        bgr_to_rgb (bool): whether the pipeline loads images as BGR, as
+            OpenMMLab's do.
+    """
+
+    def __init__(self, bgr_to_rgb=True):
+        super().__init__()
+        self.bgr_to_rgb = bgr_to_rgb
+
+    def forward(self, data, training=False):
+        """Stack a batch.
+
+        Args:
+            data (dict): `inputs`, images (3, H, W) of one size in a list or
+                stacked, and maybe `data_samples`.
+
+        Returns:
+            dict: `inputs`, pixels (B, 3, H, W) float RGB 0-255, and
+            `data_samples` as they came, or None.
+        """
+        images = data['inputs']
+        if not isinstance(images, torch.Tensor):
+            sizes = {tuple(image.shape[-2:]) for image in images}
+            if len(sizes) > 1:
+                raise ValueError(
+                    f'the images of a batch have {len(sizes)} different '
+                    f'sizes, e.g. {sorted(sizes)[:2]}, but distillation needs '
+                    'one: end the pipeline with a crop or resize to a fixed '
+                    'size')
+            images = torch.stack(images)
+        pixels = self.cast_data(images).float()
+        if self.bgr_to_rgb:
+            pixels = pixels.flip(1)
+        return dict(
+            inputs=pixels,
+            data_samples=self.cast_data(data.get('data_samples')))
+
+
+@MODELS.register_module()
+class Normalize(nn.Module):
+    """Subtract `mean` and divide by `std`: RGB, on the 0-255 scale.
+
+    The statistics belong to the config, not to the checkpoint.
+    """
+
+    def __init__(self, mean, std):
+        super().__init__()
+        self.register_buffer(
+            'mean', torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer(
+            'std', torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, pixels):
+        """(B, 3, H, W) RGB 0-255 to the same shape, normalised."""
+        return (pixels - self.mean) / self.std

@@ -1,0 +1,241 @@
+"""Shapes: a small image set that mmfd draws itself, for demo and tests.
+
+Every picture shows one large shape, its class, among smaller ones on clutter.
+Colour, pose and light say nothing about the class and texture only a little,
+as in nature, so a network has to see form. The same pictures are laid out as
+ImageNet (`imagenet/`), ADE20K (`ade/`) and COCO (`coco/`), with masks of
+everything that is visible.
+"""
+import json
+import os
+import shutil
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+SIZE = 96  # pixels, both sides
+SUPERSAMPLE = 4  # shapes are drawn at 4x and shrunk, for soft edges
+TEXTURES = 6
+FAVOUR = .6  # share of shapes that wear their class's favourite texture
+SPLITS = dict(train=6000, val=1500)  # images
+FOLDERS = dict(  # split -> name of its folder in each layout
+    train=('train', 'training', 'train2017'),
+    val=('val', 'validation', 'val2017'))
+
+
+def _arc(start, stop, radius=1., centre=(0., 0.), points=40):
+    angle = np.linspace(start, stop, points) * np.pi / 180
+    return radius * np.stack([np.cos(angle), np.sin(angle)], 1) + centre
+
+
+def _spikes(points, inner):
+    angle = np.arange(2 * points) * np.pi / points
+    radius = np.where(np.arange(2 * points) % 2, inner, 1.)
+    return np.stack([np.cos(angle), np.sin(angle)], 1) * radius[:, None]
+
+
+def _polygon(corners):
+    return _spikes(corners, np.cos(np.pi / corners))
+
+
+def _heart():
+    t = np.linspace(0, 2 * np.pi, 60)
+    x = 16 * np.sin(t)**3
+    y = 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)
+    return np.stack([x, -y], 1) / 17
+
+
+# class -> outlines in the unit disc; a second outline is a hole
+OUTLINES = dict(
+    arrow=[[(1, 0), (.1, .8), (.1, .3), (-1, .3), (-1, -.3), (.1, -.3),
+            (.1, -.8)]],
+    crescent=[np.concatenate([_arc(50, 310), _arc(288, 72, .82, (.39, 0))])],
+    cross=[[(1, .33), (.33, .33), (.33, 1), (-.33, 1), (-.33, .33), (-1, .33),
+            (-1, -.33), (-.33, -.33), (-.33, -1), (.33, -1), (.33, -.33),
+            (1, -.33)]],
+    disc=[_arc(0, 360)],
+    frame=[_polygon(4), _polygon(4) * .6],
+    heart=[_heart()],
+    hexagon=[_polygon(6)],
+    ring=[_arc(0, 360), _arc(0, 360, .6)],
+    star=[_spikes(5, .42)],
+    triangle=[_polygon(3)])
+CLASSES = tuple(OUTLINES)
+
+
+def _noise(rng, cells):
+    """Smooth noise in 0-1, (SIZE, SIZE), with `cells` bumps along a side."""
+    grid = rng.random((cells + 1, cells + 1), dtype=np.float32)
+    return cv2.resize(grid, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
+
+
+def _pattern(rng, kind):
+    """A texture in 0-1, (SIZE, SIZE): how much of the second colour shows."""
+    y, x = np.mgrid[:SIZE, :SIZE].astype(np.float32)
+    angle, period = rng.uniform(0, np.pi), rng.uniform(4, 14)
+    u = (x * np.cos(angle) + y * np.sin(angle)) * 2 * np.pi / period
+    v = (y * np.cos(angle) - x * np.sin(angle)) * 2 * np.pi / period
+    if kind == 0:  # plain
+        return np.zeros_like(x)
+    if kind == 1:  # stripes
+        return (np.sin(u) > rng.uniform(-.5, .5)).astype(np.float32)
+    if kind == 2:  # checks
+        return (np.sin(u) * np.sin(v) > 0).astype(np.float32)
+    if kind == 3:  # dots
+        return (np.sin(u) + np.sin(v) > 1.).astype(np.float32)
+    if kind == 4:  # gradient
+        return (u - u.min()) / np.ptp(u)
+    return _noise(rng, int(rng.integers(4, 24)))
+
+
+def _textured(rng, kind, contrast=1.):
+    """Two random colours in a texture, (SIZE, SIZE, 3)."""
+    first, second = rng.uniform(0, 255, (2, 3)).astype(np.float32)
+    return first + contrast * _pattern(rng, kind)[..., None] * (second - first)
+
+
+def _clutter(rng):
+    """A muted background of noise and strokes, (SIZE, SIZE, 3)."""
+    image = rng.uniform(60, 200) + rng.uniform(-30, 30, 3)
+    for cells in (3, 8, 24):
+        tint = rng.uniform(-50, 50) + rng.uniform(-20, 20, 3)
+        image = image + (_noise(rng, cells)[..., None] - .5) * tint
+    image = np.ascontiguousarray(image, np.float32)
+    for _ in range(rng.integers(4, 12)):
+        x, y, dx, dy = rng.integers(0, SIZE, 4)
+        axes = (int(dx) // 3 + 1, int(dy) // 3 + 1)
+        start = int(rng.integers(360))
+        sweep, thickness = int(rng.integers(20, 200)), int(rng.integers(1, 4))
+        cv2.ellipse(image, (int(x), int(y)), axes, int(rng.integers(180)),
+                    start, start + sweep, rng.uniform(0, 255, 3).tolist(),
+                    thickness)
+    return image
+
+
+def _shape(rng, name, radius, centre):
+    """How much of each pixel a shape covers, (SIZE, SIZE) in 0-1."""
+    turn = rng.uniform(0, 2 * np.pi)
+    cos, sin = np.cos(turn), np.sin(turn)
+    squeeze = np.diag([1., rng.uniform(.7, 1.)])
+    pose = squeeze @ np.array([[cos, sin], [-sin, cos]]) * radius
+    contours = [((np.asarray(outline) @ pose + centre) *
+                 SUPERSAMPLE).round().astype(np.int32)
+                for outline in OUTLINES[name]]
+    canvas = np.zeros((SIZE * SUPERSAMPLE, ) * 2, np.uint8)
+    cv2.fillPoly(canvas, contours, 255)  # even-odd: the second is a hole
+    small = cv2.resize(canvas, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+    return small.astype(np.float32) / 255
+
+
+def draw(split, index):
+    """Draw picture `index` of a split; the same for ever.
+
+    Returns:
+        image: (SIZE, SIZE, 3) uint8, BGR.
+        label: index of the large shape's class in `CLASSES`.
+        objects: list of (class index, visible mask (SIZE, SIZE) bool).
+    """
+    rng = np.random.default_rng([list(SPLITS).index(split), index])
+    label = index % len(CLASSES)
+    image = _clutter(rng)
+    smaller = rng.integers(len(CLASSES), size=rng.integers(1, 4))
+    objects = []
+    for kind in [*smaller, label]:  # the large one last: never hidden
+        large = kind is label
+        radius = rng.uniform(24, 38) if large else rng.uniform(7, 13)
+        reach = .8 * radius if large else radius
+        centre = rng.uniform(reach, SIZE - reach, 2)
+        cover = _shape(rng, CLASSES[kind], radius, centre)[..., None]
+        favourite = rng.random() < FAVOUR
+        texture = kind % TEXTURES if favourite else rng.integers(TEXTURES)
+        image = image * (1 - cover) + _textured(rng, texture) * cover
+        mask = cover[..., 0] > .5
+        objects = [(k, m & ~mask) for k, m in objects] + [(int(kind), mask)]
+    light = 1 + rng.uniform(0, .6) * (_noise(rng, 2)[..., None] - .5)
+    image = image * light + rng.normal(0, rng.uniform(2, 14), image.shape)
+    return image.clip(0, 255).astype(np.uint8), label, objects
+
+
+def _annotate(kind, mask):
+    """One object's COCO annotation, None where too little is visible."""
+    outlines, _ = cv2.findContours(
+        mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    polygons = [o.ravel().tolist() for o in outlines if len(o) > 3]
+    if mask.sum() < 20 or not polygons:
+        return None
+    x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
+    return dict(
+        category_id=kind + 1,
+        segmentation=polygons,
+        area=int(mask.sum()),
+        bbox=[x, y, w, h],
+        iscrowd=0)
+
+
+def _write(index, split, root):
+    """Write one picture into the three layouts; return its annotations."""
+    image, label, objects = draw(split, index)
+    imagenet, ade, coco = FOLDERS[split]
+    name = f'{index:05d}'
+    jpeg = root / f'imagenet/{imagenet}/{CLASSES[label]}/{name}.jpg'
+    cv2.imwrite(str(jpeg), image, [cv2.IMWRITE_JPEG_QUALITY, 92])
+    for copy in (root / f'ade/images/{ade}/{name}.jpg',
+                 root / f'coco/{coco}/{name}.jpg'):
+        os.link(jpeg, copy)
+    classes = np.zeros((SIZE, SIZE), np.uint8)  # 0 is 'other', as in ADE20K
+    for kind, mask in objects:
+        classes[mask] = kind + 1
+    cv2.imwrite(str(root / f'ade/annotations/{ade}/{name}.png'), classes)
+    found = [_annotate(kind, mask) for kind, mask in objects]
+    return [a for a in found if a]
+
+
+def _write_split(split, root, count, pool):
+    imagenet, ade, coco = FOLDERS[split]
+    for folder in (*(f'imagenet/{imagenet}/{c}' for c in CLASSES),
+                   f'ade/images/{ade}', f'ade/annotations/{ade}',
+                   f'coco/{coco}', 'coco/annotations'):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    write = partial(_write, split=split, root=root)
+    annotations = []
+    for i, found in enumerate(pool.map(write, range(count), chunksize=50)):
+        annotations += [dict(a, image_id=i) for a in found]
+    images = [
+        dict(id=i, file_name=f'{i:05d}.jpg', width=SIZE, height=SIZE)
+        for i in range(count)
+    ]
+    categories = [dict(id=i + 1, name=c) for i, c in enumerate(CLASSES)]
+    annotations = [dict(a, id=i + 1) for i, a in enumerate(annotations)]
+    with open(root / f'coco/annotations/instances_{coco}.json', 'w') as file:
+        json.dump(
+            dict(
+                images=images, annotations=annotations,
+                categories=categories), file)
+
+
+def write(root, counts=SPLITS):
+    """Write the set below `root`, whole or not at all; keep one that is there.
+
+    Args:
+        root (str): folder to make.
+        counts (dict): images per split.
+    """
+    root = Path(root)
+    if root.exists():
+        return
+    beside = root.with_name(f'{root.name}.{os.getpid()}.part')
+    try:
+        with ProcessPoolExecutor(os.cpu_count()) as pool:
+            for split, count in counts.items():
+                _write_split(split, beside, count, pool)
+        beside.rename(root)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+if __name__ == '__main__':
+    write(sys.argv[1])

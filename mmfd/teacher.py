@@ -1,0 +1,73 @@
+"""The teacher: a frozen backbone that eats pixels. Never trained or saved."""
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mmfd import checkpoints
+from mmfd.registry import MODELS
+
+RANDOM = 'random'
+
+
+@MODELS.register_module()
+class Teacher(nn.Module):
+    """Freeze `backbone` and let it see pixels in its own normalisation.
+
+    The backbone is hidden from PyTorch's bookkeeping on purpose. It is in no
+    `parameters()`, so in no optimizer, gradient bucket or EMA; in no
+    `state_dict()`, so in no checkpoint; and `train()` does not reach it, so
+    it stays in eval mode. Only moves to a device or dtype do.
+
+    Args:
+        checkpoint (str): file of the backbone's weights in the host's names,
+            as `tools/convert.py` writes it, matched strictly. `'random'`
+            trains against random weights, for tests and benchmarks.
+        normalize (dict): config of `mmfd.Normalize`, the statistics that the
+            teacher was trained with.
+        backbone (dict): any registered backbone that returns tokens, with
+            its own final norm.
+        neck (dict): what makes the target of the tokens: `WhiteningNeck`.
+        img_size (int): side in pixels that the teacher was trained at;
+            inputs of another size are resized to it. None keeps the input's.
+        source (str): where the weights come from and how they get into
+            `checkpoint`; told to who has not got them.
+    """
+
+    def __init__(self,
+                 checkpoint,
+                 normalize,
+                 backbone,
+                 neck,
+                 img_size=None,
+                 source=''):
+        super().__init__()
+        self.img_size = img_size
+        self.normalize = MODELS.build(normalize)
+        self.neck = MODELS.build(neck)
+        backbone = MODELS.build(backbone)
+        if checkpoint == RANDOM:
+            backbone.init_weights()
+        else:
+            checkpoints.load_into(backbone, checkpoint, source=source)
+        backbone.eval()
+        backbone.requires_grad_(False)
+        self._hidden = (backbone, )  # a tuple, so not a submodule
+
+    @property
+    def backbone(self):
+        return self._hidden[0]
+
+    def _apply(self, fn, recurse=True):
+        self.backbone._apply(fn, recurse)
+        return super()._apply(fn, recurse)
+
+    def __deepcopy__(self, memo):
+        return self  # a copy of what never changes is itself
+
+    @torch.no_grad()
+    def forward(self, pixels):
+        """Pixels (B, 3, H, W) RGB 0-255 to the target (B, L, C)."""
+        if self.img_size and pixels.shape[-2:] != (self.img_size, ) * 2:
+            pixels = F.interpolate(
+                pixels, (self.img_size, ) * 2, mode='bilinear', antialias=True)
+        return self.neck(self.backbone(self.normalize(pixels)))

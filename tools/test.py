@@ -1,0 +1,22 @@
+"""Test a checkpoint: top-1 of a classifier, held-out loss of a distillation.
+
+    python tools/test.py CONFIG CHECKPOINT
+"""
+import argparse
+
+
+def main():
+    from mmfd import launch
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    launch.add_arguments(parser)
+    parser.add_argument('checkpoint', help='file that training wrote')
+    args = parser.parse_args()
+    with launch.one_message():
+        cfg = launch.load_config(args)
+        cfg.load_from = args.checkpoint
+        launch.prepare(cfg, train=False).test()
+
+
+if __name__ == '__main__':
+    main()

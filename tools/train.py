@@ -1,0 +1,30 @@
+"""Train what a config describes: a distillation, a fine-tuning.
+
+    python tools/train.py configs/fd/clip_vitl_fd.py
+"""
+import argparse
+
+
+def main():
+    from mmfd import launch
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    launch.add_arguments(parser)
+    parser.add_argument(
+        '--amp', action='store_true', help='mixed precision on any device')
+    parser.add_argument(
+        '--resume', nargs='?', const='auto', metavar='CHECKPOINT',
+        help='go on from the last checkpoint of the work dir, or from this')
+    args = parser.parse_args()
+    with launch.one_message():
+        cfg = launch.load_config(args)
+        if args.amp:
+            cfg.optim_wrapper.type = 'mmfd.AmpOptimWrapper'
+        if args.resume:
+            cfg.resume = True
+            cfg.load_from = None if args.resume == 'auto' else args.resume
+        launch.prepare(cfg, train=True).train()
+
+
+if __name__ == '__main__':
+    main()
