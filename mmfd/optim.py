@@ -47,8 +47,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         for (scale, decays), members in sorted(groups.items()):
             params.append(
                 dict(
-                    params=[param for _, param in members],
-                    param_names=[name for name, _ in members],
+                    params=members,  # with their names
                     lr=self.base_lr * scale,
                     weight_decay=self.base_wd * decays))
 

@@ -57,25 +57,38 @@ class StudentViT(BEiTViT):
                 layer.attn.proj.weight.div_(sqrt(2 * depth))
                 layer.ffn.layers[1].weight.div_(sqrt(2 * depth))
         if self.init_cfg:
-            self._load_pretrained()
+            checkpoints.load_into(self, self.init_cfg['checkpoint'],
+                                  self.init_cfg.get('prefix') or '')
 
-    def _load_pretrained(self):
-        checkpoints.load_into(self, self.init_cfg['checkpoint'],
-                              prefix=self.init_cfg.get('prefix', ''))
+    def forward(self, x):
+        """Images (B, 3, img_size, img_size), normalised, to a tuple."""
+        if tuple(x.shape[-2:]) != self.img_size:
+            height, width = x.shape[-2:]
+            raise ValueError(
+                f'images of {height} x {width} pixels for a backbone of '
+                f'img_size={self.img_size[0]}: set backbone.img_size or the '
+                'size of the crops')
+        return super().forward(x)
+
+    def train(self, mode=True):
+        super().train(mode)
+        return self  # the host's returns None
 
     def _prepare_relative_position_bias_table(self, state_dict, prefix, *_):
-        """Load hook: expand a shared table, keep our own index, refuse rest.
+        """Load hook: copy a shared table into every block that has its own.
 
         It takes the place of the host's, which expands only where `prefix`
         is empty and resizes with a function that SciPy no longer has.
         """
-        table = state_dict.pop(prefix + SHARED_TABLE, None)
-        if table is not None and self.use_rel_pos_bias:
+        shared = state_dict.get(prefix + SHARED_TABLE)
+        if shared is not None and self.use_rel_pos_bias:
+            del state_dict[prefix + SHARED_TABLE]
             for i in range(self.num_layers):
                 name = f'layers.{i}.attn.relative_position_bias_table'
-                state_dict[prefix + name] = table.clone()
-        elif table is not None:
-            state_dict[prefix + SHARED_TABLE] = table
-        own = self.state_dict()
-        for name in [n for n in own if n.endswith(INDEX)]:
-            state_dict[prefix + name] = own[name]
+                state_dict[prefix + name] = shared.clone()
+        # which entry is which offset follows from the grid: never from a file
+        for name in [n for n in state_dict if n.endswith(INDEX)]:
+            del state_dict[name]
+        for name, value in self.state_dict().items():
+            if name.endswith(INDEX):
+                state_dict[prefix + name] = value

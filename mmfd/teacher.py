@@ -45,9 +45,7 @@ class Teacher(nn.Module):
         self.normalize = MODELS.build(normalize)
         self.neck = MODELS.build(neck)
         backbone = MODELS.build(backbone)
-        if checkpoint == RANDOM:
-            backbone.init_weights()
-        else:
+        if checkpoint != RANDOM:
             checkpoints.load_into(backbone, checkpoint, source=source)
         backbone.eval()
         backbone.requires_grad_(False)

@@ -1,0 +1,35 @@
+import os
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def data():
+    return os.path.join(os.path.dirname(__file__), 'data')
+
+
+@pytest.fixture(scope='session')
+def shapes_root(tmp_path_factory):
+    """A small copy of the embedded shapes, in its three layouts."""
+    from mmfd import shapes
+    root = tmp_path_factory.mktemp('data') / 'shapes'
+    shapes.write(root, dict(train=120, val=30))
+    return root
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        '--full', action='store_true', help='full widths and long forms too')
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption('--full'):
+        full = [item for item in items if item.get_closest_marker('full')]
+        config.hook.pytest_deselected(items=full)
+        items[:] = [item for item in items if item not in full]

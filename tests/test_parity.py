@@ -1,0 +1,190 @@
+"""Ours against the official implementation, number by number.
+
+`data/` holds what the official code (SwinTransformer/Feature-Distillation,
+2115145) computed in fp32 on a tiny random CLIP and student, and the learning
+rates that its optimizer really used.
+"""
+import json
+import re
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import (HOOKS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS,
+                               DefaultScope)
+from models import distillation, clip_teacher, official_name
+
+from mmfd import checkpoints
+from mmfd.convert import openai_clip_to_mmpretrain
+
+
+@pytest.fixture(scope='module')
+def official():
+    return torch.load('tests/data/official_clip_vit.pth', weights_only=True)
+
+
+@pytest.fixture
+def ours(official, tmp_path):
+    file = tmp_path / 'teacher.pth'
+    teacher = official['teacher_openai']
+    checkpoints.save(openai_clip_to_mmpretrain(teacher), file, {})
+    layers = len({k.split('.')[3] for k in teacher if 'visual.trans' in k})
+    model = MODELS.build(distillation(clip_teacher(file, layers=layers)))
+    state = model.backbone.state_dict()
+    model.backbone.load_state_dict(
+        {k: official['student'][official_name(k)] for k in state})
+    model.neck.projection.load_state_dict(
+        dict(
+            weight=official['decoder']['0.weight'][..., 0],
+            bias=official['decoder']['0.bias']))
+    return model.train()
+
+
+def pixels_of(official):
+    """The official input, in ImageNet statistics, back to RGB 0-255."""
+    mean = torch.tensor([123.675, 116.28, 103.53]).view(3, 1, 1)
+    std = torch.tensor([58.395, 57.12, 57.375]).view(3, 1, 1)
+    return official['input'] * std + mean
+
+
+def assert_relative(actual, expected, tolerance):
+    error = (actual - expected).abs().max() / expected.abs().max()
+    assert error <= tolerance, f'off by {error:.2g} relative'
+
+
+def test_target_tokens_pred_and_loss_equal_the_official_ones(ours, official):
+    pixels, out = pixels_of(official), official['out']
+    target = ours.teacher(pixels)
+    tokens = ours.extract_feat(pixels)
+    assert_relative(target, out['target'], 1e-5)
+    assert_relative(tokens[-1], out['tokens'], 1e-5)
+    assert_relative(ours.neck(tokens), out['pred'], 1e-5)
+    assert_relative(ours.loss(pixels)['loss'], out['loss'], 1e-5)
+
+
+def test_gradient_of_every_parameter_equals_the_official_one(ours, official):
+    ours.loss(pixels_of(official))['loss'].backward()
+    grads = dict(official['out']['grads'])
+    for name, param in ours.backbone.named_parameters():
+        expected = grads.pop('encoder.' + official_name(name))
+        assert_relative(param.grad, expected, 1e-4)
+    projection = ours.neck.projection
+    assert_relative(projection.weight.grad,
+                    grads.pop('decoder.0.weight')[..., 0], 1e-4)
+    assert_relative(projection.bias.grad, grads.pop('decoder.0.bias'), 1e-4)
+    assert not grads, f'without a counterpart: {list(grads)}'
+
+
+# --- optimizer: groups and learning rates ---
+
+CONFIGS = ('fd/clip_vitb_fd', 'fd/clip_vitl_fd',
+           'classification/clip_vitb_fd_in1k',
+           'classification/clip_vitl_fd_in1k')
+RUNS = {  # official yaml -> our config, and what the ablation length changes
+    'fd_pretrain__clip_vit_base__img224__300ep': (CONFIGS[0], {}),
+    'fd_pretrain__clip_vit_large__img224__300ep': (CONFIGS[1], {}),
+    'fd_finetune__clip_vit_base__img224__300ep': (CONFIGS[2], {}),
+    'fd_finetune__clip_vit_large__img224__300ep': (CONFIGS[3], {}),
+    'fd_pretrain__clip_vit_base__img224__100ep':
+    (CONFIGS[0], {'train_cfg.max_epochs': 100}),
+    'fd_finetune__clip_vit_base__img224__100ep':
+    (CONFIGS[2], {'optim_wrapper.paramwise_cfg.layer_decay': 0.65}),
+}
+
+
+def build(config, changes={}):
+    """The model of a config on the meta device, and its optimizer."""
+    cfg = Config.fromfile(f'configs/{config}.py')
+    cfg.merge_from_dict(changes)
+    if 'teacher' in cfg.model:
+        cfg.model.teacher.checkpoint = 'random'
+        cfg.model.teacher.backbone.arch = 'deit-tiny'
+    else:
+        cfg.model.backbone.init_cfg = None
+    with torch.device('meta'), DefaultScope.overwrite_default_scope(
+            'mmpretrain'):
+        model = MODELS.build(cfg.model)
+    wrapper = dict(cfg.optim_wrapper)
+    constructor = OPTIM_WRAPPER_CONSTRUCTORS.build(
+        dict(
+            type=wrapper.pop('constructor'),
+            paramwise_cfg=wrapper.pop('paramwise_cfg', None),
+            optim_wrapper_cfg=wrapper))
+    return cfg, model, constructor(model)
+
+
+class Run:
+    """As much of a Runner as the curve asks for: 7 iterations an epoch."""
+
+    def __init__(self, optim_wrapper, epochs, processes):
+        self.optim_wrapper = optim_wrapper
+        self.max_iters = 7 * epochs
+        self.train_dataloader = torch.utils.data.DataLoader(
+            range(7 * 128 * processes), batch_size=128 * processes)
+        self.logger = self
+
+    def info(self, message):
+        self.message = message
+
+
+@pytest.mark.parametrize('yaml', RUNS)
+def test_lr_of_every_iteration_and_group_equals_the_official_one(yaml):
+    with open('tests/data/official_lr_curves.json') as file:
+        curve = json.load(file)[yaml]
+    cfg, model, optim_wrapper = build(*RUNS[yaml])
+    hook = HOOKS.build(cfg.default_hooks.param_scheduler)
+    run = Run(optim_wrapper, cfg.train_cfg.max_epochs, processes=16)
+    assert run.max_iters == curve['total_iters']
+    hook.before_train(run)
+    depth_of = {
+        name: model.backbone.get_layer_depth(name, 'backbone.')[0]
+        for name, _ in model.named_parameters()
+    }
+    for iteration, expected in curve['lr_used_at_iteration'].items():
+        run.iter = int(iteration)
+        hook.before_train_iter(run, 0)
+        for group in optim_wrapper.optimizer.param_groups:
+            for name in group['param_names']:
+                layer = depth_of[name] if curve['layer_ids'] > 1 else 0
+                assert group['lr'] == pytest.approx(expected[layer], rel=1e-6)
+
+
+def official_layer(name, depth):
+    """Facts C.3: the layer id of an official name."""
+    if name in ('cls_token', 'pos_embed') or name.startswith('patch_embed'):
+        return 0
+    block = re.match(r'blocks\.(\d+)\.', name)
+    return int(block[1]) + 1 if block else depth + 1
+
+
+@pytest.mark.parametrize('config', CONFIGS)
+def test_decay_and_layer_of_every_parameter_are_the_official_ones(config):
+    cfg, model, optim_wrapper = build(config)
+    depth = model.backbone.num_layers
+    decay = cfg.optim_wrapper.get('paramwise_cfg', {}).get('layer_decay', 1.)
+    found = {}
+    for group in optim_wrapper.optimizer.param_groups:
+        for name, param in zip(group['param_names'], group['params']):
+            found[name] = group['weight_decay'], group['lr']
+    assert found.keys() == dict(model.named_parameters()).keys()
+    for name, param in model.named_parameters():
+        own = official_name(name.removeprefix('backbone.'))
+        weight_decay, lr = found[name]
+        kept = param.ndim == 1 or name.endswith('bias') or own == 'cls_token'
+        assert weight_decay == (0 if kept else 0.05), name
+        scale = decay**(depth + 1 - official_layer(own, depth))
+        assert lr == pytest.approx(cfg.optim_wrapper.optimizer.lr * scale)
+    tables = [n for n in found if n.endswith('bias_table')]
+    assert tables and all(found[n][0] == 0.05 for n in tables)
+
+
+def test_parameter_counts_are_the_official_ones():
+    counts = {
+        'fd/clip_vitb_fd': 85_665_360 + 590_592,
+        'fd/clip_vitl_fd': 302_955_584 + 1_049_600,
+        'classification/clip_vitb_fd_in1k': 86_530_984,
+        'classification/clip_vitl_fd_in1k': 304_335_336,
+    }
+    for config, count in counts.items():
+        _, model, _ = build(config)
+        assert sum(p.numel() for p in model.parameters()) == count
