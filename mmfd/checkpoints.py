@@ -2,22 +2,40 @@
 import collections
 import os
 import pickle
+import re
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import torch
-from mmengine.logging import HistoryBuffer
 from safetensors import SafetensorError
 from safetensors import torch as safetensors
 
-# What a host's own training checkpoint holds beside tensors.
-HOST_GLOBALS = [
-    HistoryBuffer, np.ndarray, np.dtype, np.core.multiarray._reconstruct
-    if np.lib.NumpyVersion(np.__version__) < '2.0.0' else
-    np._core.multiarray._reconstruct, np.dtypes.Float64DType,
-    np.dtypes.Int64DType
+
+class _Skipped:
+    """Stands in for the log history that a host's checkpoint holds."""
+
+    def __init__(self, *args):
+        pass
+
+    def __setstate__(self, state):
+        pass
+
+
+def _method(owner, name):
+    if owner is not _Skipped:
+        raise pickle.UnpicklingError('GLOBAL builtins.getattr')
+
+
+# What lies beside the weights in a host's checkpoint, and what is made of it
+HOST_GLOBALS = [(_method, 'builtins.getattr')] + [
+    (_Skipped, f'{module}.{name}') for module, name in (
+        ('mmengine.logging.history_buffer', 'HistoryBuffer'),
+        ('numpy', 'ndarray'), ('numpy', 'dtype'),
+        ('numpy.core.multiarray', '_reconstruct'),
+        ('numpy.core.multiarray', 'scalar'),
+        ('numpy._core.multiarray', '_reconstruct'),
+        ('numpy._core.multiarray', 'scalar'))
 ]
 # A backbone that averages its patches has a norm that no pre-training knows,
 # and has no use for the norm that pre-training ends with.
@@ -56,11 +74,11 @@ def load(path):
         with torch.serialization.safe_globals(HOST_GLOBALS):
             return torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
-        if 'Unsupported global' not in str(error):
+        refused = re.search(r'GLOBAL (\S+)', str(error))
+        if not refused:
             raise _unreadable(path, error) from error
-        what = str(error).split('GLOBAL ')[-1].split()[0]
         raise ValueError(
-            f'{path} holds a Python object ({what}) beside its weights; '
+            f'{path} holds a Python object ({refused[1]}) beside its weights; '
             'loading it would run code from the file, so it was not loaded. '
             'Ask for plain weights, or convert it with tools/convert.py'
         ) from error
@@ -220,8 +238,7 @@ class _TorchScriptUnpickler(pickle.Unpickler):
             return _TORCHSCRIPT_GLOBALS[module, name]
         if module == 'torch' and name.endswith('Storage'):
             return getattr(torch, name).dtype
-        raise pickle.UnpicklingError(
-            f'Unsupported global: GLOBAL {module}.{name} ')
+        raise pickle.UnpicklingError(f'GLOBAL {module}.{name}')
 
     def persistent_load(self, pid):
         _, dtype, key, _, _ = pid

@@ -8,12 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mmengine import registry
-from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.config import Config, DictAction
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from mmfd import checkpoints
-from mmfd.teacher import RANDOM
 
 
 @contextmanager
@@ -63,27 +62,37 @@ def load_config(args):
 
 
 def _check_option(cfg, key):
-    """Refuse a key that is neither in the config nor an argument there."""
-    node, known = cfg, [*cfg, *inspect.signature(Runner).parameters]
-    for i, part in enumerate(key.split('.')):
+    """Refuse a key that is neither in the config nor an argument there.
+
+    At the top only what the Runner takes counts: a variable that the file
+    uses to build other settings has been used already.
+    """
+    node, known = cfg, set(inspect.signature(Runner).parameters)
+    parts = key.split('.')
+    for i, part in enumerate(parts):
         if isinstance(node, (list, tuple)):
-            if not part.isdigit() or int(part) >= len(node):
-                raise ValueError(
-                    f'--cfg-options {key}: {part!r} is no index below '
-                    f'{len(node)}')
-            node = node[int(part)]
-        elif part not in known:
-            near = difflib.get_close_matches(part, known, n=1)
-            hint = f'did you mean {near[0]!r}?' if near else (
-                f'known are {", ".join(sorted(known))}')
-            where = '.'.join(key.split('.')[:i]) or 'the config'
+            known = {str(index) for index in range(len(node))}
+        if part not in known:
+            where = '.'.join(parts[:i]) or 'the config'
             raise ValueError(
-                f'--cfg-options {key}: {where} has no {part!r}; {hint}')
+                f'--cfg-options {key}: {where} has no {part!r}; '
+                f'{_did_you_mean(part, known, cfg)}')
+        if isinstance(node, (list, tuple)):
+            node = node[int(part)]
         else:
             node = node.get(part)
         if not isinstance(node, (dict, list, tuple)):
             return  # deeper keys, if any, make a new dict
-        known = _known(node) if isinstance(node, dict) else []
+        known = _known(node) if isinstance(node, dict) else set()
+
+
+def _did_you_mean(part, known, cfg):
+    for name in known & set(cfg):
+        if isinstance(cfg[name], dict) and part in cfg[name]:
+            return f'did you mean {f"{name}.{part}"!r}?'
+    near = difflib.get_close_matches(part, known, n=1)
+    return (f'did you mean {near[0]!r}?' if near else
+            f'known are {", ".join(sorted(known))}')
 
 
 def _known(node):
@@ -93,7 +102,7 @@ def _known(node):
     while inspect.isclass(cls):
         arguments += inspect.signature(cls.__init__).parameters
         cls = cls.__base__
-    return [*node, *arguments]
+    return {*node, *arguments} - {'self', 'args', 'kwargs'}
 
 
 def _find(name):

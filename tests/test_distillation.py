@@ -159,7 +159,7 @@ ALLOWED = {  # room -> what it may import of mmfd
     'convert': set(),
     'shapes': set(),
     '__init__': set(),
-    'launch': {'checkpoints', 'teacher'},
+    'launch': {'checkpoints'},
 }
 
 

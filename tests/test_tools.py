@@ -1,0 +1,283 @@
+"""The commands, run as a user runs them."""
+import os
+import re
+import runpy
+import subprocess
+import sys
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS
+from mmengine.runner import Runner
+from models import student
+from test_checkpoints import resnet, write_clip
+
+from mmfd import checkpoints
+
+FD = '''
+_base_ = '{repo}/configs/fd/clip_vitb_fd.py'
+arch = dict(
+    _delete_=True,
+    embed_dims=48, num_layers=3, num_heads=3, feedforward_channels=192)
+clip = dict(
+    _delete_=True,
+    embed_dims=128, num_layers=2, num_heads=2, feedforward_channels=512)
+model = dict(
+    teacher=dict(
+        checkpoint='{folder}/clip.pth',
+        backbone=dict(arch=clip, img_size=32, patch_size=8)),
+    backbone=dict(arch=arch, img_size=32, patch_size=8, drop_path_rate=0.1),
+    neck=dict(in_channels=48, out_channels=128))
+crop = [
+    dict(type='LoadImageFromFile'),
+    dict(type='mmpretrain.RandomResizedCrop', scale=32, backend='pillow'),
+    dict(type='mmpretrain.PackInputs')]
+loader = dict(
+    batch_size=8, num_workers=0, persistent_workers=False,
+    dataset=dict(data_root='{shapes}/imagenet', pipeline=crop))
+train_dataloader = loader
+test_dataloader = loader
+train_cfg = dict(max_epochs=1)
+default_hooks = dict(
+    logger=dict(interval=5), checkpoint=dict(interval=1),
+    param_scheduler=dict(warmup_epochs=0))
+custom_hooks = [dict(type='mmfd.Throughput', interval=5)]
+'''
+FINETUNE = '''
+_base_ = '{repo}/configs/classification/clip_vitb_fd_in1k.py'
+arch = dict(
+    _delete_=True,
+    embed_dims=48, num_layers=3, num_heads=3, feedforward_channels=192)
+model = dict(
+    data_preprocessor=dict(num_classes=10),
+    backbone=dict(
+        arch=arch, img_size=32, patch_size=8,
+        init_cfg=dict(checkpoint='{folder}/run/epoch_2.pth')),
+    head=dict(in_channels=48, num_classes=10))
+crop = [
+    dict(type='LoadImageFromFile'),
+    dict(type='mmpretrain.Resize', scale=32),
+    dict(type='mmpretrain.PackInputs')]
+loader = dict(
+    batch_size=30, num_workers=0, persistent_workers=False,
+    dataset=dict(data_root='{shapes}/imagenet', pipeline=crop))
+train_dataloader = loader
+val_dataloader = loader
+test_dataloader = loader
+train_cfg = dict(max_epochs=1)
+default_hooks = dict(
+    logger=dict(interval=2), param_scheduler=dict(warmup_epochs=0))
+'''
+
+
+@pytest.fixture
+def project(tmp_path, shapes_root):
+    """A folder with a CLIP archive and configs of tiny networks."""
+    write_clip(tmp_path / 'ViT.pt')
+    for name, text in (('fd', FD), ('finetune', FINETUNE)):
+        (tmp_path / f'{name}.py').write_text(
+            text.format(
+                repo=os.getcwd(), folder=tmp_path, shapes=shapes_root))
+    return tmp_path
+
+
+def command(tool, *args):
+    """Run a tool in a process of its own; return what it printed."""
+    done = subprocess.run(
+        [sys.executable, f'tools/{tool}.py', *map(str, args)],
+        capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+def test_from_a_published_file_to_a_fine_tuned_student(project):
+    run = project / 'run'
+    command('convert', 'openai-clip', project / 'ViT.pt', project / 'clip.pth')
+    fd = project / 'fd.py'
+    log = command('train', fd, '--work-dir', run)
+    assert re.search(r'base_lr: .* eta: .* loss: .* img_per_s: \d', log)
+    assert list(run.glob('*/vis_data/events.out.tfevents.*'))
+    assert 'checkpoint' in (run / 'fd.py').read_text()  # resolved config
+
+    log = command('train', fd, '--work-dir', run, '--resume', '--cfg-options',
+                  'train_cfg.max_epochs=2')
+    assert 'resumed epoch: 1, iter: 15' in log
+    saved = checkpoints.load(run / 'epoch_2.pth')
+    assert saved['meta']['iter'] == 30
+
+    log = command('test', fd, run / 'epoch_2.pth', '--work-dir', run)
+    assert 0 < float(re.findall(r' test_loss: ([\d.]+)', log)[-1]) < 1
+
+    assert_exports(saved, run / 'epoch_2.pth', project)
+
+    log = command('train', project / 'finetune.py', '--work-dir',
+                  project / 'finetune')
+    trained = float(re.findall(r'accuracy/top1: ([\d.]+)', log)[-1])
+    log = command('test', project / 'finetune.py',
+                  project / 'finetune' / 'epoch_1.pth')
+    assert float(re.findall(r'accuracy/top1: ([\d.]+)', log)[-1]) == trained
+
+
+def assert_exports(saved, checkpoint, folder):
+    """An exported backbone is a host's BEiT with the run's features."""
+    features, images = [], torch.randn(2, 3, 32, 32)
+    for suffix in ('pth', 'safetensors'):
+        file = folder / f'student.{suffix}'
+        command('export', checkpoint, file, '--to', 'backbone')
+        host = MODELS.build(dict(student(), type='mmpretrain.BEiTViT'))
+        weights = checkpoints.state_dict_of(checkpoints.load(file), file)
+        host.load_state_dict(weights, strict=True)
+        host.eval()
+        features.append(host(images)[0])
+    model = MODELS.build(student())
+    model.load_state_dict({
+        key.removeprefix('backbone.'): value
+        for key, value in saved['state_dict'].items()
+        if key.startswith('backbone.')
+    })
+    expected = model.eval()(images)[0]
+    assert all(torch.equal(f, expected) for f in features)
+
+
+def test_checkpoint_holds_the_student_and_teacher_never_moves(
+        project, shapes_root):
+    command('convert', 'openai-clip', project / 'ViT.pt', project / 'clip.pth')
+    cfg = Config.fromfile(project / 'fd.py')
+    cfg.work_dir = str(project / 'long')
+    cfg.train_cfg.max_epochs = 20  # of 15 iterations
+    cfg.optim_wrapper.type = 'OptimWrapper'
+    runner = Runner.from_cfg(cfg)
+    images = torch.randint(0, 256, (4, 3, 32, 32)).float()
+    before = runner.model.teacher(images)
+    runner.train()
+    assert runner.iter == 300
+    assert torch.equal(runner.model.teacher(images), before)
+    saved = checkpoints.load(project / 'long' / 'epoch_20.pth')
+    fresh = MODELS.build(student()).state_dict()
+    assert set(saved['state_dict']) == {
+        *(f'backbone.{key}' for key in fresh), 'neck.projection.weight',
+        'neck.projection.bias'}
+    optimized = sum(
+        len(group['params'])
+        for group in saved['optimizer']['param_groups'])
+    assert optimized == len(list(runner.model.parameters()))
+
+
+# --- bad input: one message, exit status 1, nothing left behind ---
+
+
+def refused(monkeypatch, tool, *args):
+    """Run a tool that must refuse; return its one message."""
+    monkeypatch.setattr(sys, 'argv', [tool, *map(str, args)])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(f'tools/{tool}.py', run_name='__main__')
+    message = stop.value.code
+    assert isinstance(message, str) and message.startswith('error: ')
+    return message
+
+
+def ready(project):
+    """Convert in-process, so that only the planted fault is left."""
+    from mmfd.convert import CONVERTERS
+    weights = CONVERTERS['openai-clip'](
+        checkpoints.load(project / 'ViT.pt'))
+    checkpoints.save(weights, project / 'clip.pth', {})
+    return set(os.listdir(project))
+
+
+
+FAULTS = {
+    'missing folder':
+    (lambda project: ['train_dataloader.dataset.data_root=/nowhere'],
+     'no image folder /nowhere/train: set train_dataloader.dataset.data_root'),
+    'misspelt key': (lambda project: ['optim_wrapper.optimizer.lrr=1'],
+                     "optim_wrapper.optimizer has no 'lrr'; did you mean 'lr'"),
+    'misspelt section': (lambda project: ['modle.backbone.img_size=32'],
+                         "has no 'modle'; did you mean 'model'"),
+    'key that only the file reads':
+    (lambda project: ['teacher.checkpoint=x.pth'],
+     "teacher.checkpoint: .* did you mean 'model.teacher"),
+    'patch': (lambda project: ['model.backbone.img_size=33'],
+              'img_size=33 is not a multiple of patch_size=8'),
+    'missing weights':
+    (lambda project: [f'model.teacher.checkpoint={project}/none.pth'],
+     'no weights file .*none.pth. Download ViT-B-16.pt'),
+}
+
+
+@pytest.mark.parametrize('fault', FAULTS)
+def test_train_refuses_and_leaves_nothing_behind(project, monkeypatch, fault):
+    there = ready(project)
+    options, expected = FAULTS[fault]
+    message = refused(monkeypatch, 'train', project / 'fd.py', '--work-dir',
+                      project / 'run', '--cfg-options', *options(project))
+    assert re.search(expected, message), message
+    assert set(os.listdir(project)) == there
+
+
+def test_train_refuses_an_empty_image_folder(project, monkeypatch):
+    ready(project)
+    (project / 'images').mkdir()
+    message = refused(
+        monkeypatch, 'train', project / 'fd.py', '--work-dir',
+        project / 'run', '--cfg-options',
+        f'train_dataloader.dataset.data_root={project}',
+        'train_dataloader.dataset.data_prefix=images')
+    assert re.search('no images in .*images', message)
+    assert not (project / 'run').exists()
+
+
+def test_train_names_the_knob_where_grids_differ(project, monkeypatch):
+    ready(project)
+    message = refused(monkeypatch, 'train', project / 'fd.py', '--work-dir',
+                      project / 'run', '--cfg-options',
+                      'model.backbone.patch_size=16')
+    assert 'student gives 5 tokens, teacher 17: set teacher.img_size' in message
+
+
+def test_teachers_weights_that_the_host_would_half_load_are_refused(
+        project, monkeypatch):
+    ready(project)
+    weights = checkpoints.load(project / 'clip.pth')['state_dict']
+    del weights['layers.1.ln1.bias']
+    checkpoints.save(weights, project / 'part.pth', {})
+    config = project / 'before.py'
+    config.write_text((project / 'finetune.py').read_text().replace(
+        'clip_vitb_fd_in1k', 'clip_vitb_in1k').replace(
+            'embed_dims=48, num_layers=3, num_heads=3, '
+            'feedforward_channels=192',
+            'embed_dims=128, num_layers=2, num_heads=2, '
+            'feedforward_channels=512').replace('run/epoch_2', 'part'))
+    message = refused(monkeypatch, 'train', config, '--work-dir',
+                      project / 'run')
+    assert 'lacks layers.1.ln1.bias' in message
+    assert not (project / 'run').exists()
+
+
+@pytest.mark.parametrize('make, message', [
+    (lambda path: torch.save(resnet(), path), "not OpenAI's CLIP ViT"),
+    (lambda path: path.write_text('<html>'), 'web page'),
+    (lambda path: path.write_bytes(b'PK\x03\x04' + bytes(100)),
+     'cannot be read'),
+    (lambda path: None, 'no weights file'),
+])
+def test_convert_refuses_and_writes_nothing(tmp_path, monkeypatch, make,
+                                            message):
+    make(tmp_path / 'file.pt')
+    there = os.listdir(tmp_path)
+    assert message in refused(monkeypatch, 'convert', 'openai-clip',
+                              tmp_path / 'file.pt', tmp_path / 'out.pth')
+    assert os.listdir(tmp_path) == there
+
+
+def test_export_of_a_file_without_a_student_is_refused(tmp_path, monkeypatch):
+    checkpoints.save(dict(w=torch.ones(1)), tmp_path / 'file.pth', {})
+    assert 'holds no student' in refused(monkeypatch, 'export',
+                                         tmp_path / 'file.pth',
+                                         tmp_path / 'out.pth')
+
+
+def test_missing_config_is_refused(monkeypatch):
+    assert 'no config file nowhere.py' in refused(monkeypatch, 'train',
+                                                  'nowhere.py')
