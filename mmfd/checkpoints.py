@@ -1,5 +1,6 @@
 """Weights in files: read without running code, written whole or not at all."""
 import collections
+import hashlib
 import os
 import pickle
 import re
@@ -159,6 +160,15 @@ def _advice(unexpected, prefix):
         return "It is a whole model: add prefix='backbone.' to its init_cfg"
     return ('If it comes from elsewhere, bring it into mm names first: '
             'python tools/convert.py KIND SRC DST')
+
+
+def sha256(path):
+    """The sum that publishers print beside a file."""
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 @contextmanager

@@ -1,5 +1,3 @@
-import os
-
 import pytest
 import torch
 
@@ -7,11 +5,6 @@ import torch
 @pytest.fixture(autouse=True)
 def seed():
     torch.manual_seed(0)
-
-
-@pytest.fixture
-def data():
-    return os.path.join(os.path.dirname(__file__), 'data')
 
 
 @pytest.fixture(scope='session')
@@ -26,6 +19,8 @@ def shapes_root(tmp_path_factory):
 def pytest_addoption(parser):
     parser.addoption(
         '--full', action='store_true', help='full widths and long forms too')
+    parser.addoption(
+        '--images', help='folder with train/: images for the full-size runs')
 
 
 def pytest_collection_modifyitems(config, items):

@@ -3,7 +3,6 @@
     python tools/convert.py openai-clip ViT-B-16.pt checkpoints/clip_vitb16.pth
 """
 import argparse
-import hashlib
 import os
 
 
@@ -23,8 +22,7 @@ def main():
             converted = CONVERTERS[args.kind](foreign)
         except ValueError as error:
             raise ValueError(f'{args.src}: {error}') from None
-        with open(args.src, 'rb') as file:
-            sha256 = hashlib.file_digest(file, 'sha256').hexdigest()
+        sha256 = checkpoints.sha256(args.src)
         checkpoints.save(converted, args.dst, dict(
             kind=args.kind, source=os.path.basename(args.src), sha256=sha256))
         print(f'{args.dst}: {len(converted)} tensors, '

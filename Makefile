@@ -1,0 +1,31 @@
+PYTHON ?= python3
+BIN = .venv/bin
+
+.PHONY: install demo demo-teacher test test-full lint
+
+install: .venv/installed
+
+# onedl-mmcv asks for opencv-python, which needs libGL; the headless build is
+# the same library without windows, and runs on slim images too.
+.venv/installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q --upgrade pip
+	$(BIN)/pip install -q -e '.[test]'
+	$(BIN)/pip uninstall -q -y opencv-python opencv-python-headless
+	$(BIN)/pip install -q opencv-python-headless
+	touch $@
+
+demo: install
+	$(BIN)/python tools/demo.py
+
+demo-teacher: install
+	$(BIN)/python tools/demo_teacher.py
+
+test: install
+	$(BIN)/python -m pytest
+
+test-full: install
+	$(BIN)/python -m pytest --full
+
+lint:
+	pre-commit run --all-files

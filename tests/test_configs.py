@@ -1,0 +1,83 @@
+"""Every config builds what its docstring says, without a download."""
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+
+LEAVES = sorted(
+    str(path) for path in Path('configs').glob('*/*.py')
+    if path.parent.name != '_base_')
+
+
+def neutral(cfg):
+    """Without the weights, which are the user's to bring."""
+    model = cfg.model
+    if 'teacher' in model:
+        model.teacher.checkpoint = 'random'
+    if model.backbone.get('init_cfg'):
+        model.backbone.init_cfg = None
+    return model
+
+
+@pytest.mark.parametrize('leaf', LEAVES)
+def test_model_of_every_config_builds(leaf):
+    model = neutral(Config.fromfile(leaf))
+    with torch.device('meta'), DefaultScope.overwrite_default_scope(
+            'mmpretrain'):
+        assert sum(p.numel() for p in MODELS.build(model).parameters()) > 1e5
+
+
+@pytest.mark.parametrize('leaf', LEAVES)
+def test_docstring_ends_with_the_command_that_runs_it(leaf):
+    docstring = re.match(r'"""(.*?)"""', Path(leaf).read_text(), re.S)[1]
+    assert leaf in docstring or 'make demo-teacher' in docstring
+
+
+@pytest.mark.parametrize('leaf', LEAVES)
+def test_leaf_fits_on_a_screen(leaf):
+    if 'simclr_teacher' not in leaf:  # stands alone, on the host's parts
+        assert len(Path(leaf).read_text().splitlines()) <= 60
+
+
+@pytest.mark.parametrize('leaf', [x for x in LEAVES if x[8:10] == 'fd'])
+def test_no_config_trains_against_random_weights_unasked(leaf):
+    teacher = Config.fromfile(leaf).model.teacher
+    assert teacher.checkpoint.endswith('.pth') and teacher.source
+
+
+@pytest.mark.parametrize('name', ['clip_vitb_fd', 'clip_vitl_fd'])
+def test_distillation_has_the_papers_numbers(name):
+    cfg = Config.fromfile(f'configs/fd/{name}.py')
+    large = name == 'clip_vitl_fd'
+    assert cfg.train_cfg.max_epochs == 300
+    assert cfg.optim_wrapper.optimizer == dict(
+        type='AdamW', lr=3e-4, betas=(0.9, 0.999), eps=1e-8,
+        weight_decay=0.05)
+    assert cfg.optim_wrapper.clip_grad == dict(max_norm=3.0)
+    curve = cfg.default_hooks.param_scheduler
+    assert (curve.warmup_epochs, curve.warmup_lr, curve.min_lr) == (
+        10, 5e-7, 5e-6)
+    assert cfg.model.backbone.drop_path_rate == (0.3 if large else 0.2)
+    assert cfg.model.head.loss == dict(type='torch.nn.SmoothL1Loss', beta=2.0)
+    crop, flip = cfg.train_dataloader.dataset.pipeline[1:3]
+    assert crop.crop_ratio_range == (0.08, 1.0)
+    assert (crop.interpolation, crop.backend) == ('bilinear', 'pillow')
+    assert flip.prob == 0.5
+
+
+@pytest.mark.parametrize('base', ['b', 'l'])
+def test_before_column_has_the_recipe_of_its_student(base):
+    before, after = (
+        Config.fromfile(f'configs/classification/clip_vit{base}{x}_in1k.py')
+        for x in ('', '_fd'))
+    same = ('train_cfg', 'train_dataloader', 'val_dataloader',
+            'default_hooks')
+    assert all(before[key] == after[key] for key in same)
+    stem = before.optim_wrapper.paramwise_cfg.pop('stem')
+    assert stem == ('pre_norm', )  # which the host counts as last
+    assert before.optim_wrapper == after.optim_wrapper
+    assert before.model.head == after.model.head
+    assert before.model.train_cfg == after.model.train_cfg

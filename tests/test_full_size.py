@@ -1,0 +1,51 @@
+"""The two configs at full size: some real iterations on a CPU."""
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS
+from test_checkpoints import write_clip
+from test_tools import command
+
+from mmfd import checkpoints
+
+
+@pytest.mark.full
+@pytest.mark.parametrize('name, width, layers, patch', [
+    ('clip_vitb', 768, 12, 16),
+    ('clip_vitl', 1024, 24, 14),
+])
+def test_full_size_config_trains_resumes_and_exports(
+        tmp_path, shapes_root, request, name, width, layers, patch):
+    size = dict(width=width, layers=layers, patch=patch, img_size=224)
+    write_clip(tmp_path / 'ViT.pt', **size)
+    teacher, run = tmp_path / 'clip.pth', tmp_path / 'run'
+    command('convert', 'openai-clip', tmp_path / 'ViT.pt', teacher)
+    images = request.config.getoption('--images') or shapes_root / 'imagenet'
+    options = [
+        '--work-dir', run, '--cfg-options',
+        f'model.teacher.checkpoint={teacher}',
+        f'train_dataloader.dataset.data_root={images}',
+        'train_dataloader.dataset.indices=6', 'train_dataloader.batch_size=2',
+        'train_dataloader.num_workers=0',
+        'train_dataloader.persistent_workers=False',
+        'default_hooks.checkpoint.interval=1', 'default_hooks.logger.interval=1'
+    ]
+    config = f'configs/fd/{name}_fd.py'
+    command('train', config, *options, 'train_cfg.max_epochs=1')
+    log = command('train', config, '--resume', *options,
+                  'train_cfg.max_epochs=2')
+    assert 'resumed epoch: 1, iter: 3' in log
+    command('export', run / 'epoch_2.pth', tmp_path / 'student.pth')
+    exported = checkpoints.load(tmp_path / 'student.pth')['state_dict']
+    student = Config.fromfile(config).model.backbone
+    ours = MODELS.build(student)
+    saved = checkpoints.load(run / 'epoch_2.pth')['state_dict']
+    ours.load_state_dict({
+        key.removeprefix('backbone.'): value
+        for key, value in saved.items() if key.startswith('backbone.')
+    })
+    host = MODELS.build(dict(student, type='mmpretrain.BEiTViT'))
+    host.load_state_dict(exported, strict=True)
+    host.eval()
+    pixels = torch.randn(2, 3, 224, 224)
+    assert torch.equal(ours.eval()(pixels)[0], host(pixels)[0])

@@ -1,0 +1,87 @@
+from math import cos, pi
+
+import pytest
+import torch
+from mmengine.registry import MODELS, OPTIM_WRAPPERS
+from models import distillation
+
+from mmfd.optim import LayerDecayOptimWrapperConstructor, warmup_cosine
+
+RATES = dict(base=1., warmup_lr=.1, min_lr=.2, warmup=10, total=50)
+
+
+def test_curve_passes_through_its_landmarks():
+    assert warmup_cosine(0, **RATES) == .1
+    assert warmup_cosine(5, **RATES) == pytest.approx(.55)
+    assert warmup_cosine(10, **RATES) == 1.
+    assert warmup_cosine(30, **RATES) == pytest.approx(.6)  # half way down
+    assert warmup_cosine(20, **RATES) == pytest.approx(
+        .2 + .8 * (1 + cos(pi / 4)) / 2)
+    assert warmup_cosine(50, **RATES) == pytest.approx(.2)
+
+
+def test_layer_whose_peak_is_below_the_minimum_rises_to_it():
+    rates = dict(RATES, base=.05)
+    assert warmup_cosine(10, **rates) == pytest.approx(.05)
+    assert warmup_cosine(50, **rates) == pytest.approx(.2)
+
+
+def test_unknown_setting_of_the_groups_is_refused_by_name():
+    with pytest.raises(ValueError, match="layer_deacy.*'layer_decay'"):
+        LayerDecayOptimWrapperConstructor(
+            dict(optimizer=dict(type='AdamW', lr=1)), dict(layer_deacy=.5))
+
+
+def wrapper(model, dtype, **kwargs):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    return OPTIM_WRAPPERS.build(
+        dict(
+            type='mmfd.AmpOptimWrapper',
+            dtype=dtype,
+            optimizer=optimizer,
+            **kwargs))
+
+
+@pytest.mark.parametrize('dtype, bound', [('bfloat16', 2e-2),
+                                          ('float16', 3e-3)])
+def test_mixed_precision_steps_on_a_cpu_near_the_fp32_step(dtype, bound):
+    model = MODELS.build(distillation())
+    model.init_weights()
+    pixels = torch.randint(0, 256, (4, 3, 32, 32)).float()
+    expected = torch.autograd.grad(
+        model.loss(pixels)['loss'], model.neck.projection.weight)[0]
+    before = model.neck.projection.weight.detach().clone()
+    optim = wrapper(model, dtype, clip_grad=dict(max_norm=1e6))
+    with optim.optim_context(model):
+        target = model.teacher(pixels)
+        loss = model.loss(pixels)['loss']
+    assert target.dtype is loss.dtype is torch.float32
+    optim.update_params(loss)
+    step = (before - model.neck.projection.weight.detach()) / 0.1
+    assert (step - expected).norm() < bound * expected.norm()
+
+
+def test_loss_scale_survives_a_checkpoint():
+    model = torch.nn.Linear(2, 2)
+    first, second = (wrapper(model, 'float16') for _ in range(2))
+    first.scaler._init_scale = 128.
+    first.scaler.scale(torch.ones(1))
+    second.load_state_dict(first.state_dict())
+    assert second.scaler.get_scale() == 128.
+
+
+def test_an_infinite_gradient_is_skipped_and_the_scale_halved():
+    model = torch.nn.Linear(2, 2)
+    optim = wrapper(model, 'float16')
+    before = model.weight.detach().clone()
+    optim.update_params(model(torch.full((1, 2), float('inf'))).sum())
+    assert torch.equal(model.weight, before)
+    assert optim.scaler.get_scale() == 2.**15
+
+
+def test_unless_told_otherwise_the_device_picks_the_precision():
+    optim = wrapper(torch.nn.Linear(2, 2), None)
+    fast = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if torch.cuda.is_available():
+        fast = torch.cuda.is_bf16_supported()
+    assert (optim.dtype is torch.bfloat16) == fast

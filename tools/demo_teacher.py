@@ -1,0 +1,32 @@
+"""Train the demo's teacher anew and keep what travels with the project.
+
+    make demo-teacher
+"""
+import shutil
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from mmfd import checkpoints, shapes
+
+CONFIG, WEIGHTS = 'configs/demo/simclr_teacher.py', 'configs/demo/teacher.pth'
+
+
+def main():
+    shapes.write('data/shapes')
+    cfg = Config.fromfile(CONFIG)
+    cfg.work_dir = 'work_dirs/simclr_teacher'
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    checkpoints.save(
+        runner.model.backbone.state_dict(), WEIGHTS,
+        dict(kind='mmpretrain SimCLR', source=CONFIG))
+    shutil.copy(
+        Path(runner.log_dir, f'{runner.timestamp}.log'),
+        Path(WEIGHTS).with_suffix('.log'))
+    print(f'{WEIGHTS}: sha256 {checkpoints.sha256(WEIGHTS)}')
+
+
+if __name__ == '__main__':
+    main()
