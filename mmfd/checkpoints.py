@@ -30,25 +30,26 @@ def _method(owner, name):
 
 # What lies beside the weights in a host's checkpoint, and what is made of it
 HOST_GLOBALS = [(_method, 'builtins.getattr')] + [
-    (_Skipped, f'{module}.{name}') for module, name in (
-        ('mmengine.logging.history_buffer', 'HistoryBuffer'),
-        ('numpy', 'ndarray'), ('numpy', 'dtype'),
-        ('numpy.core.multiarray', '_reconstruct'),
-        ('numpy.core.multiarray', 'scalar'),
-        ('numpy._core.multiarray', '_reconstruct'),
-        ('numpy._core.multiarray', 'scalar'))
+    (_Skipped, f'{module}.{name}')
+    for module, name in (('mmengine.logging.history_buffer', 'HistoryBuffer'),
+                         ('numpy', 'ndarray'), ('numpy', 'dtype'),
+                         ('numpy.core.multiarray', '_reconstruct'),
+                         ('numpy.core.multiarray', 'scalar'),
+                         ('numpy._core.multiarray', '_reconstruct'),
+                         ('numpy._core.multiarray', 'scalar'))
 ]
 # A backbone that averages its patches has a norm that no pre-training knows,
 # and has no use for the norm that pre-training ends with.
 FRESH, LEFT_OUT = ('ln2.', ), ('ln1.', )
 
 
-def load(path):
+def load(path, source=''):
     """Read a weights file. Nothing in the file is executed.
 
     Args:
         path (str): `.safetensors`, what `torch.save` writes, or a TorchScript
             archive, of which only the tensors are read.
+        source (str): told to who has not got the file.
 
     Returns:
         dict: the object in the file; of a TorchScript archive, its state
@@ -60,7 +61,7 @@ def load(path):
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f'no weights file {path}')
+        raise FileNotFoundError(f'no weights file {path}. {source}'.strip())
     with open(path, 'rb') as file:
         start = file.read(512).lstrip()
     if start[:1] == b'<':
@@ -123,10 +124,7 @@ def load_into(module, path, prefix='', source=''):
             module has no counterpart in the file or the other way round,
             except for the norms of mean pooling.
     """
-    try:
-        state_dict = state_dict_of(load(path), path)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f'{error}. {source}'.strip()) from None
+    state_dict = state_dict_of(load(path, source), path)
     if prefix:
         prefix = prefix.rstrip('.') + '.'
         state_dict = {
@@ -229,8 +227,10 @@ _TORCHSCRIPT_GLOBALS = {
     ('collections', 'OrderedDict'): collections.OrderedDict,
     ('torch._utils', '_rebuild_tensor_v2'): _rebuild_tensor,
     ('torch', 'device'): str,
-    **{('torch.jit._pickle', f'build_{kind}list'): list
-       for kind in ('int', 'double', 'bool', 'tensor')},
+    **{
+        ('torch.jit._pickle', f'build_{kind}list'): list
+        for kind in ('int', 'double', 'bool', 'tensor')
+    },
     ('torch.jit._pickle', 'restore_type_tag'): lambda value, tag: value,
 }
 

@@ -31,11 +31,16 @@ CLIP_LEFT_OUT = (r'transformer\.|token_embedding\.|ln_final\.|text_projection$'
                  r'|context_length$|vocab_size$|visual\.proj$|attn_mask$'
                  r'|visual\.input_resolution$|visual\.output_dim$')
 CLIP_NAMES = {
-    r'visual\.class_embedding': 'cls_token',
-    r'visual\.positional_embedding': 'pos_embed',
-    r'visual\.conv1\.weight': 'patch_embed.projection.weight',
-    r'visual\.ln_pre\.(weight|bias)': r'pre_norm.\1',
-    r'visual\.ln_post\.(weight|bias)': r'ln1.\1',
+    r'visual\.class_embedding':
+    'cls_token',
+    r'visual\.positional_embedding':
+    'pos_embed',
+    r'visual\.conv1\.weight':
+    'patch_embed.projection.weight',
+    r'visual\.ln_pre\.(weight|bias)':
+    r'pre_norm.\1',
+    r'visual\.ln_post\.(weight|bias)':
+    r'ln1.\1',
     r'visual\.transformer\.resblocks\.(\d+)\.ln_([12])\.(weight|bias)':
     r'layers.\1.ln\2.\3',
     r'visual\.transformer\.resblocks\.(\d+)\.attn\.in_proj_(weight|bias)':

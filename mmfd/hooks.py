@@ -21,7 +21,10 @@ class Throughput(Hook):
     def before_train_epoch(self, runner):
         self.since, self.iterations = time.perf_counter(), 0
 
-    def after_train_iter(self, runner, batch_idx, data_batch=None,
+    def after_train_iter(self,
+                         runner,
+                         batch_idx,
+                         data_batch=None,
                          outputs=None):
         self.iterations += 1
         if self.iterations % self.interval:

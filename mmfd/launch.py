@@ -29,8 +29,12 @@ def add_arguments(parser):
     parser.add_argument('config', help='config file')
     parser.add_argument('--work-dir', help='where logs and checkpoints go')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, default={},
-        metavar='KEY=VALUE', help='settings that override the config')
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        metavar='KEY=VALUE',
+        help='settings that override the config')
     parser.add_argument(
         '--launcher', choices=['none', 'pytorch', 'slurm'], default='none')
     parser.add_argument('--local-rank', '--local_rank', type=int, default=0)
@@ -50,8 +54,8 @@ def load_config(args):
         raise ValueError(
             f'config {args.config}: {type(error).__name__}: {error}'
         ) from error
-    cfg.work_dir = cfg.get('work_dir') or os.path.join(
-        'work_dirs', Path(args.config).stem)
+    cfg.work_dir = cfg.get('work_dir') or os.path.join('work_dirs',
+                                                       Path(args.config).stem)
     for key in args.cfg_options:
         _check_option(cfg, key)
     cfg.merge_from_dict(args.cfg_options)
@@ -74,9 +78,8 @@ def _check_option(cfg, key):
             known = {str(index) for index in range(len(node))}
         if part not in known:
             where = '.'.join(parts[:i]) or 'the config'
-            raise ValueError(
-                f'--cfg-options {key}: {where} has no {part!r}; '
-                f'{_did_you_mean(part, known, cfg)}')
+            raise ValueError(f'--cfg-options {key}: {where} has no {part!r}; '
+                             f'{_did_you_mean(part, known, cfg)}')
         if isinstance(node, (list, tuple)):
             node = node[int(part)]
         else:
@@ -91,8 +94,8 @@ def _did_you_mean(part, known, cfg):
         if isinstance(cfg[name], dict) and part in cfg[name]:
             return f'did you mean {f"{name}.{part}"!r}?'
     near = difflib.get_close_matches(part, known, n=1)
-    return (f'did you mean {near[0]!r}?' if near else
-            f'known are {", ".join(sorted(known))}')
+    return (f'did you mean {near[0]!r}?'
+            if near else f'known are {", ".join(sorted(known))}')
 
 
 def _known(node):
@@ -127,13 +130,17 @@ def prepare(cfg, train):
         ValueError, OSError: for what a user can mend.
     """
     _check_images(cfg.train_dataloader if train else cfg.test_dataloader)
-    for path in _weights_files(cfg):
-        checkpoints.load(path)  # before the host opens it: it may run code
+    whole = _whole_model(cfg, train)
+    for path in (whole, cfg.get('load_from'), *_pretrained(cfg.model)):
+        if path:  # the host would run code in it
+            checkpoints.load(path, source=cfg.get('source', ''))
     there = set(_entries(cfg.work_dir))
     try:
         runner = Runner.from_cfg(cfg)
         for module in runner.model.modules():
             _check_fit(module)
+        if whole:
+            checkpoints.load_into(runner.model, whole)
         runner.train_loop if train else runner.test_loop
     except BaseException:
         for entry in set(_entries(cfg.work_dir)) - there:
@@ -151,7 +158,10 @@ def _entries(folder):
 
 def _check_images(loader):
     dataset = loader.dataset
-    folder = Path(dataset.get('data_root', ''), dataset.get('data_prefix', ''))
+    prefix = dataset.get('data_prefix', '')
+    if not dataset.get('data_root') or not isinstance(prefix, str):
+        return  # a dataset of another kind, which checks for itself
+    folder = Path(dataset.data_root, prefix)
     turn = ('set train_dataloader.dataset.data_root and data_prefix, '
             'test_dataloader likewise')
     if not folder.is_dir():
@@ -163,13 +173,12 @@ def _check_images(loader):
             f'{turn}')
 
 
-def _weights_files(cfg):
-    """Every file that the host would open on its own."""
-    latest = find_latest_checkpoint(cfg.work_dir) if (
-        cfg.get('resume') and os.path.isdir(cfg.work_dir)) else None
-    for path in (cfg.get('load_from') or latest, *_pretrained(cfg.model)):
-        if path:
-            yield path
+def _whole_model(cfg, train):
+    """The checkpoint that must fit the model, to resume or to test it."""
+    if train and cfg.get('resume') and not cfg.load_from:
+        there = os.path.isdir(cfg.work_dir)
+        return find_latest_checkpoint(cfg.work_dir) if there else None
+    return cfg.load_from if cfg.get('resume') or not train else None
 
 
 def _pretrained(node):

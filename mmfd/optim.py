@@ -34,8 +34,8 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         if unknown:
             raise ValueError(f'paramwise_cfg has {sorted(unknown)}; it may '
                              f'have {sorted(self.defaults)}')
-        super().__init__(
-            optim_wrapper_cfg, dict(self.defaults, **(paramwise_cfg or {})))
+        super().__init__(optim_wrapper_cfg,
+                         dict(self.defaults, **(paramwise_cfg or {})))
 
     def add_params(self, params, module):
         """Append the groups of `module` to the list `params`."""

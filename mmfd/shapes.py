@@ -53,7 +53,8 @@ def _heart():
 OUTLINES = dict(
     arrow=[[(1, 0), (.1, .8), (.1, .3), (-1, .3), (-1, -.3), (.1, -.3),
             (.1, -.8)]],
-    crescent=[np.concatenate([_arc(50, 310), _arc(288, 72, .82, (.39, 0))])],
+    crescent=[np.concatenate([_arc(50, 310),
+                              _arc(288, 72, .82, (.39, 0))])],
     cross=[[(1, .33), (.33, .33), (.33, 1), (-.33, 1), (-.33, .33), (-1, .33),
             (-1, -.33), (-.33, -.33), (-.33, -1), (.33, -1), (.33, -.33),
             (1, -.33)]],
@@ -111,8 +112,8 @@ def _clutter(rng):
         start = int(rng.integers(360))
         sweep, thickness = int(rng.integers(20, 200)), int(rng.integers(1, 4))
         cv2.ellipse(image, (int(x), int(y)), axes, int(rng.integers(180)),
-                    start, start + sweep, rng.uniform(0, 255, 3).tolist(),
-                    thickness)
+                    start, start + sweep,
+                    rng.uniform(0, 255, 3).tolist(), thickness)
     return image
 
 
@@ -213,8 +214,8 @@ def _write_split(split, root, count, pool):
     with open(root / f'coco/annotations/instances_{coco}.json', 'w') as file:
         json.dump(
             dict(
-                images=images, annotations=annotations,
-                categories=categories), file)
+                images=images, annotations=annotations, categories=categories),
+            file)
 
 
 def write(root, counts=SPLITS):

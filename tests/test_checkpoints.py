@@ -1,4 +1,5 @@
 """Files: read without running code, refused with a reason, written whole."""
+import collections
 import os
 import pickle
 import zipfile
@@ -35,6 +36,20 @@ def test_pickle_that_runs_a_command_is_refused_and_does_not_run(tmp_path):
     assert not proof.exists()
 
 
+class Probing:
+    """Uses the one Python function that a host's log history needs."""
+
+    def __reduce__(self):
+        return getattr, (collections.OrderedDict, 'fromkeys')
+
+
+def test_getattr_of_anything_but_log_history_is_refused(tmp_path):
+    file = tmp_path / 'weights.pth'
+    torch.save(dict(state_dict=Probing()), file)
+    with pytest.raises(ValueError, match='builtins.getattr.*not loaded'):
+        checkpoints.load(file)
+
+
 def write_torchscript(path, data_pkl, storage=b''):
     with zipfile.ZipFile(path, 'w') as archive:
         archive.writestr('a/data.pkl', data_pkl)
@@ -42,8 +57,7 @@ def write_torchscript(path, data_pkl, storage=b''):
         archive.writestr('a/data/0', storage)
 
 
-def test_torchscript_that_runs_a_command_is_refused_and_does_not_run(
-        tmp_path):
+def test_torchscript_that_runs_a_command_is_refused_and_does_not_run(tmp_path):
     proof, file = tmp_path / 'was_here', tmp_path / 'weights.pt'
     write_torchscript(file, pickle.dumps(Hostile(proof)))
     with pytest.raises(ValueError, match='posix.system'):
@@ -108,8 +122,7 @@ def test_teacher_that_fits_only_partly_is_refused_by_name(tmp_path):
     weights = MODELS.build(clip_teacher()).backbone.state_dict()
     weights['extra'] = weights.pop('pre_norm.bias')
     checkpoints.save(weights, file, {})
-    with pytest.raises(
-            ValueError, match='lacks pre_norm.bias and has extra'):
+    with pytest.raises(ValueError, match='lacks pre_norm.bias and has extra'):
         MODELS.build(clip_teacher(file))
 
 
@@ -256,7 +269,9 @@ def resnet():
 
 @pytest.mark.parametrize('weights, message', [
     (resnet, "not OpenAI's CLIP ViT.*conv1.weight"),
-    (lambda: {'visual.layer1.0.conv1.weight': torch.zeros(1)}, 'ResNet'),
+    (lambda: {
+        'visual.layer1.0.conv1.weight': torch.zeros(1)
+    }, 'ResNet'),
     (lambda: dict(Clip().state_dict(), **{'visual.new': torch.zeros(1)}),
      "'visual.new'"),
 ])
@@ -291,8 +306,7 @@ def test_features_equal_those_of_open_clip(name, size, patch, width, layers):
     with torch.no_grad():
         visual(images)
         tokens = ours(images)[-1]
-    torch.testing.assert_close(
-        tokens, theirs['tokens'], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(tokens, theirs['tokens'], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize('name, size, patch, width, layers', SIZES)
@@ -358,7 +372,9 @@ def openai_names(weights):
             key = key.replace(theirs, openai)
         renamed[f'visual.{key}'] = value
     for key in [k for k in renamed if '.q_proj.' in k]:
-        parts = [renamed.pop(key.replace('q_proj', f'{x}_proj')) for x in 'qkv']
+        parts = [
+            renamed.pop(key.replace('q_proj', f'{x}_proj')) for x in 'qkv'
+        ]
         renamed[key.replace('.q_proj.', '.in_proj_')] = torch.cat(parts)
     renamed.pop('visual.embeddings.position_ids', None)
     return renamed

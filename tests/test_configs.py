@@ -54,12 +54,11 @@ def test_distillation_has_the_papers_numbers(name):
     large = name == 'clip_vitl_fd'
     assert cfg.train_cfg.max_epochs == 300
     assert cfg.optim_wrapper.optimizer == dict(
-        type='AdamW', lr=3e-4, betas=(0.9, 0.999), eps=1e-8,
-        weight_decay=0.05)
+        type='AdamW', lr=3e-4, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05)
     assert cfg.optim_wrapper.clip_grad == dict(max_norm=3.0)
     curve = cfg.default_hooks.param_scheduler
-    assert (curve.warmup_epochs, curve.warmup_lr, curve.min_lr) == (
-        10, 5e-7, 5e-6)
+    assert (curve.warmup_epochs, curve.warmup_lr, curve.min_lr) == (10, 5e-7,
+                                                                    5e-6)
     assert cfg.model.backbone.drop_path_rate == (0.3 if large else 0.2)
     assert cfg.model.head.loss == dict(type='torch.nn.SmoothL1Loss', beta=2.0)
     crop, flip = cfg.train_dataloader.dataset.pipeline[1:3]
@@ -73,8 +72,7 @@ def test_before_column_has_the_recipe_of_its_student(base):
     before, after = (
         Config.fromfile(f'configs/classification/clip_vit{base}{x}_in1k.py')
         for x in ('', '_fd'))
-    same = ('train_cfg', 'train_dataloader', 'val_dataloader',
-            'default_hooks')
+    same = ('train_cfg', 'train_dataloader', 'val_dataloader', 'default_hooks')
     assert all(before[key] == after[key] for key in same)
     stem = before.optim_wrapper.paramwise_cfg.pop('stem')
     assert stem == ('pre_norm', )  # which the host counts as last

@@ -35,8 +35,9 @@ def test_target_is_white_per_token_after_the_teachers_own_norm(model):
     torch.testing.assert_close(
         target.var(-1, correction=0), torch.ones(2, 17), rtol=0, atol=1e-3)
     own = backbone(model.teacher.normalize(x))[-1]
-    mean, var = own.mean(-1, keepdim=True), own.var(
-        -1, keepdim=True, correction=0)
+    mean, var = own.mean(
+        -1, keepdim=True), own.var(
+            -1, keepdim=True, correction=0)
     torch.testing.assert_close(target, (own - mean) / (var + 1e-5).sqrt())
 
 
@@ -69,8 +70,8 @@ def test_teacher_stays_in_eval_when_model_trains(model):
 def test_teacher_is_in_no_parameters_checkpoint_or_average(model):
     names = [name for name, _ in model.named_parameters()]
     assert {n.split('.')[0] for n in names} == {'backbone', 'neck'}
-    assert {k.split('.')[0] for k in model.state_dict()} == {
-        'backbone', 'neck'}
+    assert {k.split('.')[0]
+            for k in model.state_dict()} == {'backbone', 'neck'}
     average = ExponentialMovingAverage(model)
     assert average.module.teacher.backbone is model.teacher.backbone
     assert copy.deepcopy(model).backbone is not model.backbone

@@ -14,8 +14,9 @@ from mmfd import checkpoints
     ('clip_vitb', 768, 12, 16),
     ('clip_vitl', 1024, 24, 14),
 ])
-def test_full_size_config_trains_resumes_and_exports(
-        tmp_path, shapes_root, request, name, width, layers, patch):
+def test_full_size_config_trains_resumes_and_exports(tmp_path, shapes_root,
+                                                     request, name, width,
+                                                     layers, patch):
     size = dict(width=width, layers=layers, patch=patch, img_size=224)
     write_clip(tmp_path / 'ViT.pt', **size)
     teacher, run = tmp_path / 'clip.pth', tmp_path / 'run'
@@ -28,7 +29,8 @@ def test_full_size_config_trains_resumes_and_exports(
         'train_dataloader.dataset.indices=6', 'train_dataloader.batch_size=2',
         'train_dataloader.num_workers=0',
         'train_dataloader.persistent_workers=False',
-        'default_hooks.checkpoint.interval=1', 'default_hooks.logger.interval=1'
+        'default_hooks.checkpoint.interval=1',
+        'default_hooks.logger.interval=1'
     ]
     config = f'configs/fd/{name}_fd.py'
     command('train', config, *options, 'train_cfg.max_epochs=1')

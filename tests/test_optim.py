@@ -15,8 +15,8 @@ def test_curve_passes_through_its_landmarks():
     assert warmup_cosine(5, **RATES) == pytest.approx(.55)
     assert warmup_cosine(10, **RATES) == 1.
     assert warmup_cosine(30, **RATES) == pytest.approx(.6)  # half way down
-    assert warmup_cosine(20, **RATES) == pytest.approx(
-        .2 + .8 * (1 + cos(pi / 4)) / 2)
+    assert warmup_cosine(20, **RATES) == pytest.approx(.2 + .8 *
+                                                       (1 + cos(pi / 4)) / 2)
     assert warmup_cosine(50, **RATES) == pytest.approx(.2)
 
 

@@ -12,7 +12,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import (HOOKS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS,
                                DefaultScope)
-from models import distillation, clip_teacher, official_name
+from models import clip_teacher, distillation, official_name
 
 from mmfd import checkpoints
 from mmfd.convert import openai_clip_to_mmpretrain
@@ -32,7 +32,8 @@ def ours(official, tmp_path):
     model = MODELS.build(distillation(clip_teacher(file, layers=layers)))
     state = model.backbone.state_dict()
     model.backbone.load_state_dict(
-        {k: official['student'][official_name(k)] for k in state})
+        {k: official['student'][official_name(k)]
+         for k in state})
     model.neck.projection.load_state_dict(
         dict(
             weight=official['decoder']['0.weight'][..., 0],

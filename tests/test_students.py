@@ -31,8 +31,9 @@ def test_drop_path_drops_each_branch_once_and_rescales_the_rest(branch):
     assert abs(dropped.float().mean() - rate) < 4 * deviation
     survivors = got[~dropped]
     torch.testing.assert_close(
-        survivors,
-        (kept / (1 - rate)).expand_as(survivors), rtol=1e-3, atol=1e-5)
+        survivors, (kept / (1 - rate)).expand_as(survivors),
+        rtol=1e-3,
+        atol=1e-5)
 
 
 def test_rates_of_drop_path_grow_linearly_from_zero():
@@ -48,7 +49,8 @@ def test_initial_weights_are_truncated_and_rescaled_by_depth():
             bound = 0.02 / math.sqrt(2 * depth)
             assert weight.abs().max() <= bound
             # a normal cut at one sigma has 0.5396 of its deviation
-            assert weight.std().item() == pytest.approx(0.5396 * bound, rel=0.02)
+            assert weight.std().item() == pytest.approx(
+                0.5396 * bound, rel=0.02)
         assert block.attn.qkv.weight.abs().max() <= 0.02
         assert block.ffn.layers[0][0].bias.abs().max() == 0
         assert torch.equal(block.gamma_1, torch.full((192, ), 0.1))

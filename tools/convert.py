@@ -23,8 +23,12 @@ def main():
         except ValueError as error:
             raise ValueError(f'{args.src}: {error}') from None
         sha256 = checkpoints.sha256(args.src)
-        checkpoints.save(converted, args.dst, dict(
-            kind=args.kind, source=os.path.basename(args.src), sha256=sha256))
+        checkpoints.save(
+            converted, args.dst,
+            dict(
+                kind=args.kind,
+                source=os.path.basename(args.src),
+                sha256=sha256))
         print(f'{args.dst}: {len(converted)} tensors, '
               f'{sum(t.numel() for t in converted.values()):,} numbers, '
               f'source sha256 {sha256}')

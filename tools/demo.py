@@ -39,7 +39,8 @@ def train(config):
     command = ['tools/train.py', f'configs/demo/{config}.py']
     print(f'\n$ python {" ".join(command)}', flush=True)
     start = time.perf_counter()
-    with subprocess.Popen([sys.executable, *command], text=True,
+    with subprocess.Popen([sys.executable, *command],
+                          text=True,
                           stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT) as process:
         last = []
@@ -64,7 +65,9 @@ def draw(path):
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4))
     left.plot(*zip(*scalars(DISTILLATION, 'loss')), color='#0072B2')
     left.set(
-        title='distillation', xlabel='iteration', ylabel='smooth-L1 loss',
+        title='distillation',
+        xlabel='iteration',
+        ylabel='smooth-L1 loss',
         yscale='log')
     for config, (name, colour) in ROWS.items():
         epochs, top1 = zip(*scalars(config, 'accuracy/top1'))

@@ -19,9 +19,8 @@ def main():
     cfg.work_dir = 'work_dirs/simclr_teacher'
     runner = Runner.from_cfg(cfg)
     runner.train()
-    checkpoints.save(
-        runner.model.backbone.state_dict(), WEIGHTS,
-        dict(kind='mmpretrain SimCLR', source=CONFIG))
+    checkpoints.save(runner.model.backbone.state_dict(), WEIGHTS,
+                     dict(kind='mmpretrain SimCLR', source=CONFIG))
     shutil.copy(
         Path(runner.log_dir, f'{runner.timestamp}.log'),
         Path(WEIGHTS).with_suffix('.log'))

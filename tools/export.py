@@ -12,7 +12,9 @@ def main():
     parser.add_argument('checkpoint', help='file that training wrote')
     parser.add_argument('dst', help='file to write, .pth or .safetensors')
     parser.add_argument(
-        '--to', choices=['backbone'], default='backbone',
+        '--to',
+        choices=['backbone'],
+        default='backbone',
         help='backbone: mm names; loads in every OpenMMLab library')
     args = parser.parse_args()
     with launch.one_message():
@@ -23,9 +25,10 @@ def main():
             for key, value in weights.items() if key.startswith('backbone.')
         }
         if not student:
+            first = ', '.join([*weights][:4])
             raise ValueError(
                 f'{args.checkpoint} holds no student: none of its keys begins '
-                f"with 'backbone.'; they begin with {', '.join([*weights][:4])}")
+                f"with 'backbone.'; they begin with {first}")
         checkpoints.save(student, args.dst, dict(kind=args.to))
         print(f'{args.dst}: {len(student)} tensors, '
               f'{sum(t.numel() for t in student.values()):,} numbers')

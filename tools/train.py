@@ -13,7 +13,10 @@ def main():
     parser.add_argument(
         '--amp', action='store_true', help='mixed precision on any device')
     parser.add_argument(
-        '--resume', nargs='?', const='auto', metavar='CHECKPOINT',
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
         help='go on from the last checkpoint of the work dir, or from this')
     args = parser.parse_args()
     with launch.one_message():

@@ -1,4 +1,4 @@
-"""A classifier on mean-pooled patches, as the official fine-tuning builds it."""
+"""A classifier on mean-pooled patches, as in the official fine-tuning."""
 model = dict(
     type='mmpretrain.ImageClassifier',
     data_preprocessor=dict(

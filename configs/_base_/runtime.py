@@ -7,7 +7,10 @@ default_hooks = dict(
         type='CheckpointHook', interval=5, save_last=True, max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'))
 custom_hooks = [dict(type='mmfd.Throughput', interval=100)]
-vis_backends = [dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]
+vis_backends = [
+    dict(type='LocalVisBackend'),
+    dict(type='TensorboardVisBackend'),
+]
 visualizer = dict(type='mmengine.Visualizer', vis_backends=vis_backends)
 log_level = 'INFO'
 log_processor = dict(window_size=100)

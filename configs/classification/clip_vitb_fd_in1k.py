@@ -10,6 +10,7 @@ _base_ = [
     '../_base_/schedules/finetune_100e.py',
 ]
 
+source = 'python tools/train.py configs/fd/clip_vitb_fd.py writes it'
 model = dict(
     backbone=dict(
         type='mmfd.StudentViT',

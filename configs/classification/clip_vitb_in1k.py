@@ -1,4 +1,4 @@
-"""Before: CLIP ViT-B/16 itself, fine-tuned like its student: 82.9 % in the paper.
+"""Before: CLIP ViT-B/16 itself, fine-tuned like its student: 82.9 %.
 
 The official code has no recipe for it; this is the student's, with CLIP's own
 statistics and positions, mean-pooled patches and a fresh norm behind them.
@@ -7,14 +7,15 @@ statistics and positions, mean-pooled patches and a fresh norm behind them.
 """
 _base_ = [
     '../_base_/classifier.py',
+    '../_base_/teachers/clip_vitb16.py',
     '../_base_/data/imagenet_finetune.py',
     '../_base_/schedules/finetune_100e.py',
 ]
 
 model = dict(
     data_preprocessor=dict(
-        mean=[122.7709383, 116.7460125, 104.09373615],
-        std=[68.5005327, 66.6321375, 70.32316305]),
+        mean={{_base_.teacher.normalize.mean}},
+        std={{_base_.teacher.normalize.std}}),
     backbone=dict(
         type='mmpretrain.VisionTransformer',
         arch='base',
@@ -27,5 +28,5 @@ model = dict(
         final_norm=False,
         out_type='avg_featmap',
         init_cfg=dict(
-            type='Pretrained', checkpoint='checkpoints/clip_vitb16.pth')))
+            type='Pretrained', checkpoint={{_base_.teacher.checkpoint}})))
 optim_wrapper = dict(paramwise_cfg=dict(stem=('pre_norm', )))

@@ -10,6 +10,7 @@ _base_ = [
     '../_base_/schedules/finetune_50e.py',
 ]
 
+source = 'python tools/train.py configs/fd/clip_vitl_fd.py writes it'
 model = dict(
     backbone=dict(
         type='mmfd.StudentViT',

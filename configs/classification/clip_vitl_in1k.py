@@ -1,17 +1,18 @@
-"""Before: CLIP ViT-L/14 itself, fine-tuned like its student: 86.1 % in the paper.
+"""Before: CLIP ViT-L/14 itself, fine-tuned like its student: 86.1 %.
 
     python tools/train.py configs/classification/clip_vitl_in1k.py
 """
 _base_ = [
     '../_base_/classifier.py',
+    '../_base_/teachers/clip_vitl14.py',
     '../_base_/data/imagenet_finetune.py',
     '../_base_/schedules/finetune_50e.py',
 ]
 
 model = dict(
     data_preprocessor=dict(
-        mean=[122.7709383, 116.7460125, 104.09373615],
-        std=[68.5005327, 66.6321375, 70.32316305]),
+        mean={{_base_.teacher.normalize.mean}},
+        std={{_base_.teacher.normalize.std}}),
     backbone=dict(
         type='mmpretrain.VisionTransformer',
         arch='large',
@@ -24,6 +25,6 @@ model = dict(
         final_norm=False,
         out_type='avg_featmap',
         init_cfg=dict(
-            type='Pretrained', checkpoint='checkpoints/clip_vitl14.pth')),
+            type='Pretrained', checkpoint={{_base_.teacher.checkpoint}})),
     head=dict(in_channels=1024))
 optim_wrapper = dict(paramwise_cfg=dict(stem=('pre_norm', )))

@@ -4,6 +4,7 @@
 """
 _base_ = '_base_/finetune.py'
 
+source = 'python tools/train.py configs/demo/simclr_fd.py writes it'
 model = dict(
     backbone=dict(
         type='mmfd.StudentViT',

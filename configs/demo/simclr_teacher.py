@@ -17,9 +17,7 @@ model = dict(
     backbone=dict(
         type='mmpretrain.VisionTransformer',
         arch=dict(
-            embed_dims=96,
-            num_layers=6,
-            num_heads=3,
+            embed_dims=96, num_layers=6, num_heads=3,
             feedforward_channels=384),
         img_size=48,
         patch_size=8,
@@ -68,8 +66,7 @@ train_dataloader = dict(
         with_label=False,
         pipeline=[
             dict(type='LoadImageFromFile'),
-            dict(
-                type='mmpretrain.MultiView', num_views=2, transforms=[view]),
+            dict(type='mmpretrain.MultiView', num_views=2, transforms=[view]),
             dict(type='mmpretrain.PackInputs'),
         ]))
 
@@ -79,10 +76,7 @@ optim_wrapper = dict(
         type='AdamW', lr=1.5e-3, weight_decay=0.05, betas=(0.9, 0.98)))
 param_scheduler = [
     dict(
-        type='LinearLR',
-        start_factor=1e-3,
-        end=5,
-        convert_to_iter_based=True),
+        type='LinearLR', start_factor=1e-3, end=5, convert_to_iter_based=True),
     dict(
         type='CosineAnnealingLR',
         begin=5,

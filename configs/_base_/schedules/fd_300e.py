@@ -1,4 +1,4 @@
-"""FD's 300 epochs. The three rates are per 512 images, the paper's batch 2048."""
+"""FD's 300 epochs. The three rates are per 512 images."""
 _base_ = '../runtime.py'
 
 train_cfg = dict(by_epoch=True, max_epochs=300)

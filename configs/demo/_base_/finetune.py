@@ -1,8 +1,7 @@
 """One fine-tuning recipe for the demo's teacher, student and newcomer."""
 _base_ = 'shapes.py'
 
-arch = dict(
-    embed_dims=96, num_layers=6, num_heads=3, feedforward_channels=384)
+arch = dict(embed_dims=96, num_layers=6, num_heads=3, feedforward_channels=384)
 model = dict(
     type='mmpretrain.ImageClassifier',
     data_preprocessor=dict(

@@ -3,8 +3,7 @@ statistics = dict(
     type='mmfd.Normalize',
     mean=[123.675, 116.28, 103.53],
     std=[58.395, 57.12, 57.375])
-arch = dict(
-    embed_dims=96, num_layers=6, num_heads=3, feedforward_channels=384)
+arch = dict(embed_dims=96, num_layers=6, num_heads=3, feedforward_channels=384)
 teacher = dict(
     type='mmfd.Teacher',
     checkpoint='configs/demo/teacher.pth',

@@ -41,7 +41,6 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 val_cfg = test_cfg = dict()
 default_hooks = dict(
-    logger=dict(interval=20),
-    checkpoint=dict(interval=1, max_keep_ckpts=1))
+    logger=dict(interval=20), checkpoint=dict(interval=1, max_keep_ckpts=1))
 custom_hooks = [dict(type='mmfd.Throughput', interval=20)]
 log_processor = dict(window_size=20)
