@@ -6,6 +6,7 @@ import pickle
 import re
 import zipfile
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 
 import torch
@@ -24,8 +25,10 @@ class _Skipped:
 
 
 def _method(owner, name):
+    """`getattr`, for the one class whose log history names its methods."""
     if owner is not _Skipped:
         raise pickle.UnpicklingError('GLOBAL builtins.getattr')
+    # None, which nothing calls
 
 
 # What lies beside the weights in a host's checkpoint, and what is made of it
@@ -59,6 +62,9 @@ def load(path, source=''):
         FileNotFoundError: if there is no such file.
         ValueError: if it is no weights file, is damaged or wants to run code.
     """
+    if '://' in str(path):
+        raise ValueError(f'{path} is an address: download the file, compare '
+                         'its sha256, and give its path')
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'no weights file {path}. {source}'.strip())
@@ -84,8 +90,9 @@ def load(path, source=''):
             'loading it would run code from the file, so it was not loaded. '
             'Ask for plain weights, or convert it with tools/convert.py'
         ) from error
-    except (SafetensorError, zipfile.BadZipFile, RuntimeError, EOFError,
-            KeyError, ValueError, AttributeError, TypeError) as error:
+    except (SafetensorError, zipfile.BadZipFile, OSError, RuntimeError,
+            EOFError, KeyError, ValueError, AttributeError,
+            TypeError) as error:
         raise _unreadable(path, error) from error
 
 
@@ -109,6 +116,10 @@ def state_dict_of(checkpoint, path):
     }
     if not tensors:
         raise ValueError(f'{path} holds no named tensors, so no weights')
+    for name, value in tensors.items():
+        if value.nbytes > value.untyped_storage().nbytes():
+            raise ValueError(f'{path}: {name!r} claims {value.nbytes:,} bytes '
+                             'and stores less; it is no honest weights file')
     return tensors
 
 
@@ -220,9 +231,21 @@ class _Storage:
 
 def _rebuild_tensor(storage, offset, size, stride, *_):
     flat = torch.frombuffer(bytearray(storage.data), dtype=storage.dtype)
+    if prod(size) > flat.numel():
+        raise ValueError(f'a tensor claims {prod(size):,} numbers of '
+                         f'{flat.numel():,} stored')
     return flat.as_strided(size, stride, offset).clone()
 
 
+_STORAGES = dict(
+    BoolStorage=torch.bool,
+    ByteStorage=torch.uint8,
+    IntStorage=torch.int32,
+    LongStorage=torch.int64,
+    HalfStorage=torch.float16,
+    BFloat16Storage=torch.bfloat16,
+    FloatStorage=torch.float32,
+    DoubleStorage=torch.float64)
 _TORCHSCRIPT_GLOBALS = {
     ('collections', 'OrderedDict'): collections.OrderedDict,
     ('torch._utils', '_rebuild_tensor_v2'): _rebuild_tensor,
@@ -246,8 +269,8 @@ class _TorchScriptUnpickler(pickle.Unpickler):
             return _Module
         if (module, name) in _TORCHSCRIPT_GLOBALS:
             return _TORCHSCRIPT_GLOBALS[module, name]
-        if module == 'torch' and name.endswith('Storage'):
-            return getattr(torch, name).dtype
+        if module == 'torch' and name in _STORAGES:
+            return _STORAGES[name]
         raise pickle.UnpicklingError(f'GLOBAL {module}.{name}')
 
     def persistent_load(self, pid):
@@ -268,6 +291,9 @@ def _load_torchscript(path):
                for i in archive.infolist() if '/data' in i.filename):
             raise ValueError('its tensors are compressed, which PyTorch '
                              'never does')
+        names = [name.lower() for name in archive.namelist()]
+        if len(set(names)) < len(names):
+            raise ValueError('it holds two files of one name')
         root = archive.namelist()[0].split('/')[0]
         tree = _TorchScriptUnpickler(archive, root).load()
     tensors = {}

@@ -2,26 +2,65 @@
 import difflib
 import inspect
 import os
+import re
 import shutil
 import sys
+import traceback
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from mmengine import registry
+from mmengine import runner as loops
 from mmengine.config import Config, DictAction
-from mmengine.registry import DefaultScope
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.dist import get_rank, get_world_size
+from mmengine.model import is_model_wrapper
+from mmengine.registry import DefaultScope, Registry
+from mmengine.runner import LogProcessor, Runner, find_latest_checkpoint
+from mmengine.runner.utils import set_random_seed
+from torch.utils.data import DataLoader
 
 from mmfd import checkpoints
+
+# What takes a config dict that names no type.
+TYPELESS = dict(
+    train_cfg=loops.EpochBasedTrainLoop,
+    val_cfg=loops.ValLoop,
+    test_cfg=loops.TestLoop,
+    train_dataloader=DataLoader,
+    val_dataloader=DataLoader,
+    test_dataloader=DataLoader,
+    log_processor=LogProcessor,
+    randomness=set_random_seed,
+    clip_grad=torch.nn.utils.clip_grad_norm_)
+# What the Runner reads from the config beside its own arguments.
+ALSO_READ = {'compile', 'model_wrapper_cfg', 'find_unused_parameters'}
 
 
 @contextmanager
 def one_message():
-    """Turn what a user can cause into one message and exit status 1."""
+    """Turn what mmfd refuses into one message and exit status 1.
+
+    An error from anywhere else is not a user's, and keeps its traceback.
+    """
     try:
         yield
     except (ValueError, OSError) as error:
+        files = [f.filename for f in traceback.extract_tb(error.__traceback__)]
+        by_tool = files[-1] == files[1]  # the first is this one
+        if not by_tool and Path(files[-1]).parent != Path(__file__).parent:
+            raise
         sys.exit(f'error: {error}')
+
+
+class Options(DictAction):
+    """KEY=VALUE pairs, as the host reads them."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        for value in values:
+            if '=' not in value:
+                parser.error(f'{option_string} {value}: expected KEY=VALUE')
+        super().__call__(parser, namespace, values, option_string)
 
 
 def add_arguments(parser):
@@ -31,7 +70,7 @@ def add_arguments(parser):
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=Options,
         default={},
         metavar='KEY=VALUE',
         help='settings that override the config')
@@ -51,9 +90,8 @@ def load_config(args):
     try:
         cfg = Config.fromfile(args.config)
     except Exception as error:  # a config is Python and may raise anything
-        raise ValueError(
-            f'config {args.config}: {type(error).__name__}: {error}'
-        ) from error
+        raise ValueError(f'config {args.config}: {type(error).__name__}: '
+                         f'{error}') from error
     cfg.work_dir = cfg.get('work_dir') or os.path.join('work_dirs',
                                                        Path(args.config).stem)
     for key in args.cfg_options:
@@ -71,11 +109,9 @@ def _check_option(cfg, key):
     At the top only what the Runner takes counts: a variable that the file
     uses to build other settings has been used already.
     """
-    node, known = cfg, set(inspect.signature(Runner).parameters)
+    node, known = cfg, {*inspect.signature(Runner).parameters, *ALSO_READ}
     parts = key.split('.')
     for i, part in enumerate(parts):
-        if isinstance(node, (list, tuple)):
-            known = {str(index) for index in range(len(node))}
         if part not in known:
             where = '.'.join(parts[:i]) or 'the config'
             raise ValueError(f'--cfg-options {key}: {where} has no {part!r}; '
@@ -84,39 +120,56 @@ def _check_option(cfg, key):
             node = node[int(part)]
         else:
             node = node.get(part)
-        if not isinstance(node, (dict, list, tuple)):
-            return  # deeper keys, if any, make a new dict
-        known = _known(node) if isinstance(node, dict) else set()
+        if isinstance(node, (list, tuple)):
+            known = {str(index) for index in range(len(node))}
+        elif isinstance(node, dict) and part != 'default_hooks':
+            known = _known(part, node)
+        else:
+            return  # what follows, if anything, is new
+
+
+def _known(name, node):
+    """Keys of a config dict, and arguments of what it is given to."""
+    taker = TYPELESS.get(name)
+    if isinstance(node.get('type'), str):
+        taker = _find(node['type'])
+    takers = inspect.getmro(taker) if inspect.isclass(taker) else [taker]
+    arguments = [
+        argument for taker in takers if taker is not None
+        for argument in inspect.signature(
+            taker.__init__ if inspect.isclass(taker) else taker).parameters
+    ]
+    return {*node, *arguments, 'paramwise_cfg'} - {'self', 'args', 'kwargs'}
+
+
+def _find(name):
+    """The class that a config means by `type=name`."""
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        for root in vars(registry).values():
+            if isinstance(root, Registry):
+                with root.switch_scope_and_registry(None) as found:
+                    cls = found.get(name)
+                if cls is not None:
+                    return cls
 
 
 def _did_you_mean(part, known, cfg):
-    for name in known & set(cfg):
-        if isinstance(cfg[name], dict) and part in cfg[name]:
-            return f'did you mean {f"{name}.{part}"!r}?'
+    paths = [path for path in _paths(cfg) if path.split('.')[-1] == part]
+    if paths:
+        return f'did you mean {" or ".join(map(repr, paths[:3]))}?'
     near = difflib.get_close_matches(part, known, n=1)
     return (f'did you mean {near[0]!r}?'
             if near else f'known are {", ".join(sorted(known))}')
 
 
-def _known(node):
-    """Keys of a config dict, and arguments of the class that it names."""
-    cls = _find(node['type']) if isinstance(node.get('type'), str) else None
-    arguments = []
-    while inspect.isclass(cls):
-        arguments += inspect.signature(cls.__init__).parameters
-        cls = cls.__base__
-    return {*node, *arguments} - {'self', 'args', 'kwargs'}
-
-
-def _find(name):
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        for root in (registry.MODELS, registry.HOOKS, registry.OPTIM_WRAPPERS,
-                     registry.OPTIMIZERS, registry.DATASETS,
-                     registry.TRANSFORMS, registry.OPTIM_WRAPPER_CONSTRUCTORS):
-            with root.switch_scope_and_registry(None) as found:
-                cls = found.get(name)
-            if cls is not None:
-                return cls
+def _paths(node, path=''):
+    """Dotted paths of all that the Runner takes from a config."""
+    takes = {*inspect.signature(Runner).parameters} if not path else node
+    for key, value in node.items():
+        if key in takes:
+            yield f'{path}{key}'
+            if isinstance(value, dict):
+                yield from _paths(value, f'{path}{key}.')
 
 
 def prepare(cfg, train):
@@ -124,53 +177,90 @@ def prepare(cfg, train):
 
     Args:
         cfg (Config): as `load_config` gives it.
-        train (bool): whether the train or the test loader is what it needs.
+        train (bool): to train, or to test `cfg.load_from`.
 
     Raises:
         ValueError, OSError: for what a user can mend.
     """
-    _check_images(cfg.train_dataloader if train else cfg.test_dataloader)
+    # A file that needs more than tensors is refused; the host on its own
+    # would warn, and then run what the file says.
+    os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
+    for name in ('train', 'val') if train else ('test', ):
+        _check_images(cfg, f'{name}_dataloader')
     whole = _whole_model(cfg, train)
-    for path in (whole, cfg.get('load_from'), *_pretrained(cfg.model)):
-        if path:  # the host would run code in it
+    for path in filter(None, (whole, cfg.get('load_from'))):
+        checkpoints.load(path)
+    if not whole:
+        for path in _pretrained(cfg.model):
             checkpoints.load(path, source=cfg.get('source', ''))
-    there = set(_entries(cfg.work_dir))
-    try:
-        runner = Runner.from_cfg(cfg)
-        for module in runner.model.modules():
-            _check_fit(module)
+    with _no_traces(cfg.work_dir):
+        runner = _build(cfg)
+        model = runner.model
+        model = model.module if is_model_wrapper(model) else model
+        for module in model.modules():
+            _settle_pretrained(module, whole)
         if whole:
-            checkpoints.load_into(runner.model, whole)
-        runner.train_loop if train else runner.test_loop
-    except BaseException:
-        for entry in set(_entries(cfg.work_dir)) - there:
-            path = Path(cfg.work_dir, entry)
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        if os.path.isdir(cfg.work_dir) and not there:
-            os.rmdir(cfg.work_dir)
-        raise
+            checkpoints.load_into(model, whole)
+        loader = runner.train_dataloader if train else runner.test_dataloader
+        _check_length(loader)
     return runner
 
 
-def _entries(folder):
-    return os.listdir(folder) if os.path.isdir(folder) else []
+def _build(cfg):
+    try:
+        runner = Runner.from_cfg(cfg)
+        for loop in ('train_loop', 'test_loop'):
+            if cfg.get(loop.replace('loop', 'dataloader')):
+                getattr(runner, loop)
+        return runner
+    except (KeyError, TypeError, AssertionError, AttributeError,
+            RuntimeError) as error:  # how the host refuses a config
+        raise ValueError(f'this config builds nothing: '
+                         f'{type(error).__name__}: {error}') from error
 
 
-def _check_images(loader):
-    dataset = loader.dataset
+@contextmanager
+def _no_traces(work_dir):
+    """If the start fails, remove the log that it began, and nothing else."""
+    there = os.listdir(work_dir) if os.path.isdir(work_dir) else None
+    try:
+        yield
+    except BaseException:
+        if get_rank() == 0 and os.path.isdir(work_dir):
+            for name in set(os.listdir(work_dir)) - set(there or ()):
+                if re.fullmatch(r'\d{8}_\d{6}', name):
+                    shutil.rmtree(Path(work_dir, name), ignore_errors=True)
+                elif name.endswith('.py'):  # the resolved config
+                    Path(work_dir, name).unlink()
+            if there is None and not os.listdir(work_dir):
+                os.rmdir(work_dir)
+        raise
+
+
+def _check_images(cfg, name):
+    dataset = (cfg.get(name) or {}).get('dataset', {})
     prefix = dataset.get('data_prefix', '')
     if not dataset.get('data_root') or not isinstance(prefix, str):
-        return  # a dataset of another kind, which checks for itself
-    folder = Path(dataset.data_root, prefix)
-    turn = ('set train_dataloader.dataset.data_root and data_prefix, '
-            'test_dataloader likewise')
+        return  # none, or a dataset of another kind that checks for itself
+    folder = Path(dataset['data_root'], prefix)
+    turn = f'set {name}.dataset.data_root and data_prefix'
     if not folder.is_dir():
         raise FileNotFoundError(f'no image folder {folder}: {turn}')
-    suffixes = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.webp', '.tif')
-    if not any(file.suffix.lower() in suffixes for file in folder.rglob('*')):
-        raise FileNotFoundError(
-            f'no images in {folder} (looked for {", ".join(suffixes)}): '
-            f'{turn}')
+    suffixes = dataset.get('extensions') or inspect.signature(
+        _find(dataset['type'])).parameters['extensions'].default
+    files = (file for _, _, files in os.walk(folder, followlinks=True)
+             for file in files)
+    if not any(file.lower().endswith(tuple(suffixes)) for file in files):
+        raise FileNotFoundError(f'no images in {folder} (looked for '
+                                f'{", ".join(suffixes)}): {turn}')
+
+
+def _check_length(loader):
+    if not len(loader):
+        raise ValueError(
+            f'{len(loader.dataset)} images give no batch of '
+            f'{loader.batch_sampler.batch_size} on {get_world_size()} '
+            'processes: lower train_dataloader.batch_size')
 
 
 def _whole_model(cfg, train):
@@ -182,6 +272,7 @@ def _whole_model(cfg, train):
 
 
 def _pretrained(node):
+    """Every file that an `init_cfg` in a config names."""
     if isinstance(node, dict):
         if node.get('type') == 'Pretrained':
             yield node['checkpoint']
@@ -192,9 +283,12 @@ def _pretrained(node):
             yield from _pretrained(value)
 
 
-def _check_fit(module):
+def _settle_pretrained(module, whole):
     """The host loads what fits and warns of the rest; refuse instead."""
     init = getattr(module, 'init_cfg', None)
     if isinstance(init, dict) and init.get('type') == 'Pretrained':
-        checkpoints.load_into(module, init['checkpoint'],
-                              init.get('prefix') or '')
+        if whole:  # brings all weights itself
+            module.init_cfg = None
+        else:
+            checkpoints.load_into(module, init['checkpoint'],
+                                  init.get('prefix') or '')

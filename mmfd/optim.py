@@ -95,7 +95,7 @@ class WarmupCosine(Hook):
     The lr is a function of the iteration alone, so a resumed run needs
     nothing to be restored.
     """
-    priority = 'VERY_HIGH'  # before the lr is logged
+    priority = 'HIGHEST'  # before the host logs the lr
 
     def __init__(self, warmup_epochs, warmup_lr, min_lr, images=512):
         self.warmup_epochs = warmup_epochs
@@ -168,7 +168,9 @@ class AmpOptimWrapper(OptimWrapper):
 
     def load_state_dict(self, state_dict):
         state_dict = dict(state_dict)
-        self.scaler.load_state_dict(state_dict.pop('loss_scaler', {}))
+        scaler = state_dict.pop('loss_scaler', None)
+        if scaler:  # empty where the run so far needed none
+            self.scaler.load_state_dict(scaler)
         super().load_state_dict(state_dict)
 
 
@@ -176,6 +178,7 @@ def _fast_dtype(device):
     if device == 'cpu':
         fast = torch.ops.mkldnn._is_mkldnn_bf16_supported()
         return torch.bfloat16 if fast else torch.float32
-    if device == 'cuda' and not torch.cuda.is_bf16_supported():
+    if device == 'cuda' and not torch.cuda.is_bf16_supported(
+            including_emulation=False):
         return torch.float16
     return torch.bfloat16

@@ -56,7 +56,10 @@ class StudentViT(BEiTViT):
             for depth, layer in enumerate(self.layers, start=1):
                 layer.attn.proj.weight.div_(sqrt(2 * depth))
                 layer.ffn.layers[1].weight.div_(sqrt(2 * depth))
-        if self.init_cfg:
+        if self.init_cfg is not None:
+            if self.init_cfg.get('type') != 'Pretrained':
+                raise ValueError(f'init_cfg={self.init_cfg}: StudentViT draws '
+                                 "FD's own weights or loads type='Pretrained'")
             checkpoints.load_into(self, self.init_cfg['checkpoint'],
                                   self.init_cfg.get('prefix') or '')
 

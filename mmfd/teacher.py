@@ -41,6 +41,11 @@ class Teacher(nn.Module):
                  img_size=None,
                  source=''):
         super().__init__()
+        size, patch = backbone.get('img_size'), backbone.get('patch_size')
+        if size and patch and size % patch:
+            raise ValueError(
+                f'teacher.backbone.img_size={size} is not a multiple of its '
+                f'patch_size={patch}')
         self.img_size = img_size
         self.normalize = MODELS.build(normalize)
         self.neck = MODELS.build(neck)

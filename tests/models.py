@@ -63,7 +63,7 @@ def clip_teacher(checkpoint='random', width=128, layers=3, **kwargs):
     config = Config.fromfile('configs/_base_/teachers/clip_vitb16.py').teacher
     config.backbone.update(
         arch=arch(width, layers, width // 64), img_size=32, patch_size=8)
-    config.update(checkpoint=str(checkpoint), **kwargs)
+    config.update(dict(img_size=None, checkpoint=str(checkpoint)), **kwargs)
     return config
 
 

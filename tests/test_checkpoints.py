@@ -65,9 +65,14 @@ def test_torchscript_that_runs_a_command_is_refused_and_does_not_run(tmp_path):
     assert not proof.exists()
 
 
-def truncated(path):
-    torch.save(dict(state_dict=dict(w=torch.zeros(1000))), path)
-    path.write_bytes(path.read_bytes()[:2000])
+def truncated(share):
+
+    def make(path):
+        torch.save(dict(state_dict=dict(w=torch.zeros(1000))), path)
+        whole = path.read_bytes()
+        path.write_bytes(whole[:int(share * len(whole))])
+
+    return make
 
 
 def html(path):
@@ -92,7 +97,7 @@ def lying_torchscript(path):
 
 
 @pytest.mark.parametrize('make, message', [
-    (truncated, 'truncated'),
+    *[(truncated(i / 20), 'truncated') for i in range(1, 20)],
     (html, 'is a web page'),
     (archive, 'cannot be read as weights'),
     (lying_torchscript, 'cannot be read as weights'),
@@ -106,6 +111,13 @@ def test_file_that_is_no_weights_is_refused_with_its_name(
     with pytest.raises(ValueError, match=message) as error:
         checkpoints.load(file)
     assert str(file) in str(error.value)
+
+
+def test_tensor_that_claims_more_than_it_stores_is_refused(tmp_path):
+    file = tmp_path / 'weights.pth'
+    torch.save(dict(w=torch.zeros(1).expand(10**9)), file)
+    with pytest.raises(ValueError, match="'w' claims 4,000,000,000 bytes"):
+        checkpoints.state_dict_of(checkpoints.load(file), file)
 
 
 def test_missing_teacher_says_where_it_comes_from(tmp_path):

@@ -117,11 +117,11 @@ def build(config, changes={}):
 class Run:
     """As much of a Runner as the curve asks for: 7 iterations an epoch."""
 
-    def __init__(self, optim_wrapper, epochs, processes):
+    def __init__(self, optim_wrapper, epochs, batch=128):
         self.optim_wrapper = optim_wrapper
         self.max_iters = 7 * epochs
         self.train_dataloader = torch.utils.data.DataLoader(
-            range(7 * 128 * processes), batch_size=128 * processes)
+            range(7 * batch), batch_size=batch)
         self.logger = self
 
     def info(self, message):
@@ -129,12 +129,14 @@ class Run:
 
 
 @pytest.mark.parametrize('yaml', RUNS)
-def test_lr_of_every_iteration_and_group_equals_the_official_one(yaml):
+def test_lr_of_every_iteration_and_group_equals_the_official_one(
+        yaml, monkeypatch):
+    monkeypatch.setattr('mmfd.optim.get_world_size', lambda: 16)
     with open('tests/data/official_lr_curves.json') as file:
         curve = json.load(file)[yaml]
     cfg, model, optim_wrapper = build(*RUNS[yaml])
     hook = HOOKS.build(cfg.default_hooks.param_scheduler)
-    run = Run(optim_wrapper, cfg.train_cfg.max_epochs, processes=16)
+    run = Run(optim_wrapper, cfg.train_cfg.max_epochs)
     assert run.max_iters == curve['total_iters']
     hook.before_train(run)
     depth_of = {
@@ -148,6 +150,19 @@ def test_lr_of_every_iteration_and_group_equals_the_official_one(yaml):
             for name in group['param_names']:
                 layer = depth_of[name] if curve['layer_ids'] > 1 else 0
                 assert group['lr'] == pytest.approx(expected[layer], rel=1e-6)
+
+
+def test_lr_counts_batch_processes_and_accumulation(monkeypatch):
+    monkeypatch.setattr('mmfd.optim.get_world_size', lambda: 4)
+    cfg, _, optim_wrapper = build(CONFIGS[0],
+                                  {'optim_wrapper.accumulative_counts': 2})
+    hook = HOOKS.build(cfg.default_hooks.param_scheduler)
+    run = Run(optim_wrapper, 300, batch=64)
+    hook.before_train(run)  # 64 x 4 x 2 = 512
+    run.iter = 71  # the first after warm-up
+    hook.before_train_iter(run, 0)
+    lr = optim_wrapper.optimizer.param_groups[0]['lr']
+    assert lr == pytest.approx(3e-4)
 
 
 def official_layer(name, depth):

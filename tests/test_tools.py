@@ -1,9 +1,13 @@
 """The commands, run as a user runs them."""
+import json
 import os
+import pickle
 import re
 import runpy
 import subprocess
 import sys
+import zipfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,9 +15,10 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
 from models import student
-from test_checkpoints import resnet, write_clip
+from test_checkpoints import Hostile, resnet, write_clip
 
-from mmfd import checkpoints
+from mmfd import checkpoints, launch
+from mmfd.optim import warmup_cosine
 
 FD = '''
 _base_ = '{repo}/configs/fd/clip_vitb_fd.py'
@@ -26,6 +31,7 @@ clip = dict(
 model = dict(
     teacher=dict(
         checkpoint='{folder}/clip.pth',
+        img_size=None,
         backbone=dict(arch=clip, img_size=32, patch_size=8)),
     backbone=dict(arch=arch, img_size=32, patch_size=8, drop_path_rate=0.1),
     neck=dict(in_channels=48, out_channels=128))
@@ -150,9 +156,12 @@ def test_checkpoint_holds_the_student_and_teacher_never_moves(
     runner = Runner.from_cfg(cfg)
     images = torch.randint(0, 256, (4, 3, 32, 32)).float()
     before = runner.model.teacher(images)
+    fresh = runner.model.neck.projection.weight.clone()
     runner.train()
     assert runner.iter == 300
     assert torch.equal(runner.model.teacher(images), before)
+    assert not torch.equal(runner.model.neck.projection.weight, fresh)
+    assert_logged_lr_is_the_one_used(runner)
     saved = checkpoints.load(project / 'long' / 'epoch_20.pth')
     fresh = MODELS.build(student()).state_dict()
     assert set(saved['state_dict']) == {
@@ -162,6 +171,18 @@ def test_checkpoint_holds_the_student_and_teacher_never_moves(
     optimized = sum(
         len(group['params']) for group in saved['optimizer']['param_groups'])
     assert optimized == len(list(runner.model.parameters()))
+
+
+def assert_logged_lr_is_the_one_used(runner):
+    run = Path(runner.log_dir, 'vis_data/scalars.json')
+    lines = [json.loads(line) for line in run.read_text().splitlines()]
+    ratio = 8 / 512
+    for line in lines:  # `step` counts from 1; iteration i is at step i - 1
+        expected = warmup_cosine(
+            max(line['step'] - 2, 0), 3e-4 * ratio, 5e-7 * ratio, 5e-6 * ratio,
+            0, 300)
+        assert line['lr'] == pytest.approx(expected, rel=1e-6)
+    assert len(lines) == 60
 
 
 # --- bad input: one message, exit status 1, nothing left behind ---
@@ -196,7 +217,15 @@ FAULTS = {
                          "has no 'modle'; did you mean 'model'"),
     'key that only the file reads':
     (lambda project: ['teacher.checkpoint=x.pth'],
-     "teacher.checkpoint: .* did you mean 'model.teacher"),
+     "teacher.checkpoint: .* did you mean 'model.teacher'"),
+    'misspelt class': (lambda project: ['model.backbone.type=mmfd.StudentVit'],
+                       'builds nothing: KeyError: .*mmfd.StudentVit'),
+    'too few images': (lambda project: ['train_dataloader.batch_size=500'],
+                       '120 images give no batch of 500'),
+    'address': (lambda project: ['model.teacher.checkpoint=https://a.b/c.pth'],
+                'https://a.b/c.pth is an address'),
+    'missing checkpoint': (lambda project: [f'load_from={project}/none.pth'],
+                           r'no weights file .*none.pth\.$'),
     'patch': (lambda project: ['model.backbone.img_size=33'],
               'img_size=33 is not a multiple of patch_size=8'),
     'missing weights':
@@ -290,6 +319,61 @@ def test_export_of_a_file_without_a_student_is_refused(tmp_path, monkeypatch):
     assert 'holds no student' in refused(monkeypatch, 'export',
                                          tmp_path / 'file.pth',
                                          tmp_path / 'out.pth')
+
+
+VALID = ('randomness.deterministic=True', 'train_dataloader.timeout=9',
+         'optim_wrapper.clip_grad.norm_type=1.', 'log_processor.by_epoch=True',
+         'optim_wrapper.paramwise_cfg.layer_decay=0.9', 'compile=True',
+         'train_dataloader.sampler.round_up=False', 'train_cfg.val_begin=2',
+         'default_hooks.visualization.type=VisualizationHook',
+         'train_dataloader.dataset.pipeline.1.scale=64',
+         'model.head.loss.reduction=sum', 'visualizer.name=x',
+         'test_dataloader.prefetch_factor=4')
+
+
+@pytest.mark.parametrize('option', VALID)
+def test_every_setting_that_something_takes_is_accepted(option):
+    cfg = Config.fromfile('configs/fd/clip_vitb_fd.py')
+    launch._check_option(cfg, option.split('=')[0])
+
+
+def test_folders_behind_links_count_as_images(project, shapes_root):
+    (project / 'linked').mkdir()
+    (project / 'linked' / 'train').symlink_to(shapes_root / 'imagenet/train')
+    (project / 'deep' / 'train').mkdir(parents=True)
+    for source in (shapes_root / 'imagenet/train').iterdir():
+        (project / 'deep' / 'train' / source.name).symlink_to(source)
+    cfg = Config.fromfile('configs/fd/clip_vitb_fd.py')
+    for root in ('linked', 'deep'):
+        cfg.train_dataloader.dataset.data_root = str(project / root)
+        launch._check_images(cfg, 'train_dataloader')
+
+
+def test_failed_start_removes_its_own_log_and_nobody_elses(tmp_path):
+    work_dir = tmp_path / 'run'
+    work_dir.mkdir()
+    with pytest.raises(KeyError):
+        with launch._no_traces(work_dir):
+            (work_dir / '20260101_000000').mkdir()
+            (work_dir / 'epoch_5.pth').touch()  # of a run beside it
+            raise KeyError
+    assert os.listdir(work_dir) == ['epoch_5.pth']
+
+
+def test_file_that_two_zip_readers_read_differently_runs_nothing(
+        project, monkeypatch):
+    """Harmless for our reader, hostile for the host's."""
+    ready(project)
+    proof, file = project / 'was_here', project / 'two.pth'
+    torch.save(dict(state_dict=Hostile(proof)), file)
+    with zipfile.ZipFile(file) as archive:
+        root = archive.namelist()[0].split('/')[0]
+    with zipfile.ZipFile(file, 'a') as archive:
+        archive.writestr(f'{root}/DATA.PKL', pickle.dumps({}))
+        archive.writestr(f'{root}/code/__torch__.py', '')
+    message = refused(monkeypatch, 'train', project / 'fd.py', '--work-dir',
+                      project / 'run', '--cfg-options', f'load_from={file}')
+    assert 'two.pth' in message and not proof.exists()
 
 
 def test_missing_config_is_refused(monkeypatch):

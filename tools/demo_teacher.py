@@ -10,7 +10,8 @@ from mmengine.runner import Runner
 
 from mmfd import checkpoints, shapes
 
-CONFIG, WEIGHTS = 'configs/demo/simclr_teacher.py', 'configs/demo/teacher.pth'
+CONFIG = 'configs/demo/simclr_teacher.py'
+WEIGHTS, LOG = 'configs/demo/teacher.pth', 'configs/demo/teacher_log.json'
 
 
 def main():
@@ -21,9 +22,7 @@ def main():
     runner.train()
     checkpoints.save(runner.model.backbone.state_dict(), WEIGHTS,
                      dict(kind='mmpretrain SimCLR', source=CONFIG))
-    shutil.copy(
-        Path(runner.log_dir, f'{runner.timestamp}.log'),
-        Path(WEIGHTS).with_suffix('.log'))
+    shutil.copy(Path(runner.log_dir, 'vis_data/scalars.json'), LOG)
     print(f'{WEIGHTS}: sha256 {checkpoints.sha256(WEIGHTS)}')
 
 

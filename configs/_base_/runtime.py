@@ -1,4 +1,4 @@
-"""How a run behaves; nothing here changes its result."""
+"""How a run behaves."""
 default_scope = 'mmpretrain'
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
@@ -16,7 +16,7 @@ log_level = 'INFO'
 log_processor = dict(window_size=100)
 load_from = None
 resume = False
-randomness = dict(seed=0)
+randomness = dict(seed=0, diff_rank_seed=True)  # drop path, mixup per rank
 env_cfg = dict(
     cudnn_benchmark=True,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),

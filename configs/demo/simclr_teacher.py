@@ -55,7 +55,7 @@ view = [
 ]
 train_dataloader = dict(
     batch_size=256,
-    num_workers=2,
+    num_workers=1,
     persistent_workers=True,
     drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True),

@@ -12,6 +12,7 @@ teacher = dict(
         type='mmfd.Normalize',
         mean=[122.7709383, 116.7460125, 104.09373615],
         std=[68.5005327, 66.6321375, 70.32316305]),
+    img_size=224,
     backbone=dict(
         type='mmpretrain.VisionTransformer',
         arch='base',
