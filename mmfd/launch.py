@@ -11,12 +11,12 @@ from pathlib import Path
 
 import torch
 from mmengine import registry
-from mmengine import runner as loops
 from mmengine.config import Config, DictAction
 from mmengine.dist import get_rank, get_world_size
 from mmengine.model import is_model_wrapper
 from mmengine.registry import DefaultScope, Registry
-from mmengine.runner import LogProcessor, Runner, find_latest_checkpoint
+from mmengine.runner import (EpochBasedTrainLoop, LogProcessor, Runner,
+                             TestLoop, ValLoop, find_latest_checkpoint)
 from mmengine.runner.utils import set_random_seed
 from torch.utils.data import DataLoader
 
@@ -24,9 +24,9 @@ from mmfd import checkpoints
 
 # What takes a config dict that names no type.
 TYPELESS = dict(
-    train_cfg=loops.EpochBasedTrainLoop,
-    val_cfg=loops.ValLoop,
-    test_cfg=loops.TestLoop,
+    train_cfg=EpochBasedTrainLoop,
+    val_cfg=ValLoop,
+    test_cfg=TestLoop,
     train_dataloader=DataLoader,
     val_dataloader=DataLoader,
     test_dataloader=DataLoader,
@@ -185,8 +185,9 @@ def prepare(cfg, train):
     # A file that needs more than tensors is refused; the host on its own
     # would warn, and then run what the file says.
     os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
-    for name in ('train', 'val') if train else ('test', ):
-        _check_images(cfg, f'{name}_dataloader')
+    loops = ('train', 'val') if train else ('test', )
+    for loop in loops:
+        _check_images(cfg, f'{loop}_dataloader')
     whole = _whole_model(cfg, train)
     for path in filter(None, (whole, cfg.get('load_from'))):
         checkpoints.load(path)
@@ -194,7 +195,7 @@ def prepare(cfg, train):
         for path in _pretrained(cfg.model):
             checkpoints.load(path, source=cfg.get('source', ''))
     with _no_traces(cfg.work_dir):
-        runner = _build(cfg)
+        runner = _build(cfg, loops)
         model = runner.model
         model = model.module if is_model_wrapper(model) else model
         for module in model.modules():
@@ -206,12 +207,12 @@ def prepare(cfg, train):
     return runner
 
 
-def _build(cfg):
+def _build(cfg, loops):
     try:
         runner = Runner.from_cfg(cfg)
-        for loop in ('train_loop', 'test_loop'):
-            if cfg.get(loop.replace('loop', 'dataloader')):
-                getattr(runner, loop)
+        for loop in loops:  # the host would wait with their images until then
+            if cfg.get(f'{loop}_dataloader'):
+                getattr(runner, f'{loop}_loop')
         return runner
     except (KeyError, TypeError, AssertionError, AttributeError,
             RuntimeError) as error:  # how the host refuses a config
@@ -265,10 +266,10 @@ def _check_length(loader):
 
 def _whole_model(cfg, train):
     """The checkpoint that must fit the model, to resume or to test it."""
-    if train and cfg.get('resume') and not cfg.load_from:
+    if train and cfg.get('resume') and not cfg.get('load_from'):
         there = os.path.isdir(cfg.work_dir)
         return find_latest_checkpoint(cfg.work_dir) if there else None
-    return cfg.load_from if cfg.get('resume') or not train else None
+    return cfg.get('load_from') if cfg.get('resume') or not train else None
 
 
 def _pretrained(node):

@@ -15,12 +15,12 @@ model = dict(
         type='mmfd.DistillationHead',
         loss=dict(type='torch.nn.SmoothL1Loss', beta=2.0)))
 
-train_cfg = dict(by_epoch=True, max_epochs=8)
+train_cfg = dict(by_epoch=True, max_epochs=5, val_interval=5)
 val_evaluator = test_evaluator = []
 optim_wrapper = dict(
     type='OptimWrapper',
     constructor='mmfd.LayerDecayOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=8e-3, weight_decay=0.05),  # per 512
+    optimizer=dict(type='AdamW', lr=3.2e-2, weight_decay=0.05),  # per 512
     clip_grad=dict(max_norm=3.0))
 default_hooks = dict(
     param_scheduler=dict(

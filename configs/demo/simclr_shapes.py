@@ -10,7 +10,6 @@ model = dict(
         arch={{_base_.arch}},
         img_size=48,
         patch_size=8,
-        drop_path_rate=0.1,
         final_norm=False,
         out_type='avg_featmap',
         init_cfg=dict(

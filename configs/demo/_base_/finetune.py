@@ -19,13 +19,13 @@ model = dict(
             label_smooth_val=0.1,
             mode='original')))
 
-train_cfg = dict(by_epoch=True, max_epochs=6, val_interval=1)
+train_cfg = dict(by_epoch=True, max_epochs=3, val_interval=1)
 val_evaluator = test_evaluator = dict(type='mmpretrain.Accuracy', topk=1)
 optim_wrapper = dict(
     type='OptimWrapper',
     constructor='mmfd.LayerDecayOptimWrapperConstructor',
-    paramwise_cfg=dict(layer_decay=0.75),
-    optimizer=dict(type='AdamW', lr=8e-3, weight_decay=0.05),  # per 512
+    paramwise_cfg=dict(layer_decay=0.8),
+    optimizer=dict(type='AdamW', lr=1.6e-2, weight_decay=0.05),  # per 512
     clip_grad=dict(max_norm=5.0))
 default_hooks = dict(
     param_scheduler=dict(

@@ -3,7 +3,7 @@ _base_ = '../../_base_/runtime.py'
 
 data_root = 'data/shapes/imagenet'
 train_dataloader = dict(
-    batch_size=128,
+    batch_size=32,
     num_workers=1,
     persistent_workers=True,
     drop_last=True,
@@ -41,6 +41,6 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 val_cfg = test_cfg = dict()
 default_hooks = dict(
-    logger=dict(interval=20), checkpoint=dict(interval=1, max_keep_ckpts=1))
-custom_hooks = [dict(type='mmfd.Throughput', interval=20)]
-log_processor = dict(window_size=20)
+    logger=dict(interval=50), checkpoint=dict(interval=1, max_keep_ckpts=1))
+custom_hooks = [dict(type='mmfd.Throughput', interval=50)]
+log_processor = dict(window_size=50)
