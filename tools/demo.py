@@ -12,6 +12,7 @@ import matplotlib
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402
+from matplotlib.ticker import MaxNLocator  # noqa: E402
 
 from mmfd import shapes  # noqa: E402
 
@@ -63,19 +64,21 @@ def scalars(config, key):
 def draw(path):
     """One picture: the distillation's loss, and the three accuracies."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4))
-    left.plot(*zip(*scalars(DISTILLATION, 'loss')), color='#0072B2')
+    loss = scalars(DISTILLATION, 'loss')[:-1]  # without the held-out one
+    left.plot(*zip(*loss), color='#0072B2')
     left.set(
         title='distillation',
         xlabel='iteration',
         ylabel='smooth-L1 loss',
-        yscale='log')
+        ylim=0)
     for config, (name, colour) in ROWS.items():
         epochs, top1 = zip(*scalars(config, 'accuracy/top1'))
         right.plot(epochs, top1, 'o-', color=colour, label=name)
     right.set(title='fine-tuning', xlabel='epoch', ylabel='top-1 (%)', ylim=0)
     right.axhline(
         100 / len(shapes.CLASSES), color='#777777', ls=':', label='chance')
-    right.legend(frameon=False)
+    right.xaxis.set_major_locator(MaxNLocator(integer=True))
+    right.legend(frameon=False, loc='center right')
     for axis in (left, right):
         axis.spines[['top', 'right']].set_visible(False)
     figure.tight_layout()

@@ -15,7 +15,7 @@ model = dict(
         type='mmfd.DistillationHead',
         loss=dict(type='torch.nn.SmoothL1Loss', beta=2.0)))
 
-train_cfg = dict(by_epoch=True, max_epochs=5, val_interval=5)
+train_cfg = dict(by_epoch=True, max_epochs=4, val_interval=4)
 val_evaluator = test_evaluator = []
 optim_wrapper = dict(
     type='OptimWrapper',

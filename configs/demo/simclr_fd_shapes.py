@@ -15,5 +15,5 @@ model = dict(
         out_type='avg_featmap',
         init_cfg=dict(
             type='Pretrained',
-            checkpoint='work_dirs/simclr_fd/epoch_5.pth',
+            checkpoint='work_dirs/simclr_fd/epoch_4.pth',
             prefix='backbone.')))
