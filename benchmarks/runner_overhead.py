@@ -42,7 +42,7 @@ def bare(runner):
     start = time.perf_counter()
     for batch in runner.train_dataloader:
         data = model.data_preprocessor(batch, True)
-        loss = model.loss(**data)['loss']
+        loss = model.loss(data['inputs'])['loss']
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 3.0)
         wrapper.optimizer.step()

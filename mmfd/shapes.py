@@ -1,7 +1,7 @@
 """Shapes: a small image set that mmfd draws itself, for demo and tests.
 
 Every picture shows one large shape, its class, among smaller ones on clutter.
-Colour, pose and light say nothing about the class and texture only a little,
+Colour, pose and light say nothing about the class and texture only in part,
 as in nature, so a network has to see form. The same pictures are laid out as
 ImageNet (`imagenet/`), ADE20K (`ade/`) and COCO (`coco/`), with masks of
 everything that is visible.
