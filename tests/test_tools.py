@@ -121,7 +121,8 @@ def test_from_a_published_file_to_a_fine_tuned_student(project):
                   project / 'finetune')
     trained = float(re.findall(r'accuracy/top1: ([\d.]+)', log)[-1])
     log = command('test', project / 'finetune.py',
-                  project / 'finetune' / 'epoch_1.pth')
+                  project / 'finetune' / 'epoch_1.pth', '--work-dir',
+                  project / 'finetune')
     assert float(re.findall(r'accuracy/top1: ([\d.]+)', log)[-1]) == trained
 
 

@@ -1,13 +1,12 @@
 """One fine-tuning recipe for the demo's teacher, student and newcomer."""
-_base_ = 'shapes.py'
+_base_ = ['shapes.py', 'networks.py']
 
-arch = dict(embed_dims=96, num_layers=6, num_heads=3, feedforward_channels=384)
 model = dict(
     type='mmpretrain.ImageClassifier',
     data_preprocessor=dict(
         type='mmpretrain.ClsDataPreprocessor',
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
+        mean={{_base_.statistics.mean}},
+        std={{_base_.statistics.std}},
         to_rgb=True,
         num_classes=10),
     head=dict(
