@@ -189,7 +189,7 @@ def prepare(cfg, train):
     for loop in loops:
         _check_images(cfg, f'{loop}_dataloader')
     whole = _whole_model(cfg, train)
-    for path in filter(None, (whole, cfg.get('load_from'))):
+    for path in {whole, cfg.get('load_from')} - {None}:  # often the same
         checkpoints.load(path)
     if not whole:
         for path in _pretrained(cfg.model):
