@@ -11,7 +11,6 @@ statistics; the student learns the teacher's whitened tokens.
 Letters, here and everywhere: B batch, L tokens (cls first, where there is
 one), C channels, H heads, (h, w) grid.
 """
-from mmengine.structures import BaseDataElement
 from mmpretrain.models import BaseSelfSupervisor
 
 from mmfd.registry import MODELS
@@ -49,8 +48,18 @@ class FeatureDistillation(BaseSelfSupervisor):
         pred = self.neck(self.extract_feat(pixels))  # (B, L, C)
         return self.head.loss(pred, target)
 
+    def predict(self, pixels, data_samples):
+        """Write `loss` and `feature`, the mean token, into each sample."""
+        target = self.teacher(pixels)
+        feats = self.extract_feat(pixels)
+        rows = zip(self.neck(feats), target, feats[-1], data_samples)
+        for pred, goal, tokens, sample in rows:
+            sample.loss = self.head.loss(pred[None], goal[None])['loss']
+            sample.feature = tokens.mean(0)  # (C, )
+        return data_samples
+
     def forward(self, inputs, data_samples=None, mode='tensor'):
-        """As the host's; `mode='predict'` gives the held-out loss."""
-        if mode == 'predict':  # the element that the host's loops average
-            return [BaseDataElement(loss=self.loss(inputs, data_samples))]
+        """As the host's; `mode='predict'` judges held-out images."""
+        if mode == 'predict':
+            return self.predict(inputs, data_samples)
         return super().forward(inputs, data_samples, mode)

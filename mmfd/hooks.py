@@ -1,7 +1,11 @@
 """What happens around the step."""
+import json
+import os
 import time
+from collections import Counter
 
-from mmengine.dist import get_world_size
+from mmengine.dist import (all_gather_object, all_reduce_dict, get_world_size,
+                           is_main_process)
 from mmengine.hooks import Hook
 
 from mmfd.registry import HOOKS
@@ -9,29 +13,113 @@ from mmfd.registry import HOOKS
 
 @HOOKS.register_module()
 class Throughput(Hook):
-    """Log `img_per_s`, images per second of all processes together.
+    """Log images per second of all processes together, and the wait for data.
 
-    Averaged since the line before, data loading included. Waits for nothing
-    on the device.
+    `img_per_s` and `data_wait`, the share of the time that this process
+    waited for its next batch, are averaged since the line before. Waits for
+    nothing on the device.
     """
 
     def __init__(self, interval=10):
         self.interval = interval
 
     def before_train_epoch(self, runner):
-        self.since, self.iterations = time.perf_counter(), 0
+        self._start()
+
+    def _start(self):
+        self.since = self.done = time.perf_counter()
+        self.iterations, self.waited = 0, 0.
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.waited += time.perf_counter() - self.done
 
     def after_train_iter(self,
                          runner,
                          batch_idx,
                          data_batch=None,
                          outputs=None):
+        self.done = time.perf_counter()
         self.iterations += 1
         if self.iterations % self.interval:
             return
         batch = runner.train_dataloader.batch_sampler.batch_size
-        now = time.perf_counter()
         images = self.iterations * batch * get_world_size()
-        runner.message_hub.update_scalar('train/img_per_s',
-                                         images / (now - self.since))
-        self.since, self.iterations = now, 0
+        seconds = self.done - self.since
+        runner.message_hub.update_scalar('train/img_per_s', images / seconds)
+        runner.message_hub.update_scalar('train/data_wait',
+                                         self.waited / seconds)
+        self._start()
+
+
+@HOOKS.register_module()
+class MeanOverProcesses(Hook):
+    """Let the log show the loss of all processes, not of the first alone."""
+    priority = 'HIGHEST'  # before the host logs the loss
+
+    def after_train_iter(self,
+                         runner,
+                         batch_idx,
+                         data_batch=None,
+                         outputs=None):
+        all_reduce_dict(outputs, op='mean')
+
+
+@HOOKS.register_module()
+class SkippedImages(Hook):
+    """Count the images that could not be read, and name them in a file.
+
+    The count of this process is logged as `skipped`; all names, with reasons,
+    are written to `skipped_images.txt` in the work dir after every epoch.
+
+    Args:
+        limit (float): share of a data set that may be broken. More end the
+            run, since a folder in such a state is a mistake.
+    """
+
+    def __init__(self, limit=0.1):
+        self.limit = limit
+        self.reasons = dict(train={}, val={}, test={})  # path -> reason
+
+    def _after_iter(self, runner, batch_idx, data_batch, outputs, mode):
+        reasons = self.reasons[mode]
+        for sample in data_batch['data_samples']:
+            reasons.update(sample.get('skipped', ()))
+        if mode == 'train':
+            runner.message_hub.update_scalar('train/skipped', len(reasons))
+        loop = getattr(runner, f'{mode}_loop')
+        images = len(loop.dataloader.dataset)
+        if len(reasons) > max(self.limit * images, 1):
+            path, reason = next(iter(reasons.items()))
+            raise ValueError(
+                f'{len(reasons):,} of {images:,} images could not be read, '
+                f'more than the share of {self.limit:g} that '
+                f'mmfd.SkippedImages(limit=...) allows: {path}: {reason}; '
+                f'all are in {self._write(runner, reasons)}')
+
+    def _after_epoch(self, runner, mode):
+        reasons = {}
+        for gathered in all_gather_object(self.reasons):
+            for part in gathered.values():
+                reasons.update(part)
+        if not reasons or not is_main_process():
+            return
+        kinds = Counter(reasons.values()).most_common(5)
+        runner.logger.warning(
+            f'{len(reasons):,} images could not be read and were skipped: ' +
+            ', '.join(f'{count:,} x {reason}' for reason, count in kinds) +
+            f'; all are in {self._write(runner, reasons)}')
+
+    def _write(self, runner, reasons):
+        path = os.path.join(runner.work_dir, 'skipped_images.txt')
+        with open(path, 'w', errors='backslashreplace') as file:
+            file.writelines(f'{image}\t{reason}\n'
+                            for image, reason in sorted(reasons.items()))
+        return path
+
+
+@HOOKS.register_module()
+class Provenance(Hook):
+    """Write the model's config into every checkpoint, for `--resume`."""
+
+    def before_save_checkpoint(self, runner, checkpoint):
+        checkpoint['meta']['model'] = json.dumps(runner.cfg.model)

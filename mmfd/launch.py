@@ -1,10 +1,13 @@
 """From a command line to a Runner, with one message for one mistake."""
 import difflib
 import inspect
+import json
 import os
 import re
 import shutil
 import sys
+import tempfile
+import time
 import traceback
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +23,8 @@ from mmengine.runner import (EpochBasedTrainLoop, LogProcessor, Runner,
 from mmengine.runner.utils import set_random_seed
 from torch.utils.data import DataLoader
 
-from mmfd import checkpoints
+from mmfd import checkpoints, processes, versions
+from mmfd.dry_run import Enough
 
 # What takes a config dict that names no type.
 TYPELESS = dict(
@@ -47,10 +51,16 @@ def one_message():
         yield
     except (ValueError, OSError) as error:
         files = [f.filename for f in traceback.extract_tb(error.__traceback__)]
+        message = str(error)
+        if 'in DataLoader worker process' in message:  # brings its own trace
+            files += re.findall(r'File "([^"]+)"', message)
+            message = message.strip().split('\n')[-1].partition(': ')[2]
         by_tool = files[-1] == files[1]  # the first is this one
         if not by_tool and Path(files[-1]).parent != Path(__file__).parent:
             raise
-        sys.exit(f'error: {error}')
+        if processes.rank():  # the first says it for all, and ends them
+            time.sleep(5)
+        sys.exit(f'error: {message}')
 
 
 class Options(DictAction):
@@ -67,6 +77,11 @@ def add_arguments(parser):
     """What every command that runs a config takes."""
     parser.add_argument('config', help='config file')
     parser.add_argument('--work-dir', help='where logs and checkpoints go')
+    parser.add_argument(
+        '--data-root',
+        nargs='+',
+        metavar='DIR',
+        help='folders of images, in the place of every data_root')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -85,6 +100,7 @@ def load_config(args):
     Raises:
         ValueError: if the file or one of `--cfg-options` makes no sense.
     """
+    versions.check()
     if not os.path.isfile(args.config):
         raise ValueError(f'no config file {args.config}')
     try:
@@ -97,6 +113,9 @@ def load_config(args):
     for key in args.cfg_options:
         _check_option(cfg, key)
     cfg.merge_from_dict(args.cfg_options)
+    for loop in ('train', 'val', 'test'):
+        if args.data_root and cfg.get(f'{loop}_dataloader'):
+            cfg[f'{loop}_dataloader'].dataset.data_root = args.data_root
     cfg.work_dir = args.work_dir or cfg.work_dir
     cfg.launcher = args.launcher
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
@@ -185,12 +204,15 @@ def prepare(cfg, train):
     # A file that needs more than tensors is refused; the host on its own
     # would warn, and then run what the file says.
     os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
+    if cfg.launcher != 'none':
+        processes.join(cfg.launcher, **cfg.env_cfg.get('dist_cfg', {}))
+        _wrap(cfg)
     loops = ('train', 'val') if train else ('test', )
-    for loop in loops:
-        _check_images(cfg, f'{loop}_dataloader')
     whole = _whole_model(cfg, train)
     for path in {whole, cfg.get('load_from')} - {None}:  # often the same
-        checkpoints.load(path)
+        checkpoint = checkpoints.load(path)
+        if train and path == whole:
+            _check_same_model(cfg.model, checkpoint, path)
     if not whole:
         for path in _pretrained(cfg.model):
             checkpoints.load(path, source=cfg.get('source', ''))
@@ -205,6 +227,53 @@ def prepare(cfg, train):
         loader = runner.train_dataloader if train else runner.test_dataloader
         _check_length(loader)
     return runner
+
+
+def dry_run(cfg):
+    """Train ten iterations, say what they showed, and leave nothing behind.
+
+    Raises:
+        ValueError, OSError: as `prepare`.
+    """
+    hook = dict(type='mmfd.DryRun', work_dir=cfg.work_dir)
+    cfg.default_hooks.dry_run = hook
+    cfg.visualizer = None
+    with tempfile.TemporaryDirectory() as folder:
+        cfg.work_dir = folder
+        try:
+            prepare(cfg, train=True).train()
+        except Enough:
+            pass
+
+
+def _wrap(cfg):
+    """The host's wrapper takes a GPU for granted."""
+    if not torch.cuda.is_available():
+        own = cfg.get('model_wrapper_cfg') or dict(broadcast_buffers=False)
+        cfg.model_wrapper_cfg = dict(own, device_ids=None)
+
+
+def _check_same_model(model, checkpoint, path):
+    """Refuse to go on with another model, even one of the same shapes."""
+    before = checkpoint.get('meta', {}).get('model')  # by mmfd.Provenance
+    if before is None:
+        return
+    changed = [*_changes(json.loads(before), json.loads(json.dumps(model)))]
+    if changed:
+        raise ValueError(
+            f'{path} is of another run: {"; ".join(changed[:5])}. Resume it '
+            'with its own config, or start anew from its weights with '
+            f'--cfg-options load_from={path} and without --resume')
+
+
+def _changes(before, now, where='model'):
+    """What differs between two configs, but for where files lie."""
+    if not isinstance(before, dict) or not isinstance(now, dict):
+        if before != now:
+            yield f'{where} was {before!r}, is {now!r}'
+        return
+    for key in sorted({*before, *now} - {'checkpoint', 'source', 'init_cfg'}):
+        yield from _changes(before.get(key), now.get(key), f'{where}.{key}')
 
 
 def _build(cfg, loops):
@@ -236,24 +305,6 @@ def _no_traces(work_dir):
             if there is None and not os.listdir(work_dir):
                 os.rmdir(work_dir)
         raise
-
-
-def _check_images(cfg, name):
-    dataset = (cfg.get(name) or {}).get('dataset', {})
-    prefix = dataset.get('data_prefix', '')
-    if not dataset.get('data_root') or not isinstance(prefix, str):
-        return  # none, or a dataset of another kind that checks for itself
-    folder = Path(dataset['data_root'], prefix)
-    turn = f'set {name}.dataset.data_root and data_prefix'
-    if not folder.is_dir():
-        raise FileNotFoundError(f'no image folder {folder}: {turn}')
-    suffixes = dataset.get('extensions') or inspect.signature(
-        _find(dataset['type'])).parameters['extensions'].default
-    files = (file for _, _, files in os.walk(folder, followlinks=True)
-             for file in files)
-    if not any(file.lower().endswith(tuple(suffixes)) for file in files):
-        raise FileNotFoundError(f'no images in {folder} (looked for '
-                                f'{", ".join(suffixes)}): {turn}')
 
 
 def _check_length(loader):

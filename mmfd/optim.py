@@ -90,7 +90,7 @@ class WarmupCosine(Hook):
     the real batch x processes x accumulation / `images`. Warm-up and minimum
     are absolute: the same for every layer, whatever the layer decay. As the
     official code steps its schedule after each update with that update's own
-    index, iterations 0 and 1 both run at `warmup_lr`.
+    index, updates 0 and 1 both run at `warmup_lr`.
 
     The lr is a function of the iteration alone, so a resumed run needs
     nothing to be restored.
@@ -105,11 +105,12 @@ class WarmupCosine(Hook):
 
     def before_train(self, runner):
         loader = runner.train_dataloader
+        self.accumulated = runner.optim_wrapper._accumulative_counts
         batch = (
             loader.batch_sampler.batch_size * get_world_size() *
-            runner.optim_wrapper._accumulative_counts)
+            self.accumulated)
         self.ratio = batch / self.images
-        self.warmup = int(self.warmup_epochs * len(loader))
+        self.warmup = int(self.warmup_epochs * len(loader) / self.accumulated)
         groups = runner.optim_wrapper.param_groups
         for group in groups:  # a resumed group has its own already
             group.setdefault('initial_lr', group['lr'])
@@ -121,9 +122,10 @@ class WarmupCosine(Hook):
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         for group in runner.optim_wrapper.param_groups:
             group['lr'] = warmup_cosine(
-                max(runner.iter - 1, 0), self.ratio * group['initial_lr'],
+                max(runner.iter // self.accumulated - 1, 0),
+                self.ratio * group['initial_lr'],
                 self.ratio * self.warmup_lr, self.ratio * self.min_lr,
-                self.warmup, runner.max_iters)
+                self.warmup, runner.max_iters // self.accumulated)
 
 
 @OPTIM_WRAPPERS.register_module()

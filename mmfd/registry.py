@@ -2,11 +2,14 @@
 
 Importing a registry imports nothing of its rooms; the first look-up does.
 """
+from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import \
     OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
+from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
 MODELS = Registry(
@@ -21,13 +24,29 @@ MODELS = Registry(
         'mmfd.necks',  # ProjectionNeck, WhiteningNeck
         'mmfd.head',  # DistillationHead
     ])
+DATASETS = Registry(
+    'dataset',
+    parent=MMENGINE_DATASETS,
+    scope='mmfd',
+    locations=['mmfd.data'])  # ImageFolder
+TRANSFORMS = Registry(
+    'transform',
+    parent=MMENGINE_TRANSFORMS,
+    scope='mmfd',
+    locations=['mmfd.data'])  # LoadImage
+METRICS = Registry(
+    'metric',
+    parent=MMENGINE_METRICS,
+    scope='mmfd',
+    locations=['mmfd.metrics'])  # HeldOutLoss, NearestNeighbours
 HOOKS = Registry(
     'hook',
     parent=MMENGINE_HOOKS,
     scope='mmfd',
     locations=[
         'mmfd.optim',  # WarmupCosine: the learning-rate curve
-        'mmfd.hooks',  # Throughput
+        'mmfd.hooks',  # Throughput, SkippedImages and their kin
+        'mmfd.dry_run',  # DryRun
     ])
 OPTIM_WRAPPERS = Registry(
     'optim_wrapper',

@@ -113,6 +113,32 @@ def test_different_widths_name_the_knob():
         model.loss(pixels())
 
 
+def test_student_of_another_width_names_the_knob():
+    neck = dict(type='mmfd.ProjectionNeck', in_channels=64, out_channels=128)
+    model = MODELS.build(distillation(neck=neck))
+    with pytest.raises(ValueError, match='neck.in_channels=48'):
+        model.loss(pixels())
+
+
+@pytest.mark.parametrize('out_type, shape', [
+    ('cls_token', r'\(2, 48\)'),
+    ('featmap', r'\(2, 48, 4, 4\)'),
+])
+def test_backbone_that_gives_no_tokens_names_the_knob(out_type, shape):
+    model = MODELS.build(distillation(backbone=student(out_type=out_type)))
+    message = fr"^backbone gives {shape}, .*set backbone.out_type='raw'"
+    with pytest.raises(ValueError, match=message):
+        model.loss(pixels())
+
+
+def test_teacher_that_gives_no_tokens_names_the_knob():
+    teacher = clip_teacher()
+    teacher.backbone.out_type = 'cls_token'
+    model = MODELS.build(distillation(teacher))
+    with pytest.raises(ValueError, match="set teacher.backbone.out_type='raw"):
+        model.loss(pixels())
+
+
 def test_preprocessor_turns_bgr_bytes_into_rgb_pixels(model):
     bgr = [torch.tensor([1, 2, 3], dtype=torch.uint8).view(3, 1, 1)] * 2
     inputs = model.data_preprocessor(dict(inputs=bgr))['inputs']
@@ -160,7 +186,13 @@ ALLOWED = {  # room -> what it may import of mmfd
     'convert': set(),
     'shapes': set(),
     '__init__': set(),
-    'launch': {'checkpoints'},
+    'scan': {'checkpoints'},
+    'data': {'registry', 'scan'},
+    'metrics': {'registry'},
+    'dry_run': {'registry'},
+    'processes': set(),
+    'versions': set(),
+    'launch': {'checkpoints', 'processes', 'versions', 'dry_run'},
 }
 
 

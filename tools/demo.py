@@ -64,8 +64,7 @@ def scalars(config, key):
 def draw(path):
     """One picture: the distillation's loss, and the three accuracies."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4))
-    loss = scalars(DISTILLATION, 'loss')[:-1]  # without the held-out one
-    left.plot(*zip(*loss), color='#0072B2')
+    left.plot(*zip(*scalars(DISTILLATION, 'loss')), color='#0072B2')
     left.set(
         title='distillation',
         xlabel='iteration',

@@ -18,6 +18,10 @@ def main():
         const='auto',
         metavar='CHECKPOINT',
         help='go on from the last checkpoint of the work dir, or from this')
+    parser.add_argument(
+        '--dry-run',
+        action='store_true',
+        help='ten iterations, then ETA, memory and what looks wrong')
     args = parser.parse_args()
     with launch.one_message():
         cfg = launch.load_config(args)
@@ -26,7 +30,10 @@ def main():
         if args.resume:
             cfg.resume = True
             cfg.load_from = None if args.resume == 'auto' else args.resume
-        launch.prepare(cfg, train=True).train()
+        if args.dry_run:
+            launch.dry_run(cfg)
+        else:
+            launch.prepare(cfg, train=True).train()
 
 
 if __name__ == '__main__':

@@ -4,16 +4,26 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=100),
     checkpoint=dict(
-        type='CheckpointHook', interval=5, save_last=True, max_keep_ckpts=3),
-    sampler_seed=dict(type='DistSamplerSeedHook'))
-custom_hooks = [dict(type='mmfd.Throughput', interval=100)]
+        type='CheckpointHook',
+        interval=5,
+        save_last=True,
+        save_best='auto',  # by the first metric of the evaluator
+        max_keep_ckpts=3),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+    mean=dict(type='mmfd.MeanOverProcesses'),
+    throughput=dict(type='mmfd.Throughput', interval=100),
+    skipped=dict(type='mmfd.SkippedImages', limit=0.1),
+    provenance=dict(type='mmfd.Provenance'))
 vis_backends = [
     dict(type='LocalVisBackend'),
     dict(type='TensorboardVisBackend'),
 ]
 visualizer = dict(type='mmengine.Visualizer', vis_backends=vis_backends)
 log_level = 'INFO'
-log_processor = dict(window_size=100)
+log_processor = dict(
+    window_size=100,
+    # the host's own would also average a held-out loss over evaluations
+    mean_pattern='^((train|val|test)/)?(loss|time|data_time|grad_norm)')
 load_from = None
 resume = False
 randomness = dict(seed=0, diff_rank_seed=True)  # drop path, mixup per rank

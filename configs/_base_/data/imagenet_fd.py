@@ -1,4 +1,8 @@
-"""ImageNet-1K without labels, as FD sees it: crops and flips, no colour."""
+"""Images as FD sees them: crops and flips, no colour, no labels.
+
+`data_root` is an ImageNet tree, any folder of images or a list of folders:
+see `mmfd.ImageFolder`. Labels are read where there are some, for kNN alone.
+"""
 data_root = 'data/imagenet'
 img_size = 224
 
@@ -11,12 +15,11 @@ train_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),
     dataset=dict(
-        type='mmpretrain.CustomDataset',
+        type='mmfd.ImageFolder',
         data_root=data_root,
-        data_prefix='train',
-        with_label=False,
+        split='train',
         pipeline=[
-            dict(type='LoadImageFromFile'),
+            dict(type='mmfd.LoadImage'),
             dict(
                 type='mmpretrain.RandomResizedCrop',
                 scale=img_size,
@@ -26,20 +29,17 @@ train_dataloader = dict(
             dict(type='mmpretrain.RandomFlip', prob=0.5),
             dict(type='mmpretrain.PackInputs'),
         ]))
-
-# held-out loss: python tools/test.py CONFIG CHECKPOINT
-test_dataloader = dict(
+val_dataloader = dict(
     batch_size=128,
     num_workers=8,
     sampler=dict(type='DefaultSampler', shuffle=False),
     collate_fn=dict(type='default_collate'),
     dataset=dict(
-        type='mmpretrain.CustomDataset',
+        type='mmfd.ImageFolder',
         data_root=data_root,
-        data_prefix='val',
-        with_label=False,
+        split='val',
         pipeline=[
-            dict(type='LoadImageFromFile'),
+            dict(type='mmfd.LoadImage'),
             dict(
                 type='mmpretrain.ResizeEdge',
                 scale=256,
@@ -49,5 +49,9 @@ test_dataloader = dict(
             dict(type='mmpretrain.CenterCrop', crop_size=img_size),
             dict(type='mmpretrain.PackInputs'),
         ]))
-test_cfg = dict()
-test_evaluator = []
+test_dataloader = val_dataloader
+val_cfg = test_cfg = dict()
+val_evaluator = test_evaluator = [  # the best checkpoint is by the first
+    dict(type='mmfd.NearestNeighbours'),
+    dict(type='mmfd.HeldOutLoss'),
+]

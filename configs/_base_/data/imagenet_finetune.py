@@ -5,7 +5,7 @@ num_classes = 1000
 mean, std = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]  # RGB
 
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='mmfd.LoadImage'),
     dict(
         type='mmpretrain.RandomResizedCrop',
         scale=img_size,
@@ -32,7 +32,7 @@ train_pipeline = [
     dict(type='mmpretrain.PackInputs'),
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='mmfd.LoadImage'),
     dict(
         type='mmpretrain.ResizeEdge',
         scale=256,
@@ -51,9 +51,10 @@ train_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),
     dataset=dict(
-        type='mmpretrain.CustomDataset',
+        type='mmfd.ImageFolder',
         data_root=data_root,
-        data_prefix='train',
+        split='train',
+        with_label=True,
         pipeline=train_pipeline))
 val_dataloader = dict(
     batch_size=128,
@@ -63,9 +64,10 @@ val_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False),
     collate_fn=dict(type='default_collate'),
     dataset=dict(
-        type='mmpretrain.CustomDataset',
+        type='mmfd.ImageFolder',
         data_root=data_root,
-        data_prefix='val',
+        split='val',
+        with_label=True,
         pipeline=test_pipeline))
 test_dataloader = val_dataloader
 val_cfg = test_cfg = dict()

@@ -10,11 +10,11 @@ train_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),
     dataset=dict(
-        type='mmpretrain.CustomDataset',
+        type='mmfd.ImageFolder',
         data_root=data_root,
-        data_prefix='train',
+        split='train',
         pipeline=[
-            dict(type='LoadImageFromFile'),
+            dict(type='mmfd.LoadImage'),
             dict(
                 type='mmpretrain.RandomResizedCrop',
                 scale=48,
@@ -30,17 +30,18 @@ val_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False),
     collate_fn=dict(type='default_collate'),
     dataset=dict(
-        type='mmpretrain.CustomDataset',
+        type='mmfd.ImageFolder',
         data_root=data_root,
-        data_prefix='val',
+        split='val',
         pipeline=[
-            dict(type='LoadImageFromFile'),
+            dict(type='mmfd.LoadImage'),
             dict(type='mmpretrain.Resize', scale=48, backend='pillow'),
             dict(type='mmpretrain.PackInputs'),
         ]))
 test_dataloader = val_dataloader
 val_cfg = test_cfg = dict()
 default_hooks = dict(
-    logger=dict(interval=50), checkpoint=dict(interval=1, max_keep_ckpts=1))
-custom_hooks = [dict(type='mmfd.Throughput', interval=50)]
+    logger=dict(interval=50),
+    checkpoint=dict(interval=1, max_keep_ckpts=1),
+    throughput=dict(interval=50))
 log_processor = dict(window_size=50)

@@ -1,0 +1,211 @@
+"""Ten iterations, and what they say about the run that they begin."""
+import os
+import resource
+import shutil
+import time
+from datetime import timedelta
+from pathlib import Path
+from statistics import median
+
+import torch
+from mmengine.dist import get_world_size, is_main_process
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+
+from mmfd.registry import HOOKS
+
+class Enough(Exception):
+    """Ends the run: it has been dry."""
+
+
+@HOOKS.register_module()
+class DryRun(Hook):
+    """Stop after a few iterations; print what is to come and what is wrong.
+
+    Args:
+        work_dir (str): where the real run will write.
+        iterations (int): how many to run.
+
+    Raises:
+        Enough: after the report.
+    """
+    priority = 'LOWEST'  # after all others have logged and counted
+
+    def __init__(self, work_dir, iterations=10):
+        self.work_dir = work_dir
+        self.iterations = iterations
+        self.ends, self.losses, self.waits, self.sides = [], [], [], []
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if self.ends:
+            self.waits.append(time.perf_counter() - self.ends[-1])
+
+    def after_train_iter(self,
+                         runner,
+                         batch_idx,
+                         data_batch=None,
+                         outputs=None):
+        self.ends.append(time.perf_counter())
+        self.losses.append(outputs['loss'].item())
+        self.sides += [min(s.ori_shape) for s in data_batch['data_samples']]
+        if len(self.ends) == self.iterations:
+            self.after_train(runner)
+
+    def after_train(self, runner):
+        if runner.val_loop is not None:  # or it would fail epochs later
+            runner.model.eval()
+            batch = next(iter(runner.val_dataloader))
+            with torch.no_grad():
+                runner.model.val_step(batch)
+        if is_main_process():
+            print('\n'.join(self.report(runner)), flush=True)
+        raise Enough
+
+    def report(self, runner):
+        """Lines of text."""
+        run = _Run(runner, self)
+        yield f'\n{len(self.ends)} iterations of {runner.max_iters:,} done\n'
+        for name, text in run.facts():
+            yield f'  {name:12}{text}'
+        wrong = list(run.wrong())
+        yield '\nThis looks wrong:' if wrong else '\nNothing looks wrong.'
+        yield from (f'  - {line}' for line in wrong)
+
+
+class _Run:
+    """What is known of a run after a few of its iterations."""
+
+    def __init__(self, runner, seen):
+        self.runner = runner
+        self.seen = seen
+        model = runner.model
+        self.model = model.module if is_model_wrapper(model) else model
+        self.loader = runner.train_dataloader
+        self.per_process = self.loader.batch_sampler.batch_size
+        self.accumulated = runner.optim_wrapper._accumulative_counts
+        self.batch = self.per_process * get_world_size() * self.accumulated
+        ends = seen.ends
+        steps = [b - a for a, b in zip(ends, ends[1:])][1:]  # warm
+        self.step = median(steps) if steps else float('nan')
+        self.wait = median(seen.waits) / self.step if steps else 0.
+        self.skipped = {
+            path: reason
+            for hook in runner.hooks if type(hook).__name__ == 'SkippedImages'
+            for found in hook.reasons.values()
+            for path, reason in found.items()
+        }
+
+    def facts(self):
+        """(name, text), one by one."""
+        runner, groups = self.runner, self.runner.optim_wrapper.param_groups
+        yield 'device', self._device()
+        yield 'images', (
+            f'{len(self.loader.dataset):,}, short side '
+            f'{median(self.seen.sides):g} pixels; {self._held_out()}')
+        yield 'batch', (f'{self.per_process} x {get_world_size()} processes x '
+                        f'{self.accumulated} accumulated = {self.batch:,} '
+                        'images an update')
+        yield 'lr', (f'{max(g["lr"] for g in groups):.3g} now, in iteration '
+                     f'{len(self.seen.ends)}')
+        yield 'loss', f'{self.seen.losses[0]:.4g} -> {self.seen.losses[-1]:.4g}'
+        images = self.per_process * get_world_size() / self.step
+        yield 'speed', (f'{self.step:.3g} s an iteration, {images:.3g} img/s, '
+                        f'{self.wait:.0%} of the time waiting for data')
+        left = self.step * (runner.max_iters - runner.iter)
+        yield 'eta', (f'{timedelta(seconds=round(left))} for '
+                      f'{runner.max_epochs} epochs, evaluation not counted')
+        used, there = self._memory()
+        yield 'memory', f'peak {_size(used)} of {_size(there)}'
+        needed, free = self._disk()
+        yield 'disk', f'{_size(needed)} of checkpoints, {_size(free)} free'
+
+    def wrong(self):
+        """Sentences: what was seen, what to turn."""
+        losses = torch.tensor(self.seen.losses)
+        if not losses.isfinite().all():
+            yield ('the loss is not finite: lower optim_wrapper.optimizer.lr, '
+                   'or look at the images')
+        idle = [n for n, p in self.model.named_parameters()
+                if p.requires_grad and not p.abs().sum().isfinite()]
+        if idle:
+            yield f'{len(idle)} parameters are not finite, e.g. {idle[0]}'
+        config = self.runner.cfg.model.get('teacher', {})
+        if config.get('checkpoint') == 'random':
+            yield ("the teacher's weights are random: set "
+                   'model.teacher.checkpoint')
+        if self.skipped:
+            path, reason = next(iter(self.skipped.items()))
+            yield (f'{len(self.skipped)} images could not be read, e.g. '
+                   f'{path}: {reason}')
+        crop = self.runner.cfg.model.backbone.get('img_size')
+        if crop and median(self.seen.sides) < crop:
+            yield (f'half of the images are smaller than the {crop} pixels '
+                   'that the student sees')
+        cores, workers = len(os.sched_getaffinity(0)), self.loader.num_workers
+        if self.wait > 0.2:
+            yield (f'{self.wait:.0%} of the time goes into waiting for data: '
+                   f'raise train_dataloader.num_workers ({workers} now, '
+                   f'{cores} cores)')
+        if workers > cores:
+            yield (f'train_dataloader.num_workers={workers} for {cores} '
+                   'cores: lower it')
+        if len(self.loader) < 10:
+            yield (f'an epoch has {len(self.loader)} iterations: schedules '
+                   'count in epochs; lower train_dataloader.batch_size')
+        used, there = self._memory()
+        if used > 0.9 * there:
+            yield ('memory is nearly full: lower train_dataloader.batch_size '
+                   'and raise optim_wrapper.accumulative_counts as much')
+        needed, free = self._disk()
+        if needed > free:
+            yield ('the disk is too small for the checkpoints: set --work-dir '
+                   'or default_hooks.checkpoint.max_keep_ckpts')
+        fp32 = not hasattr(self.runner.optim_wrapper, 'dtype')
+        if torch.cuda.is_available() and fp32:
+            yield 'the GPU computes in fp32: add --amp'
+
+    def _device(self):
+        if torch.cuda.is_available():
+            return torch.cuda.get_device_name()
+        return f'CPU, {torch.get_num_threads()} threads'
+
+    def _held_out(self):
+        if self.runner.val_loop is None:
+            return 'none held out'
+        dataset = self.runner.val_dataloader.dataset
+        classes = len(dataset.metainfo.get('classes') or ())
+        return f'{len(dataset):,} held out' + (
+            f' in {classes:,} classes' if classes else ', without labels')
+
+    def _memory(self):
+        """Peak bytes so far, and all there are."""
+        if torch.cuda.is_available():
+            return (torch.cuda.max_memory_reserved(),
+                    torch.cuda.mem_get_info()[1])
+        used = sum(
+            resource.getrusage(who).ru_maxrss * 1024
+            for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        return used * get_world_size(), os.sysconf('SC_PAGE_SIZE') * os.sysconf(
+            'SC_PHYS_PAGES')
+
+    def _disk(self):
+        """Bytes of all checkpoints that will be kept, and free bytes."""
+        state = sum(t.nbytes for t in self.model.state_dict().values())
+        trained = sum(p.nbytes for p in self.model.parameters()
+                      if p.requires_grad)
+        hook = self.runner.cfg.default_hooks.get('checkpoint') or {}
+        kept = hook.get('max_keep_ckpts', -1)
+        if kept < 0:
+            kept = -(-self.runner.max_epochs // hook.get('interval', 1))
+        folder = next(f for f in (Path(self.seen.work_dir).absolute(),
+                                  *Path(self.seen.work_dir).absolute().parents)
+                      if f.exists())
+        # and the best one; two moments of each number that is trained
+        return ((kept + 1) * (state + 2 * trained),
+                shutil.disk_usage(folder).free)
+
+
+def _size(count):
+    """Bytes, as people read them."""
+    return f'{count / 2**30:.1f} GiB' if count > 2**30 else (
+        f'{count / 2**20:.0f} MiB')

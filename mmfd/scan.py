@@ -1,0 +1,114 @@
+"""Which images lie below a folder: found once, then remembered."""
+import hashlib
+import json
+import logging
+import os
+import time
+from pathlib import Path
+
+from mmengine.logging import print_log
+
+from mmfd.checkpoints import written_whole
+
+SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff', '.ppm',
+            '.pgm', '.gif')
+REMEMBERED = 10_000  # images from which on a scan is worth a file
+SETTLED = 2.  # seconds after which a folder's modification time can be trusted
+
+
+def find_images(root, tell_every=5.):
+    """All images below a folder, by suffix in any case.
+
+    Hidden files and folders are left out. Links are followed, loops of links
+    are not. What was found is remembered
+    under `$XDG_CACHE_HOME/mmfd` (else `~/.cache/mmfd`), so the next call only
+    asks each folder for its modification time and lists those that changed.
+
+    Args:
+        root (str): folder.
+        tell_every (float): seconds between lines of progress in the log.
+
+    Returns:
+        list[str]: paths relative to `root`, sorted.
+
+    Raises:
+        OSError: if a folder cannot be listed.
+    """
+    if not os.path.isdir(root):
+        raise FileNotFoundError(f'no image folder {root}: set data_root')
+    memory, listings, images = _recall(root), {}, []
+    told, start = time.monotonic(), time.time()
+    above = [('', frozenset())]
+    while above:
+        folder, ancestors = above.pop()
+        modified, names, subfolders, inode = _list(root, folder,
+                                                   memory.get(folder), start)
+        if inode in ancestors:  # a link that leads to a folder above itself
+            continue
+        listings[folder] = modified, names, subfolders
+        images += [os.path.join(folder, name) for name in names]
+        above += [(os.path.join(folder, name), ancestors | {inode})
+                  for name in subfolders]
+        if time.monotonic() - told > tell_every:
+            told = time.monotonic()
+            print_log(
+                f'{root}: {len(images):,} images in {len(listings):,} '
+                'folders so far', 'current')
+    if len(images) >= REMEMBERED and listings != memory:
+        _remember(root, listings)
+    return sorted(images)
+
+
+def _list(root, folder, known, now):
+    """A folder's modification time, images, subfolders and identity."""
+    path = os.path.join(root, folder)
+    try:
+        status = os.stat(path)
+        inode = status.st_dev, status.st_ino
+        if known and known[0] == status.st_mtime_ns:
+            return *known, inode
+        names, subfolders = [], []
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.name.startswith('.'):
+                    continue
+                if entry.is_dir():
+                    subfolders.append(entry.name)
+                elif entry.name.lower().endswith(SUFFIXES) and (
+                        entry.is_file() or entry.is_symlink()):
+                    names.append(entry.name)
+    except OSError as error:
+        raise type(error)(f'cannot list the image folder {path}: '
+                          f'{error.strerror}; grant the right to read it, or '
+                          'set data_root to another') from None
+    # what is being written to while it is listed has to be listed again
+    settled = now - status.st_mtime > SETTLED
+    return status.st_mtime_ns if settled else -1, names, subfolders, inode
+
+
+def _memory_of(root):
+    cache = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
+    name = hashlib.sha256(os.fsencode(os.path.realpath(root))).hexdigest()
+    return Path(cache, 'mmfd', 'scans', f'{name[:32]}.json')
+
+
+def _recall(root):
+    """What is remembered of a folder: nothing if it cannot be read."""
+    try:
+        with open(_memory_of(root), encoding='ascii') as file:
+            memory = json.load(file)
+        return {folder: tuple(listing) for folder, listing in memory.items()}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
+
+
+def _remember(root, listings):
+    file = _memory_of(root)
+    try:
+        with written_whole(file) as beside:
+            beside.write_text(json.dumps(listings), encoding='ascii')
+    except OSError as error:
+        print_log(
+            f'the scan of {root} could not be remembered in {file}: '
+            f'{error.strerror}. It will be made again next time; set '
+            'XDG_CACHE_HOME to a folder with room', 'current', logging.WARNING)
