@@ -15,7 +15,7 @@ from safetensors import torch as safetensors
 
 
 class _Skipped:
-    """Stands in for the log history that a host's checkpoint holds."""
+    """Stands in for the log history or options that a checkpoint holds."""
 
     def __init__(self, *args):
         pass
@@ -31,11 +31,12 @@ def _method(owner, name):
     # None, which nothing calls
 
 
-# What lies beside the weights in a host's checkpoint, and what is made of it
-HOST_GLOBALS = [(_method, 'builtins.getattr')] + [
+# What lies beside the weights in a training checkpoint, and what is made of it
+BESIDE_WEIGHTS = [(_method, 'builtins.getattr')] + [
     (_Skipped, f'{module}.{name}')
     for module, name in (('mmengine.logging.history_buffer', 'HistoryBuffer'),
-                         ('numpy', 'ndarray'), ('numpy', 'dtype'),
+                         ('argparse', 'Namespace'), ('numpy', 'ndarray'),
+                         ('numpy', 'dtype'),
                          ('numpy.core.multiarray', '_reconstruct'),
                          ('numpy.core.multiarray', 'scalar'),
                          ('numpy._core.multiarray', '_reconstruct'),
@@ -79,7 +80,7 @@ def load(path, source=''):
             return safetensors.load_file(path)
         if _is_torchscript(path):
             return _load_torchscript(path)
-        with torch.serialization.safe_globals(HOST_GLOBALS):
+        with torch.serialization.safe_globals(BESIDE_WEIGHTS):
             return torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
         refused = re.search(r'GLOBAL (\S+)', str(error))
@@ -106,7 +107,7 @@ def _unreadable(path, error):
 
 def state_dict_of(checkpoint, path):
     """The weights in what `load` returned, at whatever key they lie."""
-    for key in ('state_dict', 'model'):
+    for key in ('state_dict', 'model', 'teacher'):  # not the student's
         if isinstance(checkpoint, dict) and key in checkpoint:
             checkpoint = checkpoint[key]
     tensors = isinstance(checkpoint, dict) and {
@@ -166,7 +167,9 @@ def _listed(keys, most=6):
 
 def _advice(unexpected, prefix):
     if not prefix and any(k.startswith('backbone.') for k in unexpected):
-        return "It is a whole model: add prefix='backbone.' to its init_cfg"
+        return ("It is a whole model: add prefix='backbone.' to its init_cfg; "
+                'for a teacher, python tools/export.py SRC DST takes the '
+                'backbone out')
     return ('If it comes from elsewhere, bring it into mm names first: '
             'python tools/convert.py KIND SRC DST')
 

@@ -12,24 +12,14 @@ def openai_clip_to_mmpretrain(state_dict):
     Raises:
         ValueError: if it is not one of CLIP's ViTs, or has keys unknown here.
     """
-    state_dict = {
-        k: v
-        for k, v in state_dict.items() if not re.match(CLIP_LEFT_OUT, k)
-    }
     if any(k.startswith('visual.layer1.') for k in state_dict):
         raise ValueError('this is a CLIP ResNet; only its ViTs are converted')
-    _expect(state_dict, 'visual.class_embedding', "OpenAI's CLIP ViT")
-    renamed = _rename(state_dict, CLIP_NAMES)
-    width = renamed['cls_token'].numel()
-    renamed['cls_token'] = renamed['cls_token'].view(1, 1, width)
-    renamed['pos_embed'] = renamed['pos_embed'].view(1, -1, width)
-    return {key: value.float() for key, value in renamed.items()}
+    renamed = _rename(state_dict, CLIP_NAMES, "OpenAI's CLIP ViT")
+    renamed['cls_token'] = renamed['cls_token'].view(1, 1, -1)
+    renamed['pos_embed'] = renamed['pos_embed'][None]
+    return renamed
 
 
-CLIP_LEFT_OUT = (r'transformer\.|token_embedding\.|ln_final\.|text_projection$'
-                 r'|positional_embedding$|logit_scale$|input_resolution$'
-                 r'|context_length$|vocab_size$|visual\.proj$|attn_mask$'
-                 r'|visual\.input_resolution$|visual\.output_dim$')
 CLIP_NAMES = {
     r'visual\.class_embedding':
     'cls_token',
@@ -51,28 +41,63 @@ CLIP_NAMES = {
     r'layers.\1.ffn.layers.0.0.\2',
     r'visual\.transformer\.resblocks\.(\d+)\.mlp\.c_proj\.(weight|bias)':
     r'layers.\1.ffn.layers.1.\2',
+    r'transformer\..*|token_embedding\..*|ln_final\..*|text_projection'
+    r'|positional_embedding|logit_scale|input_resolution|context_length'
+    r'|vocab_size|attn_mask|visual\.(proj|input_resolution|output_dim)':
+    None,
+}
+
+
+def dino_to_mmpretrain(state_dict):
+    """DINO's ViT to `mmpretrain.VisionTransformer`.
+
+    As released alone (facebookresearch/dino `vision_transformer.py`; timm has
+    the same names), or with the prefixes and the head of a whole training
+    checkpoint, of which `checkpoints.state_dict_of` takes the teacher.
+
+    Raises:
+        ValueError: if it is not DINO's ViT, or has keys unknown here.
+    """
+    state_dict = {
+        re.sub(r'^(module\.)?(backbone\.)?', '', key): value
+        for key, value in state_dict.items()
+    }
+    return _rename(state_dict, DINO_NAMES, "DINO's ViT")
+
+
+DINO_NAMES = {
+    r'(cls_token|pos_embed)': r'\1',
+    r'patch_embed\.proj\.(weight|bias)': r'patch_embed.projection.\1',
+    r'norm\.(weight|bias)': r'ln1.\1',
+    r'blocks\.(\d+)\.norm([12])\.(weight|bias)': r'layers.\1.ln\2.\3',
+    r'blocks\.(\d+)\.attn\.(qkv|proj)\.(weight|bias)': r'layers.\1.attn.\2.\3',
+    r'blocks\.(\d+)\.mlp\.fc1\.(weight|bias)': r'layers.\1.ffn.layers.0.0.\2',
+    r'blocks\.(\d+)\.mlp\.fc2\.(weight|bias)': r'layers.\1.ffn.layers.1.\2',
+    r'head\.(mlp|last_layer)\..*': None,
 }
 
 # kind -> function from the foreign state dict to the host's
-CONVERTERS = {'openai-clip': openai_clip_to_mmpretrain}
+CONVERTERS = {
+    'dino': dino_to_mmpretrain,
+    'openai-clip': openai_clip_to_mmpretrain,
+}
 
 
-def _expect(state_dict, key, what):
-    if key not in state_dict:
-        first = ', '.join(list(state_dict)[:4])
-        raise ValueError(f'this is not {what}: there is no {key!r}; its keys '
-                         f'begin with {first or "nothing"}')
+def _rename(state_dict, names, what):
+    """Rename every key by the pattern that matches it whole; None drops it.
 
-
-def _rename(state_dict, names):
-    """Rename every key by the one pattern that matches it whole."""
+    The weights become fp32.
+    """
     renamed = {}
     for key, value in state_dict.items():
         for pattern, name in names.items():
             match = re.fullmatch(pattern, key)
             if match:
-                renamed[match.expand(name)] = value
                 break
         else:
-            raise ValueError(f'do not know what to do with {key!r}')
+            raise ValueError(f'this is not {what}, which has no {key!r}')
+        if name:
+            renamed[match.expand(name)] = value.float()
+    if 'cls_token' not in renamed:
+        raise ValueError(f'this is not {what}: it has no cls token')
     return renamed

@@ -24,7 +24,13 @@ class ProjectionNeck(BaseModule):
 
     def forward(self, feats):
         """Tuple ending in (B, L, in_channels) to (B, L, out_channels)."""
-        return self.projection(feats[-1])
+        tokens = _tokens(feats, 'backbone')
+        width, expected = tokens.shape[-1], self.projection.in_features
+        if width != expected:
+            raise ValueError(
+                f'the student has {width} channels, the projection takes '
+                f'{expected}: set neck.in_channels={width}')
+        return self.projection(tokens)
 
 
 @MODELS.register_module()
@@ -42,5 +48,14 @@ class WhiteningNeck(nn.Module):
 
     def forward(self, feats):
         """Tuple ending in (B, L, C) to (B, L, C) fp32."""
-        tokens = feats[-1].float()
+        tokens = _tokens(feats, 'teacher.backbone').float()
         return F.layer_norm(tokens, tokens.shape[-1:], eps=self.eps)
+
+
+def _tokens(feats, backbone):
+    tokens = feats[-1]
+    if tokens.ndim != 3:
+        raise ValueError(
+            f'{backbone} gives {tuple(tokens.shape)}, not tokens (B, L, C): '
+            f"set {backbone}.out_type='raw', or write a neck for it")
+    return tokens

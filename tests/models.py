@@ -1,5 +1,6 @@
 """Tiny networks and the official names, for tests."""
 import re
+from functools import partial
 
 from mmengine.config import Config
 
@@ -58,13 +59,17 @@ def downstream(**kwargs):
         **kwargs)
 
 
-def clip_teacher(checkpoint='random', width=128, layers=3, **kwargs):
-    """A small network with everything that is CLIP's own."""
-    config = Config.fromfile('configs/_base_/teachers/clip_vitb16.py').teacher
+def small_teacher(name, checkpoint='random', layers=3, heads=2, **kwargs):
+    """A small network with everything that is a teacher's own."""
+    config = Config.fromfile(f'configs/_base_/teachers/{name}.py').teacher
     config.backbone.update(
-        arch=arch(width, layers, width // 64), img_size=32, patch_size=8)
+        arch=arch(128, layers, heads), img_size=32, patch_size=8)
     config.update(dict(img_size=None, checkpoint=str(checkpoint)), **kwargs)
     return config
+
+
+clip_teacher = partial(small_teacher, 'clip_vitb16')
+dino_teacher = partial(small_teacher, 'dino_vitb16')
 
 
 def distillation(teacher=None, **kwargs):

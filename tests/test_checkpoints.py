@@ -1,18 +1,20 @@
 """Files: read without running code, refused with a reason, written whole."""
+import argparse
 import collections
 import os
 import pickle
 import zipfile
 
+import numpy as np
 import pytest
 import torch
 from mmengine.registry import MODELS
-from models import arch, clip_teacher
+from models import arch, clip_teacher, dino_teacher
 
 from mmfd import checkpoints
 from mmfd.convert import CONVERTERS
 
-openai_clip = CONVERTERS['openai-clip']
+dino, openai_clip = CONVERTERS['dino'], CONVERTERS['openai-clip']
 
 
 class Hostile:
@@ -279,17 +281,37 @@ def resnet():
     return resnet18().state_dict()
 
 
-@pytest.mark.parametrize('weights, message', [
-    (resnet, "not OpenAI's CLIP ViT.*conv1.weight"),
-    (lambda: {
-        'visual.layer1.0.conv1.weight': torch.zeros(1)
-    }, 'ResNet'),
-    (lambda: dict(Clip().state_dict(), **{'visual.new': torch.zeros(1)}),
-     "'visual.new'"),
+def clip():
+    return Clip().state_dict()
+
+
+def timm_vit(width=128, layers=2):
+    """With random weights, in timm's names, which are DINO's."""
+    timm = pytest.importorskip('timm')
+    model = timm.models.VisionTransformer(
+        embed_dim=width, depth=layers, num_heads=width // 64, num_classes=0)
+    randomise(model)
+    return model.eval()
+
+
+def vit():
+    return timm_vit().state_dict()
+
+
+@pytest.mark.parametrize('kind, model, more, message', [
+    ('openai-clip', resnet, [], "not OpenAI's CLIP ViT, which has no 'conv1"),
+    ('openai-clip', clip, ['visual.layer1.0.conv1.weight'], 'ResNet'),
+    ('openai-clip', clip, ['visual.new'], "which has no 'visual.new'"),
+    ('openai-clip', dict, ['logit_scale'], 'no cls token'),
+    ('dino', clip, [], "not DINO's ViT, which has no 'positional_embedding'"),
+    ('dino', vit, ['head.weight'], "not DINO's ViT, .* no 'head.weight'"),
+    ('dino', vit, ['blocks.0.ls1.gamma'], "no 'blocks.0.ls1.gamma'"),
+    ('dino', resnet, [], "not DINO's ViT, which has no 'conv1.weight'"),
 ])
-def test_weights_of_another_kind_are_refused(weights, message):
+def test_weights_of_another_kind_are_refused(kind, model, more, message):
+    weights = dict(model(), **dict.fromkeys(more, torch.zeros(1)))
     with pytest.raises(ValueError, match=message):
-        openai_clip(weights())
+        CONVERTERS[kind](weights)
 
 
 SIZES = [
@@ -345,6 +367,39 @@ def test_features_equal_those_of_transformers(name, size, patch, width,
             ours(images)[-1], tokens, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize('name, size, patch, width, layers', SIZES[:2])
+def test_features_equal_those_of_timm(name, size, patch, width, layers):
+    theirs = timm_vit(width, layers)
+    ours = backbone_of(
+        dino(theirs.state_dict()), size, patch, width, layers, dino_teacher())
+    images = torch.randn(2, 3, 224, 224)
+    with torch.no_grad():
+        tokens = theirs.forward_features(images)  # after its last norm
+        torch.testing.assert_close(
+            ours(images)[-1], tokens, rtol=1e-4, atol=1e-4)
+
+
+def test_whole_checkpoint_of_dino_gives_its_teacher(tmp_path):
+    file, teacher, head = tmp_path / 'file.pth', vit(), torch.zeros(1)
+    saved = dict(  # as main_dino.py does
+        student=prefixed('module.backbone.', vit()),
+        teacher=prefixed('backbone.', teacher),
+        optimizer=dict(param_groups=[dict(lr=np.float64(5e-4))]),
+        epoch=100,
+        args=argparse.Namespace(arch='vit_base'))
+    saved['teacher'] |= {'head.mlp.0.bias': head, 'head.last_layer.bias': head}
+    torch.save(saved, file)
+    converted = dino(checkpoints.state_dict_of(checkpoints.load(file), file))
+    expected = dino(teacher)
+    assert converted.keys() == expected.keys()
+    assert all(torch.equal(converted[k], expected[k]) for k in expected)
+    assert expected.keys() == dino(saved['student']).keys()
+
+
+def prefixed(prefix, weights):
+    return {prefix + key: value for key, value in weights.items()}
+
+
 def randomise(module):
     with torch.no_grad():
         for param in module.parameters():
@@ -352,8 +407,8 @@ def randomise(module):
                 param.add_(0.1 * torch.randn_like(param))
 
 
-def backbone_of(weights, size, patch, width, layers):
-    config = clip_teacher().backbone
+def backbone_of(weights, size, patch, width, layers, teacher=None):
+    config = (teacher or clip_teacher()).backbone
     small = layers < 12
     config.update(
         arch=arch(width, layers, width // 64) if small else size,

@@ -42,10 +42,13 @@ def test_no_config_trains_against_random_weights_unasked(leaf):
     assert teacher.checkpoint.endswith('.pth') and teacher.source
 
 
-@pytest.mark.parametrize('name', ['clip_vitb_fd', 'clip_vitl_fd'])
-def test_distillation_has_the_papers_numbers(name):
+@pytest.mark.parametrize('name, drop_path', [
+    ('clip_vitb_fd', 0.2),
+    ('clip_vitl_fd', 0.3),
+    ('dino_vitb_fd', 0.3),
+])
+def test_distillation_has_the_papers_numbers(name, drop_path):
     cfg = Config.fromfile(f'configs/fd/{name}.py')
-    large = name == 'clip_vitl_fd'
     assert cfg.train_cfg.max_epochs == 300
     assert cfg.optim_wrapper.optimizer == dict(
         type='AdamW', lr=3e-4, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05)
@@ -53,7 +56,7 @@ def test_distillation_has_the_papers_numbers(name):
     curve = cfg.default_hooks.param_scheduler
     assert (curve.warmup_epochs, curve.warmup_lr, curve.min_lr) == (10, 5e-7,
                                                                     5e-6)
-    assert cfg.model.backbone.drop_path_rate == (0.3 if large else 0.2)
+    assert cfg.model.backbone.drop_path_rate == drop_path
     assert cfg.model.backbone.layer_scale_init_value == 0.1
     assert cfg.model.backbone.img_size == cfg.model.teacher.img_size == 224
     assert cfg.train_dataloader.batch_size == 128
@@ -65,20 +68,24 @@ def test_distillation_has_the_papers_numbers(name):
     assert flip.prob == 0.5
 
 
-@pytest.mark.parametrize('name', ['clip_vitb_fd', 'clip_vitl_fd'])
-def test_fine_tuning_has_the_papers_numbers(name):
+@pytest.mark.parametrize('name, lr, drop_path', [
+    ('clip_vitb_fd', 1.25e-3, 0.3),
+    ('clip_vitl_fd', 2.5e-4, 0.4),
+    ('dino_vitb_fd', 1.5e-3, 0.2),
+])
+def test_fine_tuning_has_the_papers_numbers(name, lr, drop_path):
     cfg = Config.fromfile(f'configs/classification/{name}_in1k.py')
     large = name == 'clip_vitl_fd'
     curve, optim = cfg.default_hooks.param_scheduler, cfg.optim_wrapper
     assert (cfg.train_cfg.max_epochs,
             curve.warmup_epochs) == ((50, 5) if large else (100, 20))
-    assert optim.optimizer.lr == (2.5e-4 if large else 1.25e-3)
+    assert optim.optimizer.lr == lr
     assert curve.warmup_lr == curve.min_lr == (5e-7 if large else 2.5e-7)
     assert optim.paramwise_cfg.layer_decay == (0.75 if large else 0.6)
     assert optim.optimizer.weight_decay == 0.05
     assert optim.clip_grad == dict(max_norm=5.0)
     backbone, head = cfg.model.backbone, cfg.model.head
-    assert backbone.drop_path_rate == (0.4 if large else 0.3)
+    assert backbone.drop_path_rate == drop_path
     assert backbone.layer_scale_init_value == 0.1
     assert backbone.out_type == 'avg_featmap'
     assert head.init_cfg.std == 2e-5
@@ -101,15 +108,31 @@ def test_fine_tuning_has_the_papers_numbers(name):
     assert centre.crop_size == 224
 
 
-@pytest.mark.parametrize('base', ['b', 'l'])
-def test_before_column_has_the_recipe_of_its_student(base):
+def test_teachers_differ_only_in_what_is_their_own():
+    clip, dino = (
+        Config.fromfile(f'configs/_base_/teachers/{x}_vitb16.py').teacher
+        for x in ('clip', 'dino'))
+    assert (clip.backbone.pop('norm_cfg').eps,
+            dino.backbone.pop('norm_cfg').eps) == (1e-5, 1e-6)
+    assert clip.backbone.pop('pre_norm') and clip.backbone.pop('layer_cfgs')
+    assert clip.backbone == dino.backbone and clip.neck == dino.neck
+    assert dino.normalize.mean == [123.675, 116.28, 103.53]
+    assert dino.normalize.std == [58.395, 57.12, 57.375]
+    assert dino.img_size == clip.img_size == 224
+
+
+@pytest.mark.parametrize('teacher', ['clip_vitb', 'clip_vitl', 'dino_vitb'])
+def test_before_column_has_the_recipe_of_its_student(teacher):
     before, after = (
-        Config.fromfile(f'configs/classification/clip_vit{base}{x}_in1k.py')
+        Config.fromfile(f'configs/classification/{teacher}{x}_in1k.py')
         for x in ('', '_fd'))
     same = ('train_cfg', 'train_dataloader', 'val_dataloader', 'default_hooks')
     assert all(before[key] == after[key] for key in same)
-    stem = before.optim_wrapper.paramwise_cfg.pop('stem')
-    assert stem == ('pre_norm', )  # which the host counts as last
+    stem = before.optim_wrapper.paramwise_cfg.pop('stem', ())
+    clip = teacher.startswith('clip')
+    assert stem == (('pre_norm', ) if clip else ())  # the host says: last
     assert before.optim_wrapper == after.optim_wrapper
     assert before.model.head == after.model.head
     assert before.model.train_cfg == after.model.train_cfg
+    drop_path = after.model.backbone.drop_path_rate
+    assert before.model.backbone.drop_path_rate == drop_path

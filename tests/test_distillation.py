@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.model import ExponentialMovingAverage
 from mmengine.registry import MODELS
-from models import clip_teacher, distillation, student
+from models import arch, clip_teacher, distillation, student
 
 
 @pytest.fixture
@@ -98,6 +98,21 @@ def test_teacher_sees_pixels_at_its_own_resolution():
     shrunk = F.interpolate(x, (32, 32), mode='bilinear', antialias=True)
     assert torch.equal(model.teacher(x), model.teacher(shrunk))
     assert model.loss(x)['loss'] > 0
+
+
+@pytest.mark.parametrize('plain', [
+    dict(type='mmpretrain.VisionTransformer', arch=arch(), out_type='raw'),
+    dict(
+        type='mmpretrain.TIMMBackbone',
+        model_name='vit_tiny_patch16_224',
+        embed_dim=48),
+])
+def test_any_backbone_that_gives_tokens_is_a_student(plain):
+    pytest.importorskip('timm')
+    backbone = dict(plain, img_size=32, patch_size=8)
+    model = MODELS.build(distillation(backbone=backbone))
+    model.loss(pixels())['loss'].backward()
+    assert all(p.grad is not None for p in model.parameters())
 
 
 def test_different_grids_name_the_knob():

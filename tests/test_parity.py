@@ -1,8 +1,8 @@
 """Ours against the official implementation, number by number.
 
 `data/` holds what the official code (SwinTransformer/Feature-Distillation,
-2115145) computed in fp32 on a tiny random CLIP and student, and the learning
-rates that its optimizer really used.
+2115145) computed in fp32 on a tiny random student with tiny random teachers,
+and the learning rates that its optimizer really used.
 """
 import json
 import re
@@ -12,24 +12,34 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import (HOOKS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS,
                                DefaultScope)
-from models import clip_teacher, distillation, official_name
+from models import clip_teacher, dino_teacher, distillation, official_name
 
 from mmfd import checkpoints
-from mmfd.convert import openai_clip_to_mmpretrain
+from mmfd.convert import CONVERTERS
+
+CASES = {  # file in data/ -> its teacher's weights, their kind, our config
+    'clip_vit': ('teacher_openai', 'openai-clip', clip_teacher(layers=2)),
+    'dino_vit': ('teacher_dino', 'dino', dino_teacher(layers=2, heads=4)),
+}
 
 
-@pytest.fixture(scope='module')
-def official():
-    return torch.load('tests/data/official_clip_vit.pth', weights_only=True)
+@pytest.fixture(scope='module', params=CASES)
+def official(request):
+    """A case; the student and the input are the same in all."""
+    first, case = (
+        torch.load(f'tests/data/official_{name}.pth', weights_only=True)
+        for name in ('clip_vit', request.param))
+    weights, kind, config = CASES[request.param]
+    teacher = CONVERTERS[kind](case[weights])
+    return dict(first, **case, teacher=teacher, config=config)
 
 
 @pytest.fixture
 def ours(official, tmp_path):
     file = tmp_path / 'teacher.pth'
-    teacher = official['teacher_openai']
-    checkpoints.save(openai_clip_to_mmpretrain(teacher), file, {})
-    layers = len({k.split('.')[3] for k in teacher if 'visual.trans' in k})
-    model = MODELS.build(distillation(clip_teacher(file, layers=layers)))
+    checkpoints.save(official['teacher'], file, {})
+    model = MODELS.build(
+        distillation(dict(official['config'], checkpoint=file)))
     state = model.backbone.state_dict()
     model.backbone.load_state_dict(
         {k: official['student'][official_name(k)]
@@ -80,12 +90,15 @@ def test_gradient_of_every_parameter_equals_the_official_one(ours, official):
 
 CONFIGS = ('fd/clip_vitb_fd', 'fd/clip_vitl_fd',
            'classification/clip_vitb_fd_in1k',
-           'classification/clip_vitl_fd_in1k')
+           'classification/clip_vitl_fd_in1k', 'fd/dino_vitb_fd',
+           'classification/dino_vitb_fd_in1k')
 RUNS = {  # official yaml -> our config, and what the ablation length changes
     'fd_pretrain__clip_vit_base__img224__300ep': (CONFIGS[0], {}),
     'fd_pretrain__clip_vit_large__img224__300ep': (CONFIGS[1], {}),
     'fd_finetune__clip_vit_base__img224__300ep': (CONFIGS[2], {}),
     'fd_finetune__clip_vit_large__img224__300ep': (CONFIGS[3], {}),
+    'fd_pretrain__dino_vit_base__img224__300ep': (CONFIGS[4], {}),
+    'fd_finetune__dino_vit_base__img224__300ep': (CONFIGS[5], {}),
     'fd_pretrain__clip_vit_base__img224__100ep':
     (CONFIGS[0], {'train_cfg.max_epochs': 100}),
     'fd_finetune__clip_vit_base__img224__100ep':
@@ -159,7 +172,7 @@ def test_lr_counts_batch_processes_and_accumulation(monkeypatch):
     hook = HOOKS.build(cfg.default_hooks.param_scheduler)
     run = Run(optim_wrapper, 300, batch=64)
     hook.before_train(run)  # 64 x 4 x 2 = 512
-    run.iter = 71  # the first after warm-up
+    run.iter = 72  # of 2 an update: the first after warm-up
     hook.before_train_iter(run, 0)
     lr = optim_wrapper.optimizer.param_groups[0]['lr']
     assert lr == pytest.approx(3e-4)
@@ -197,8 +210,10 @@ def test_decay_and_layer_of_every_parameter_are_the_official_ones(config):
 def test_parameter_counts_are_the_official_ones():
     counts = {
         'fd/clip_vitb_fd': 85_665_360 + 590_592,
+        'fd/dino_vitb_fd': 85_665_360 + 590_592,
         'fd/clip_vitl_fd': 302_955_584 + 1_049_600,
         'classification/clip_vitb_fd_in1k': 86_530_984,
+        'classification/dino_vitb_fd_in1k': 86_530_984,
         'classification/clip_vitl_fd_in1k': 304_335_336,
     }
     for config, count in counts.items():

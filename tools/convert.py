@@ -1,6 +1,7 @@
 """Bring foreign weights into mm names; nothing in the file is executed.
 
     python tools/convert.py openai-clip ViT-B-16.pt checkpoints/clip_vitb16.pth
+    python tools/convert.py dino checkpoint.pth checkpoints/my_dino.pth
 """
 import argparse
 import os

@@ -11,20 +11,13 @@ _base_ = [
 
 model = dict(
     data_preprocessor=dict(
-        mean={{_base_.teacher.normalize.mean}},
-        std={{_base_.teacher.normalize.std}}),
+        mean=_base_.teacher.normalize.mean, std=_base_.teacher.normalize.std),
     backbone=dict(
-        type='mmpretrain.VisionTransformer',
-        arch='large',
-        img_size=224,
-        patch_size=14,
-        pre_norm=True,
-        norm_cfg=dict(type='LN', eps=1e-5),
-        layer_cfgs=dict(act_cfg=dict(type='mmpretrain.QuickGELU')),
+        _base_.teacher.backbone,
         drop_path_rate=0.4,
         final_norm=False,
         out_type='avg_featmap',
-        init_cfg=dict(
-            type='Pretrained', checkpoint={{_base_.teacher.checkpoint}})),
+        init_cfg=dict(type='Pretrained',
+                      checkpoint=_base_.teacher.checkpoint)),
     head=dict(in_channels=1024))
 optim_wrapper = dict(paramwise_cfg=dict(stem=('pre_norm', )))

@@ -5,6 +5,7 @@
     python tools/train.py configs/fd/clip_vitb_fd.py
 """
 _base_ = [
+    '../_base_/distillation.py',
     '../_base_/teachers/clip_vitb16.py',
     '../_base_/students/vitb16.py',
     '../_base_/data/imagenet_fd.py',
@@ -12,12 +13,6 @@ _base_ = [
 ]
 
 model = dict(
-    type='mmfd.FeatureDistillation',
-    data_preprocessor=dict(type='mmfd.PixelPreprocessor'),
-    teacher={{_base_.teacher}},
-    normalize={{_base_.statistics}},
-    backbone={{_base_.student}},
-    neck=dict(type='mmfd.ProjectionNeck', in_channels=768, out_channels=768),
-    head=dict(
-        type='mmfd.DistillationHead',
-        loss=dict(type='torch.nn.SmoothL1Loss', beta=2.0)))
+    teacher=_base_.teacher,
+    normalize=_base_.statistics,
+    backbone=_base_.student)

@@ -6,6 +6,7 @@ the paper's title row adds 336 pixels and a stage on ImageNet-22K.
     python tools/train.py configs/fd/clip_vitl_fd.py
 """
 _base_ = [
+    '../_base_/distillation.py',
     '../_base_/teachers/clip_vitl14.py',
     '../_base_/students/vitl14.py',
     '../_base_/data/imagenet_fd.py',
@@ -13,12 +14,7 @@ _base_ = [
 ]
 
 model = dict(
-    type='mmfd.FeatureDistillation',
-    data_preprocessor=dict(type='mmfd.PixelPreprocessor'),
-    teacher={{_base_.teacher}},
-    normalize={{_base_.statistics}},
-    backbone={{_base_.student}},
-    neck=dict(type='mmfd.ProjectionNeck', in_channels=1024, out_channels=1024),
-    head=dict(
-        type='mmfd.DistillationHead',
-        loss=dict(type='torch.nn.SmoothL1Loss', beta=2.0)))
+    teacher=_base_.teacher,
+    normalize=_base_.statistics,
+    backbone=_base_.student,
+    neck=dict(in_channels=1024, out_channels=1024))

@@ -1,0 +1,23 @@
+"""DINO ViT-B/16 as teacher (Caron et al., arXiv 2104.14294)."""
+source = (
+    'Download dino_vitbase16_pretrain.pth from https://dl.fbaipublicfiles.com/'
+    'dino/dino_vitbase16_pretrain/dino_vitbase16_pretrain.pth (Meta, '
+    'Apache-2.0 licence), then: python tools/convert.py dino '
+    'dino_vitbase16_pretrain.pth checkpoints/dino_vitb16.pth')
+teacher = dict(
+    type='mmfd.Teacher',
+    checkpoint='checkpoints/dino_vitb16.pth',
+    source=source,
+    normalize=dict(
+        type='mmfd.Normalize',
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375]),
+    img_size=224,
+    backbone=dict(
+        type='mmpretrain.VisionTransformer',
+        arch='base',
+        img_size=224,
+        patch_size=16,
+        norm_cfg=dict(type='LN', eps=1e-6),
+        out_type='raw'),
+    neck=dict(type='mmfd.WhiteningNeck'))

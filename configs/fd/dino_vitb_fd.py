@@ -1,0 +1,18 @@
+"""DINO ViT-B/16 -> FD: 82.8 -> 83.8 % on ImageNet-1K, 46.2 -> 47.7 on ADE20K.
+
+300 epochs at batch 2048, in the paper 16 GPUs x 128 images.
+
+    python tools/train.py configs/fd/dino_vitb_fd.py
+"""
+_base_ = [
+    '../_base_/distillation.py',
+    '../_base_/teachers/dino_vitb16.py',
+    '../_base_/students/vitb16.py',
+    '../_base_/data/imagenet_fd.py',
+    '../_base_/schedules/fd_300e.py',
+]
+
+model = dict(
+    teacher=_base_.teacher,
+    normalize=_base_.statistics,
+    backbone=dict(_base_.student, drop_path_rate=0.3))
