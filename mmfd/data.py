@@ -155,15 +155,18 @@ class ImageFolder(BaseDataset):
     def _share(self, found):
         """This split's part of the images that have no folder for it."""
         by_hash = sorted(found, key=_hash)
-        count = max(round(self.held_out * len(found)), 1)
+        count = max(round(self.held_out * len(found)), self.held_out > 0)
         part = by_hash[:count] if self.split == 'val' else by_hash[count:]
+        if not part:
+            raise ValueError(
+                f'held_out={self.held_out} of {len(found)} images leaves no '
+                f'image for split={self.split!r}')
         return sorted(part)
 
     def _classes(self, trees):
         """Sorted names; the same for both splits."""
         folders = [
-            os.path.join(root, split)
-            for root, tree in zip(self.roots, trees)
+            os.path.join(root, split) for root, tree in zip(self.roots, trees)
             for split in (('train', 'val') if tree else ('', ))
         ]
         return tuple(

@@ -14,6 +14,7 @@ from mmengine.model import is_model_wrapper
 
 from mmfd.registry import HOOKS
 
+
 class Enough(Exception):
     """Ends the run: it has been dry."""
 
@@ -107,7 +108,8 @@ class _Run:
                         'images an update')
         yield 'lr', (f'{max(g["lr"] for g in groups):.3g} now, in iteration '
                      f'{len(self.seen.ends)}')
-        yield 'loss', f'{self.seen.losses[0]:.4g} -> {self.seen.losses[-1]:.4g}'
+        first, *_, last = self.seen.losses
+        yield 'loss', f'{first:.4g} -> {last:.4g}'
         images = self.per_process * get_world_size() / self.step
         yield 'speed', (f'{self.step:.3g} s an iteration, {images:.3g} img/s, '
                         f'{self.wait:.0%} of the time waiting for data')
@@ -125,8 +127,10 @@ class _Run:
         if not losses.isfinite().all():
             yield ('the loss is not finite: lower optim_wrapper.optimizer.lr, '
                    'or look at the images')
-        idle = [n for n, p in self.model.named_parameters()
-                if p.requires_grad and not p.abs().sum().isfinite()]
+        idle = [
+            n for n, p in self.model.named_parameters()
+            if p.requires_grad and not p.abs().sum().isfinite()
+        ]
         if idle:
             yield f'{len(idle)} parameters are not finite, e.g. {idle[0]}'
         config = self.runner.cfg.model.get('teacher', {})
@@ -174,8 +178,8 @@ class _Run:
             return 'none held out'
         dataset = self.runner.val_dataloader.dataset
         classes = len(dataset.metainfo.get('classes') or ())
-        return f'{len(dataset):,} held out' + (
-            f' in {classes:,} classes' if classes else ', without labels')
+        return f'{len(dataset):,} held out' + (f' in {classes:,} classes' if
+                                               classes else ', without labels')
 
     def _memory(self):
         """Peak bytes so far, and all there are."""
@@ -185,8 +189,8 @@ class _Run:
         used = sum(
             resource.getrusage(who).ru_maxrss * 1024
             for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-        return used * get_world_size(), os.sysconf('SC_PAGE_SIZE') * os.sysconf(
-            'SC_PHYS_PAGES')
+        return used * get_world_size(), os.sysconf(
+            'SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
 
     def _disk(self):
         """Bytes of all checkpoints that will be kept, and free bytes."""
@@ -197,9 +201,10 @@ class _Run:
         kept = hook.get('max_keep_ckpts', -1)
         if kept < 0:
             kept = -(-self.runner.max_epochs // hook.get('interval', 1))
-        folder = next(f for f in (Path(self.seen.work_dir).absolute(),
-                                  *Path(self.seen.work_dir).absolute().parents)
-                      if f.exists())
+        folder = next(
+            f for f in (Path(self.seen.work_dir).absolute(),
+                        *Path(self.seen.work_dir).absolute().parents)
+            if f.exists())
         # and the best one; two moments of each number that is trained
         return ((kept + 1) * (state + 2 * trained),
                 shutil.disk_usage(folder).free)

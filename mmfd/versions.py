@@ -1,35 +1,27 @@
-"""Which line of OpenMMLab is installed, and whether it is one line."""
+"""Which line of OpenMMLab is installed."""
 from importlib.metadata import PackageNotFoundError, version
 
-# import name -> distributions that bring it: the maintained line's, the old
-# line's; two of them overwrite each other's files
-DISTRIBUTIONS = dict(
-    mmengine=(['onedl-mmengine'], ['mmengine', 'mmengine-lite']),
-    mmcv=(['onedl-mmcv'], ['mmcv', 'mmcv-lite']),
-    mmpretrain=(['onedl-mmpretrain'], ['mmpretrain']))
-CURE = ('pip uninstall -y {names}; then pip install onedl-mmengine onedl-mmcv '
-        'onedl-mmpretrain')
+# The line that stands still. Its import names are the maintained line's, so
+# whichever of two packages came last has overwritten the other's files.
+OLD_LINE = ('mmengine', 'mmengine-lite', 'mmcv', 'mmcv-lite', 'mmpretrain')
 
 
 def check():
-    """Refuse a mix of the two lines.
+    """Refuse the older line of packages, alone or beside the newer.
 
     Raises:
-        ValueError: if one import name comes from two distributions, or two
-            names from different lines.
+        ValueError: if one of `OLD_LINE` is installed.
     """
-    lines = [[], []]
-    for distributions in DISTRIBUTIONS.values():
-        for line, names in zip(lines, distributions):
-            line += [f'{name} {found}' for name in names
-                     if (found := _version(name))]
-    if all(lines):
-        there = [name for line in lines for name in line]
+    found = {name: _version(name) for name in OLD_LINE}
+    found = {name: number for name, number in found.items() if number}
+    if found:
+        there = ', '.join(f'{name} {number}'
+                          for name, number in found.items())
         raise ValueError(
-            f'{", ".join(there)} are installed together, but onedl-* and '
-            "OpenMMLab's older packages share import names and overwrite "
-            'each other: ' +
-            CURE.format(names=' '.join(name.split()[0] for name in there)))
+            f'{there} is installed, of the OpenMMLab packages that stand '
+            'still; mmfd needs onedl-*, which has the same import names: pip '
+            f'uninstall -y {" ".join(found)}; pip install --force-reinstall '
+            '--no-deps onedl-mmengine onedl-mmcv onedl-mmpretrain')
 
 
 def _version(name):
