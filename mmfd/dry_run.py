@@ -36,6 +36,7 @@ class DryRun(Hook):
         self.work_dir = work_dir
         self.iterations = iterations
         self.ends, self.losses, self.waits, self.sides = [], [], [], []
+        self.skipped = {}  # path -> reason
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         if self.ends:
@@ -49,6 +50,7 @@ class DryRun(Hook):
         self.ends.append(time.perf_counter())
         self.losses.append(outputs['loss'].item())
         self.sides += [min(s.ori_shape) for s in data_batch['data_samples']]
+        self._note_skipped(data_batch)
         if len(self.ends) == self.iterations:
             self.after_train(runner)
 
@@ -56,11 +58,16 @@ class DryRun(Hook):
         if runner.val_loop is not None:  # or it would fail epochs later
             runner.model.eval()
             batch = next(iter(runner.val_dataloader))
+            self._note_skipped(batch)
             with torch.no_grad():
                 runner.model.val_step(batch)
         if is_main_process():
             print('\n'.join(self.report(runner)), flush=True)
         raise Enough
+
+    def _note_skipped(self, batch):
+        for sample in batch['data_samples']:
+            self.skipped.update(sample.get('skipped', ()))
 
     def report(self, runner):
         """Lines of text."""
@@ -89,12 +96,6 @@ class _Run:
         steps = [b - a for a, b in zip(ends, ends[1:])][1:]  # warm
         self.step = median(steps) if steps else float('nan')
         self.wait = median(seen.waits) / self.step if steps else 0.
-        self.skipped = {
-            path: reason
-            for hook in runner.hooks if type(hook).__name__ == 'SkippedImages'
-            for found in hook.reasons.values()
-            for path, reason in found.items()
-        }
 
     def facts(self):
         """(name, text), one by one."""
@@ -137,9 +138,9 @@ class _Run:
         if config.get('checkpoint') == 'random':
             yield ("the teacher's weights are random: set "
                    'model.teacher.checkpoint')
-        if self.skipped:
-            path, reason = next(iter(self.skipped.items()))
-            yield (f'{len(self.skipped)} images could not be read, e.g. '
+        if self.seen.skipped:
+            path, reason = next(iter(self.seen.skipped.items()))
+            yield (f'{len(self.seen.skipped)} images could not be read, e.g. '
                    f'{path}: {reason}')
         crop = self.runner.cfg.model.backbone.get('img_size')
         if crop and median(self.seen.sides) < crop:

@@ -67,7 +67,7 @@ def predict_left_out(features, labels, k, temperature, chunk=1024):
         (N, ) int.
     """
     features = F.normalize(features, dim=1)
-    classes = F.one_hot(labels).float()
+    classes = F.one_hot(labels).to(features)
     predicted = []
     for start in range(0, len(features), chunk):
         cosine = features[start:start + chunk] @ features.T

@@ -122,8 +122,8 @@ class WarmupCosine(Hook):
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         for group in runner.optim_wrapper.param_groups:
             group['lr'] = warmup_cosine(
-                max(runner.iter // self.accumulated - 1, 0),
-                self.ratio * group['initial_lr'],
+                max(runner.iter // self.accumulated - 1,
+                    0), self.ratio * group['initial_lr'],
                 self.ratio * self.warmup_lr, self.ratio * self.min_lr,
                 self.warmup, runner.max_iters // self.accumulated)
 

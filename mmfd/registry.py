@@ -25,9 +25,7 @@ MODELS = Registry(
         'mmfd.head',  # DistillationHead
     ])
 DATASETS = Registry(
-    'dataset',
-    parent=MMENGINE_DATASETS,
-    scope='mmfd',
+    'dataset', parent=MMENGINE_DATASETS, scope='mmfd',
     locations=['mmfd.data'])  # ImageFolder
 TRANSFORMS = Registry(
     'transform',

@@ -15,8 +15,7 @@ def check():
     found = {name: _version(name) for name in OLD_LINE}
     found = {name: number for name, number in found.items() if number}
     if found:
-        there = ', '.join(f'{name} {number}'
-                          for name, number in found.items())
+        there = ', '.join(f'{name} {number}' for name, number in found.items())
         raise ValueError(
             f'{there} is installed, of the OpenMMLab packages that stand '
             'still; mmfd needs onedl-*, which has the same import names: pip '

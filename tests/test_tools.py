@@ -7,14 +7,17 @@ import runpy
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
 from models import student
+from PIL import Image
 from test_checkpoints import Hostile, resnet, write_clip
 
 from mmfd import checkpoints, launch
@@ -307,6 +310,88 @@ def test_checkpoint_of_another_model_is_not_resumed_or_tested(
     message = refused(monkeypatch, tool, *arguments, '--work-dir',
                       project / 'run')
     assert 'lacks backbone.' in message
+    assert not (project / 'run').exists()
+
+
+def test_checkpoint_of_another_run_is_not_resumed(project, monkeypatch):
+    """Same shapes, other statistics: a DINO run for a CLIP config."""
+    ready(project)
+    command('train', project / 'fd.py', '--work-dir', project / 'run')
+    there = set(os.listdir(project / 'run'))
+    message = refused(monkeypatch, 'train', project / 'fd.py', '--work-dir',
+                      project / 'run', '--resume', '--cfg-options',
+                      'model.teacher.normalize.std=[58.4,57.1,57.4]',
+                      'train_cfg.max_epochs=2')
+    assert re.search(
+        r'epoch_1.pth is of another run: model.teacher.normalize.std was '
+        r'\[68.5.*\], is \[58.4, 57.1, 57.4\]. .* without --resume', message)
+    assert set(os.listdir(project / 'run')) == there
+
+
+def test_mistake_found_in_a_data_worker_is_one_message(project, monkeypatch):
+    ready(project)
+    (project / 'images').mkdir()
+    for i in range(30):
+        (project / f'images/{i}.jpg').write_text('no image')
+    message = refused(monkeypatch, 'train', project / 'fd.py', '--work-dir',
+                      project / 'run', '--data-root', project / 'images',
+                      '--cfg-options', 'train_dataloader.num_workers=1')
+    assert re.fullmatch(
+        'error: 100 images in a row cannot be read, the last of them .*jpg: '
+        'it is no image, whatever its suffix says. Set data_root .*', message)
+
+
+def test_older_openmmlab_beside_the_newer_is_refused(project, monkeypatch):
+    monkeypatch.setattr(
+        'mmfd.versions.version', lambda name: '0.10.7'
+        if name == 'mmengine' else not_installed(name))
+    message = refused(monkeypatch, 'train', project / 'fd.py')
+    assert 'mmengine 0.10.7 is installed' in message
+    assert 'pip uninstall -y mmengine; pip install --force-reinst' in message
+
+
+def not_installed(name):
+    raise PackageNotFoundError(name)
+
+
+# --- the dry run ---
+
+
+def test_dry_run_tells_cost_and_faults_and_leaves_nothing(project):
+    there = ready(project)
+    (project / 'small').mkdir()
+    for i in range(80):
+        image = np.full((16, 20, 3), i, np.uint8)
+        Image.fromarray(image).save(project / f'small/{i}.png')
+    for name in 'abc':
+        (project / f'small/{name}.png').write_text('no image')
+    log = command('train', project / 'fd.py', '--dry-run', '--work-dir',
+                  project / 'run', '--data-root', project / 'small',
+                  '--cfg-options', 'model.teacher.checkpoint=random',
+                  'train_dataloader.num_workers=99',
+                  'train_dataloader.dataset.held_out=0.2',
+                  'val_dataloader.dataset.held_out=0.2',
+                  'default_hooks.skipped.limit=0.5')
+    for line in ('8 iterations of 8 done', 'images +66, short side 16 pixels; '
+                 '17 held out, without labels',
+                 'batch +8 x 1 processes x 1 accumulated = 8 images an update',
+                 'lr .* in iteration 8', r'loss +0.\d+ -> 0.\d+',
+                 r'speed .* s an iteration, [\d.]+ img/s, \d+% of the time',
+                 'eta +0:00:0. for 1 epochs', r'memory +peak .* of .* GiB',
+                 r'disk +\d MiB of checkpoints, .* free', 'This looks wrong:',
+                 "teacher's weights are random",
+                 r'\d images could not be read', 'smaller than the 32 pixels',
+                 'num_workers=99 for .* cores', 'an epoch has 8 iterations'):
+        assert re.search(line, log), (line, log[-2000:])
+    assert set(os.listdir(project)) == {*there, 'small'}
+
+
+def test_dry_run_stops_after_ten_iterations_of_many(project):
+    ready(project)
+    log = command('train', project / 'fd.py', '--dry-run', '--work-dir',
+                  project / 'run', '--cfg-options', 'train_cfg.max_epochs=300')
+    assert '10 iterations of 4,500 done' in log
+    assert '120, short side 96 pixels; 30 held out in 10 classes' in log
     assert not (project / 'run').exists()
 
 

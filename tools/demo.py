@@ -3,6 +3,7 @@
     make demo
 """
 import json
+import os
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from matplotlib.ticker import MaxNLocator  # noqa: E402
 
 from mmfd import shapes  # noqa: E402
 
+ROOT = Path(__file__).resolve().parents[1]
 DATA, PICTURE = 'data/shapes', 'work_dirs/demo.png'
 DISTILLATION = 'simclr_fd'
 ROWS = {  # config -> (name, colour that the colour-blind tell apart)
@@ -37,8 +39,8 @@ README.md says how to bring another folder, and where to add a teacher.
 
 def train(config):
     """Run tools/train.py on a demo config; return the seconds it took."""
-    command = ['tools/train.py', f'configs/demo/{config}.py']
-    print(f'\n$ python {" ".join(command)}', flush=True)
+    command = [ROOT / 'tools/train.py', ROOT / f'configs/demo/{config}.py']
+    print('\n$ python', *map(os.path.relpath, command), flush=True)
     start = time.perf_counter()
     with subprocess.Popen([sys.executable, *command],
                           text=True,

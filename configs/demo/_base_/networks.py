@@ -6,7 +6,7 @@ statistics = dict(
 arch = dict(embed_dims=96, num_layers=6, num_heads=3, feedforward_channels=384)
 teacher = dict(
     type='mmfd.Teacher',
-    checkpoint='configs/demo/teacher.pth',
+    checkpoint='{{ fileDirname }}/../teacher.pth',
     source='It comes with the project; make demo-teacher trains it anew',
     normalize=statistics,
     backbone=dict(

@@ -1,0 +1,162 @@
+"""What is built and installed, and that mim runs it from any folder."""
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+PARTS = ('LICENSE', 'MANIFEST.in', 'README.md', 'model-index.yml',
+         'pyproject.toml', 'setup.cfg', '_mmfd', 'configs', 'mmfd', 'tests',
+         'tools')
+LITTER = ('configs/demo/__pycache__/simclr_fd.cpython-311.pyc',
+          'configs/demo/teacher.pth.1.part', 'mmfd/convert.1.part',
+          'tools/__pycache__/train.cpython-311.pyc',
+          'work_dirs/fd/epoch_1.pth')
+
+
+def build(kind, tree, folder):
+    """Build a wheel or sdist as pip does, in the environment that is here."""
+    code = ('from setuptools import build_meta; '
+            f'print(build_meta.build_{kind}({str(folder)!r}))')
+    done = subprocess.run([sys.executable, '-c', code],
+                          cwd=tree,
+                          capture_output=True,
+                          text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder / done.stdout.split()[-1]
+
+
+@pytest.fixture(scope='module')
+def built(tmp_path_factory):
+    """Wheel, sdist, wheel of the sdist, and what they should hold."""
+    root = tmp_path_factory.mktemp('built')
+    tree, ignore = root / 'tree', shutil.ignore_patterns('__pycache__')
+    tree.mkdir()
+    for part in PARTS:
+        if os.path.isdir(part):
+            shutil.copytree(part, tree / part, symlinks=True, ignore=ignore)
+        else:
+            shutil.copy(part, tree)
+    shipped = {
+        str(path.relative_to(tree))
+        for folder in ('configs', 'tools')
+        for path in (tree / folder).rglob('*') if path.is_file()
+    }
+    modules = {f'mmfd/{path.name}' for path in (tree / 'mmfd').glob('*.py')}
+    for name in LITTER:
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).touch()
+    sdist = build('sdist', tree, root)
+    shutil.unpack_archive(sdist, root / 'unpacked')
+    unpacked = root / 'unpacked' / sdist.name.removesuffix('.tar.gz')
+    return dict(
+        sdist=sdist,
+        wheel=build('wheel', tree, root),
+        wheel_of_sdist=build('wheel', unpacked, root / 'unpacked'),
+        names=modules | {
+            f'{package}/.mim/{name}'
+            for package in ('mmfd', '_mmfd')
+            for name in {*shipped, 'model-index.yml'}
+        })
+
+
+def contents(wheel):
+    """Checksum of every file, and whether it is executable."""
+    with zipfile.ZipFile(wheel) as archive:
+        return {
+            info.filename: (info.CRC, bool(info.external_attr >> 16 & 0o100))
+            for info in archive.infolist()
+        }
+
+
+def test_wheel_holds_modules_configs_and_tools_and_nothing_else(built):
+    names = {*contents(built['wheel'])}
+    assert {n for n in names if '.dist-info/' not in n} == built['names']
+
+
+def test_wheel_of_the_sdist_is_the_wheel_of_the_tree(built):
+    assert contents(built['wheel_of_sdist']) == contents(built['wheel'])
+
+
+def test_sdist_holds_neither_tests_nor_litter(built):
+    with tarfile.open(built['sdist']) as archive:
+        names = [member.name for member in archive if member.isfile()]
+    assert not [n for n in names if '/tests/' in n or n.endswith(LITTER)]
+
+
+def test_shell_scripts_stay_executable(built):
+    scripts = [
+        executable
+        for name, (_, executable) in contents(built['wheel']).items()
+        if name.endswith('.sh')
+    ]
+    assert scripts and all(scripts)
+
+
+def test_mim_finds_every_config_by_its_name_alone():
+    names = Counter(
+        path.name for folder in ('configs', 'tools')
+        for path in Path(folder).rglob('*.py'))
+    leaves = [
+        path.name for path in Path('configs').glob('*/*.py')
+        if path.parent.name != '_base_'
+    ]
+    assert leaves and all(names[leaf] == 1 for leaf in leaves)
+
+
+def test_configs_elsewhere_build_on_ours(tmp_path):
+    config, resolved = tmp_path / 'mine.py', tmp_path / 'resolved.py'
+    config.write_text("_base_ = __import__('mmfd').__path__[0] + "
+                      "'/.mim/configs/demo/simclr_fd.py'\n")
+    cfg = Config.fromfile(config)
+    assert Path(
+        cfg.model.teacher.checkpoint).samefile('configs/demo/teacher.pth')
+    assert '_scope_' not in cfg.pretty_text  # no collate_fn would take it
+    cfg.dump(resolved)
+    assert Config.fromfile(resolved).to_dict() == cfg.to_dict()
+
+
+@pytest.mark.full
+def test_mim_trains_and_tests_from_the_wheel_in_an_empty_folder(
+        built, tmp_path):
+    env, empty = tmp_path / 'env', tmp_path / 'empty'
+    empty.mkdir()
+    python = env / 'bin' / 'python'
+
+    def run(*command):
+        done = subprocess.run(
+            command, cwd=empty, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+        return done.stdout + done.stderr
+
+    run(sys.executable, '-m', 'venv', '--without-pip', env)
+    run(sys.executable, '-m', 'pip', '--python', python, 'install',
+        '--no-deps', '--no-index', built['wheel'])
+    # What mmfd needs comes from here, mmfd itself does not: links in a folder
+    # that a .pth file adds are not followed, so a clone stays unseen.
+    ask = 'import mmfd; print(*mmfd.__path__)'
+    own = Path(run(python, '-c', ask).strip())
+    (own.parent / 'here.pth').write_text(sysconfig.get_paths()['purelib'])
+    assert own.is_relative_to(env) and run(python, '-c', ask) == f'{own}\n'
+
+    run(
+        python, '-c', 'from mmfd import shapes; '
+        'shapes.write("data/shapes", dict(train=64, val=30))')
+    config = 'configs/demo/simclr_fd.py'
+    log = run(python, '-m', 'mim', 'train', 'mmfd', config, '--cfg-options',
+              'train_cfg.max_epochs=1', 'train_cfg.val_interval=1')
+    assert 'Training finished successfully' in log
+    assert f'{env}/lib' in log and os.getcwd() not in log
+    trained = log[log.rindex('Epoch(val)'):].split('data_time')[0].split()[2:]
+    log = run(python, '-m', 'mim', 'test', 'mmfd', config, '--checkpoint',
+              'work_dirs/simclr_fd/epoch_1.pth')
+    assert 'Testing finished successfully' in log
+    tested = log[log.rindex('Epoch(test)'):].split('data_time')[0].split()[2:]
+    assert tested == trained
