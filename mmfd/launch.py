@@ -226,6 +226,7 @@ def prepare(cfg, train):
             checkpoints.load_into(model, whole)
         loader = runner.train_dataloader if train else runner.test_dataloader
         _check_length(loader)
+        _check_classes(cfg.model, loader.dataset)
     return runner
 
 
@@ -313,6 +314,16 @@ def _check_length(loader):
             f'{len(loader.dataset)} images give no batch of '
             f'{loader.batch_sampler.batch_size} on {get_world_size()} '
             'processes: lower train_dataloader.batch_size')
+
+
+def _check_classes(model, dataset):
+    found = len(dataset.metainfo.get('classes') or ())
+    expected = (model.get('head') or {}).get('num_classes')
+    if found and expected and found != expected:
+        raise ValueError(
+            f'the images have {found} classes, the head {expected}: set '
+            f'--cfg-options model.head.num_classes={found} '
+            f'model.data_preprocessor.num_classes={found}')
 
 
 def _whole_model(cfg, train):

@@ -354,6 +354,15 @@ def not_installed(name):
     raise PackageNotFoundError(name)
 
 
+def test_head_of_another_number_of_classes_is_refused(project, monkeypatch):
+    message = refused(monkeypatch, 'train', project / 'finetune.py',
+                      '--work-dir', project / 'run', '--cfg-options',
+                      'model.backbone.init_cfg=None',
+                      'model.head.num_classes=1000')
+    assert 'have 10 classes, the head 1000: set --cfg-options ' in message
+    assert not (project / 'run').exists()
+
+
 # --- the dry run ---
 
 
