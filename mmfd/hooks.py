@@ -78,43 +78,52 @@ class SkippedImages(Hook):
 
     def __init__(self, limit=0.1):
         self.limit = limit
-        self.reasons = dict(train={}, val={}, test={})  # path -> reason
+        self.reasons = {}  # (split, path) -> reason
+        self.told = 0
 
     def _after_iter(self, runner, batch_idx, data_batch, outputs, mode):
-        reasons = self.reasons[mode]
+        known = len(self.reasons)
         for sample in data_batch['data_samples']:
-            reasons.update(sample.get('skipped', ()))
+            for path, reason in sample.get('skipped', ()):
+                self.reasons[mode, path] = reason
         if mode == 'train':
-            runner.message_hub.update_scalar('train/skipped', len(reasons))
-        loop = getattr(runner, f'{mode}_loop')
-        images = len(loop.dataloader.dataset)
-        if len(reasons) > max(self.limit * images, 1):
-            path, reason = next(iter(reasons.items()))
-            raise ValueError(
-                f'{len(reasons):,} of {images:,} images could not be read, '
-                f'more than the share of {self.limit:g} that '
-                f'mmfd.SkippedImages(limit=...) allows: {path}: {reason}; '
-                f'all are in {self._write(runner, reasons)}')
+            runner.message_hub.update_scalar('train/skipped',
+                                             len(self.reasons))
+        if len(self.reasons) > known:
+            self._check(runner, self.reasons, mode)
 
     def _after_epoch(self, runner, mode):
-        reasons = {}
-        for gathered in all_gather_object(self.reasons):
-            for part in gathered.values():
-                reasons.update(part)
-        if not reasons or not is_main_process():
+        everywhere = {}
+        for reasons in all_gather_object(self.reasons):
+            everywhere.update(reasons)
+        if len(everywhere) == self.told:
             return
-        kinds = Counter(reasons.values()).most_common(5)
-        runner.logger.warning(
-            f'{len(reasons):,} images could not be read and were skipped: ' +
-            ', '.join(f'{count:,} x {reason}' for reason, count in kinds) +
-            f'; all are in {self._write(runner, reasons)}')
+        self.told = len(everywhere)
+        if is_main_process():
+            kinds = Counter(everywhere.values()).most_common(5)
+            runner.logger.warning(
+                f'{self.told:,} images could not be read and were skipped: ' +
+                ', '.join(f'{count:,} x {reason}' for reason, count in kinds) +
+                f'; all are in {self._write(runner, everywhere)}')
+        self._check(runner, everywhere, mode)
+
+    def _check(self, runner, reasons, mode):
+        images = len(getattr(runner, f'{mode}_loop').dataloader.dataset)
+        broken = [path for split, path in reasons if split == mode]
+        if len(broken) > self.limit * images:
+            raise ValueError(
+                f'{len(broken):,} of {images:,} images could not be read, '
+                f'more than the share of {self.limit:g} that '
+                f'mmfd.SkippedImages(limit=...) allows: {broken[0]}: '
+                f'{reasons[mode, broken[0]]}; all are in '
+                f'{self._write(runner, reasons)}')
 
     def _write(self, runner, reasons):
-        path = os.path.join(runner.work_dir, 'skipped_images.txt')
-        with open(path, 'w', errors='backslashreplace') as file:
-            file.writelines(f'{image}\t{reason}\n'
-                            for image, reason in sorted(reasons.items()))
-        return path
+        report = os.path.join(runner.work_dir, 'skipped_images.txt')
+        lines = {f'{path}\t{why}\n' for (_, path), why in reasons.items()}
+        with open(report, 'w', errors='backslashreplace') as file:
+            file.writelines(sorted(lines))
+        return report
 
 
 @HOOKS.register_module()

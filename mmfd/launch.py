@@ -115,7 +115,9 @@ def load_config(args):
     cfg.merge_from_dict(args.cfg_options)
     for loop in ('train', 'val', 'test'):
         if args.data_root and cfg.get(f'{loop}_dataloader'):
-            cfg[f'{loop}_dataloader'].dataset.data_root = args.data_root
+            first, *others = args.data_root
+            cfg[f'{loop}_dataloader'].dataset.data_root = (
+                args.data_root if others else first)
     cfg.work_dir = args.work_dir or cfg.work_dir
     cfg.launcher = args.launcher
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))

@@ -357,6 +357,16 @@ def test_folder_that_was_just_written_to_is_listed_again(
     assert len(scan.find_images(tmp_path / 'images')) == 2
 
 
+def test_long_scan_says_how_far_it_is(tmp_path, monkeypatch):
+    for name in 'a/1.jpg', 'b/2.jpg', 'b/c/3.jpg':
+        draw(tmp_path / 'images' / name)
+    said = []
+    monkeypatch.setattr(scan, 'print_log', lambda *args: said.append(args[0]))
+    scan.find_images(tmp_path / 'images', tell_every=0.)
+    assert len(said) == 4
+    assert said[-1].endswith(': 3 images in 4 folders so far')
+
+
 @pytest.mark.parametrize('content', ['', '[]', '{"": 3}', '{"": [1, 2', 'x'])
 def test_damaged_memory_is_made_anew(tmp_path, eager, cache, content):
     draw(tmp_path / 'images/1.jpg')
@@ -442,7 +452,7 @@ def test_report_names_every_broken_image_once(tmp_path):
     for _ in range(2):
         hook.after_train_iter(run, 0, batch(('b.jpg', 'it is empty')), {})
         hook.after_val_iter(run, 0, batch((odd, 'it is empty')), {})
-    assert run.message_hub.get_scalar('train/skipped').current() == 1
+    assert run.message_hub.get_scalar('train/skipped').current() == 2
     hook.after_train_epoch(run)
     report = (tmp_path / 'skipped_images.txt').read_text().splitlines()
     assert report == ['b.jpg\tit is empty', 'caf\\udce9.jpg\tit is empty']
@@ -455,6 +465,17 @@ def test_more_broken_images_than_the_limit_end_the_run(tmp_path):
     with pytest.raises(ValueError, match='3 of 100 .* share of 0.02'):
         hook.after_train_iter(run, 1, batch(('3', 'x')), {})
     assert len((tmp_path / 'skipped_images.txt').read_text().split()) == 6
+
+
+def test_limit_counts_the_images_of_all_processes(tmp_path, monkeypatch):
+    hook = HOOKS.build(dict(type='mmfd.SkippedImages', limit=0.02))
+    other = {('train', '2'): 'x', ('train', '3'): 'x'}
+    monkeypatch.setattr('mmfd.hooks.all_gather_object',
+                        lambda own: [own, other])
+    run = Run(tmp_path)
+    hook.after_train_iter(run, 0, batch(('1', 'x')), {})
+    with pytest.raises(ValueError, match='3 of 100'):
+        hook.after_train_epoch(run)
 
 
 @pytest.mark.full
