@@ -124,11 +124,11 @@ class ImageFolder(BaseDataset):
         if not with_label:
             return [dict(img_path=path) for _, path in images], ()
         classes = self._classes(trees)
-        lost = next((p for name, p in images if name not in classes), None)
+        numbers = {name: number for number, name in enumerate(classes)}
+        lost = next((p for name, p in images if name not in numbers), None)
         if lost:
             raise ValueError(f'{lost} lies in no class folder: move it into '
                              'one, or set with_label=False')
-        numbers = {name: number for number, name in enumerate(classes)}
         return [
             dict(img_path=path, gt_label=numbers[name])
             for name, path in images

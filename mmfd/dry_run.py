@@ -35,23 +35,25 @@ class DryRun(Hook):
     def __init__(self, work_dir, iterations=10):
         self.work_dir = work_dir
         self.iterations = iterations
-        self.ends, self.losses, self.waits, self.sides = [], [], [], []
+        self.times = []  # when the first iteration began and each ended
+        self.losses, self.waits, self.sides = [], [], []
         self.skipped = {}  # path -> reason
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
-        if self.ends:
-            self.waits.append(time.perf_counter() - self.ends[-1])
+        now = time.perf_counter()
+        self.times = self.times or [now]
+        self.waits.append(now - self.times[-1])
 
     def after_train_iter(self,
                          runner,
                          batch_idx,
                          data_batch=None,
                          outputs=None):
-        self.ends.append(time.perf_counter())
+        self.times.append(time.perf_counter())
         self.losses.append(outputs['loss'].item())
         self.sides += [min(s.ori_shape) for s in data_batch['data_samples']]
         self._note_skipped(data_batch)
-        if len(self.ends) == self.iterations:
+        if len(self.losses) == self.iterations:
             self.after_train(runner)
 
     def after_train(self, runner):
@@ -72,7 +74,7 @@ class DryRun(Hook):
     def report(self, runner):
         """Lines of text."""
         run = _Run(runner, self)
-        yield f'\n{len(self.ends)} iterations of {runner.max_iters:,} done\n'
+        yield f'\n{len(self.losses)} iterations of {runner.max_iters:,} done\n'
         for name, text in run.facts():
             yield f'  {name:12}{text}'
         wrong = list(run.wrong())
@@ -92,10 +94,9 @@ class _Run:
         self.per_process = self.loader.batch_sampler.batch_size
         self.accumulated = runner.optim_wrapper._accumulative_counts
         self.batch = self.per_process * get_world_size() * self.accumulated
-        ends = seen.ends
-        steps = [b - a for a, b in zip(ends, ends[1:])][1:]  # warm
-        self.step = median(steps) if steps else float('nan')
-        self.wait = median(seen.waits) / self.step if steps else 0.
+        steps = [b - a for a, b in zip(seen.times, seen.times[1:])]
+        self.step = median(steps[2:] or steps)  # the first ones warm up
+        self.wait = median(seen.waits) / self.step
 
     def facts(self):
         """(name, text), one by one."""
@@ -108,9 +109,9 @@ class _Run:
                         f'{self.accumulated} accumulated = {self.batch:,} '
                         'images an update')
         yield 'lr', (f'{max(g["lr"] for g in groups):.3g} now, in iteration '
-                     f'{len(self.seen.ends)}')
-        first, *_, last = self.seen.losses
-        yield 'loss', f'{first:.4g} -> {last:.4g}'
+                     f'{len(self.seen.losses)}')
+        losses = self.seen.losses
+        yield 'loss', f'{losses[0]:.4g} -> {losses[-1]:.4g}'
         images = self.per_process * get_world_size() / self.step
         yield 'speed', (f'{self.step:.3g} s an iteration, {images:.3g} img/s, '
                         f'{self.wait:.0%} of the time waiting for data')
@@ -128,12 +129,12 @@ class _Run:
         if not losses.isfinite().all():
             yield ('the loss is not finite: lower optim_wrapper.optimizer.lr, '
                    'or look at the images')
-        idle = [
-            n for n, p in self.model.named_parameters()
-            if p.requires_grad and not p.abs().sum().isfinite()
+        lost = [
+            name for name, param in self.model.named_parameters()
+            if not param.isfinite().all()
         ]
-        if idle:
-            yield f'{len(idle)} parameters are not finite, e.g. {idle[0]}'
+        if lost:
+            yield f'{len(lost)} parameters are not finite, e.g. {lost[0]}'
         config = self.runner.cfg.model.get('teacher', {})
         if config.get('checkpoint') == 'random':
             yield ("the teacher's weights are random: set "

@@ -404,6 +404,13 @@ def test_dry_run_stops_after_ten_iterations_of_many(project):
     assert not (project / 'run').exists()
 
 
+def test_dry_run_of_a_single_iteration_reports_too(project):
+    ready(project)
+    log = command('train', project / 'fd.py', '--dry-run', '--cfg-options',
+                  'train_dataloader.batch_size=120', 'train_cfg.max_epochs=1')
+    assert '1 iterations of 1 done' in log and 'eta         0:00:00' in log
+
+
 @pytest.mark.parametrize('make, message', [
     (lambda path: torch.save(resnet(), path), "not OpenAI's CLIP ViT"),
     (lambda path: path.write_text('<html>'), 'web page'),
