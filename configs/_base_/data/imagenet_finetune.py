@@ -71,4 +71,4 @@ val_dataloader = dict(
         pipeline=test_pipeline))
 test_dataloader = val_dataloader
 val_cfg = test_cfg = dict()
-val_evaluator = test_evaluator = dict(type='mmpretrain.Accuracy', topk=(1, 5))
+val_evaluator = test_evaluator = dict(type='mmpretrain.Accuracy', topk=1)
