@@ -1,9 +1,9 @@
 """Folders of images: what is found, read, skipped and remembered."""
-import errno
 import json
 import logging
 import os
 import re
+import resource
 import stat
 import subprocess
 import sys
@@ -377,21 +377,20 @@ def test_damaged_memory_is_made_anew(tmp_path, eager, cache, content):
     assert json.loads(file.read_text())['']
 
 
-def test_full_disk_while_remembering_is_a_warning_and_leaves_nothing(
-        tmp_path, eager, cache, monkeypatch, caplog):
+def test_no_room_while_remembering_is_a_warning_and_leaves_nothing(
+        tmp_path, eager, cache, monkeypatch):
     draw(tmp_path / 'images/1.jpg')
-
-    def full(self, *args, **kwargs):
-        Path.touch(self)
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(Path, 'write_text', full)
     said = []
     monkeypatch.setattr(scan, 'print_log', lambda *args: said.append(args))
-    assert scan.find_images(tmp_path / 'images') == ['1.jpg']
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))  # bytes a file
+    try:
+        assert scan.find_images(tmp_path / 'images') == ['1.jpg']
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     [(message, _, level)] = said
     assert level == logging.WARNING
-    assert 'No space left on device' in message and 'XDG_CACHE_HOME' in message
+    assert 'File too large' in message and 'XDG_CACHE_HOME' in message
     assert not list(cache.iterdir())
 
 
