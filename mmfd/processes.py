@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import torch
 from torch import distributed
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -130,6 +131,8 @@ def start(processes, command):
         elastic_launch(config, sys.executable)('-u', *command)
     except ChildFailedError:  # which has said itself what it had to say
         sys.exit(1)
+    except SignalException as stop:
+        sys.exit(128 + stop.sigval)
 
 
 def _bindable(port):

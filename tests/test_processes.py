@@ -105,6 +105,24 @@ def test_one_mistake_is_one_message_from_two_processes(config, tmp_path):
     assert not (tmp_path / 'run').exists()
 
 
+def test_signal_to_the_launcher_ends_all_processes(tmp_path):
+    script = tmp_path / 'wait.py'
+    script.write_text('import os, time\nprint(os.getpid(), flush=True)\n'
+                      'time.sleep(600)\n')
+    with subprocess.Popen(
+        [sys.executable, '-m', 'mmfd.processes', '2', script],
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE) as launcher:
+        children = [int(launcher.stdout.readline()) for _ in range(2)]
+        launcher.terminate()
+        said = launcher.communicate()[1]
+    assert launcher.returncode == 128 + 15 and 'Traceback' not in said
+    for child in children:
+        with pytest.raises(ProcessLookupError):
+            os.kill(child, 0)
+
+
 @pytest.fixture
 def taken_port():
     with socket.socket() as server:
