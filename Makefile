@@ -1,5 +1,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
+# CPU threads that wait in a loop starve those of a run beside this one
+export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: install demo demo-teacher test test-full lint
 

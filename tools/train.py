@@ -3,9 +3,12 @@
     python tools/train.py configs/fd/clip_vitl_fd.py
 """
 import argparse
+import os
 
 
 def main():
+    # CPU threads that wait in a loop starve those of a run beside this one
+    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
     from mmfd import launch
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
