@@ -49,13 +49,15 @@ class FeatureDistillation(BaseSelfSupervisor):
         return self.head.loss(pred, target)
 
     def predict(self, pixels, data_samples):
-        """Write `loss` and `feature`, the mean token, into each sample."""
+        """Write `loss` and `feature`, (C, ), into each sample."""
         target = self.teacher(pixels)
         feats = self.extract_feat(pixels)
-        rows = zip(self.neck(feats), target, feats[-1], data_samples)
-        for pred, goal, tokens, sample in rows:
-            sample.loss = self.head.loss(pred[None], goal[None])['loss']
-            sample.feature = tokens.mean(0)  # (C, )
+        pred, last = self.neck(feats), feats[-1]
+        pooled = last.mean(1) if last.ndim == 3 else last.mean((2, 3))
+        for i, sample in enumerate(data_samples):
+            one = slice(i, i + 1)
+            sample.loss = self.head.loss(pred[one], target[one])['loss']
+            sample.feature = pooled[i]
         return data_samples
 
     def forward(self, inputs, data_samples=None, mode='tensor'):

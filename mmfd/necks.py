@@ -1,7 +1,7 @@
 """What each side does to its tokens before they meet.
 
 A neck takes what a host backbone returns, a tuple whose last element is
-(B, L, C) tokens, and returns (B, L, C') tokens.
+tokens (B, L, C) or a map (B, C, h, w), and returns (B, L, C') tokens.
 """
 import torch.nn.functional as F
 from mmengine.model import BaseModule
@@ -23,7 +23,7 @@ class ProjectionNeck(BaseModule):
         self.projection = nn.Linear(in_channels, out_channels)
 
     def forward(self, feats):
-        """Tuple ending in (B, L, in_channels) to (B, L, out_channels)."""
+        """Tuple ending in tokens or a map to (B, L, out_channels)."""
         tokens = _tokens(feats, 'backbone')
         width, expected = tokens.shape[-1], self.projection.in_features
         if width != expected:
@@ -47,15 +47,18 @@ class WhiteningNeck(nn.Module):
         self.eps = eps
 
     def forward(self, feats):
-        """Tuple ending in (B, L, C) to (B, L, C) fp32."""
+        """Tuple ending in tokens or a map to (B, L, C) fp32."""
         tokens = _tokens(feats, 'teacher.backbone').float()
         return F.layer_norm(tokens, tokens.shape[-1:], eps=self.eps)
 
 
 def _tokens(feats, backbone):
-    tokens = feats[-1]
-    if tokens.ndim != 3:
+    last = feats[-1]
+    if last.ndim == 4:  # (B, C, h, w)
+        last = last.flatten(2).transpose(1, 2)  # (B, L, C)
+    if last.ndim != 3:
         raise ValueError(
-            f'{backbone} gives {tuple(tokens.shape)}, not tokens (B, L, C): '
-            f"set {backbone}.out_type='raw', or write a neck for it")
-    return tokens
+            f'{backbone} gives {tuple(last.shape)}, neither tokens (B, L, C) '
+            f"nor a map (B, C, h, w): set {backbone}.out_type='raw', or write "
+            'a neck for it')
+    return last

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.model import ExponentialMovingAverage
 from mmengine.registry import MODELS
+from mmpretrain.structures import DataSample
 from models import arch, clip_teacher, distillation, student
 
 
@@ -108,7 +109,6 @@ def test_teacher_sees_pixels_at_its_own_resolution():
         embed_dim=48),
 ])
 def test_any_backbone_that_gives_tokens_is_a_student(plain):
-    pytest.importorskip('timm')
     backbone = dict(plain, img_size=32, patch_size=8)
     model = MODELS.build(distillation(backbone=backbone))
     model.loss(pixels())['loss'].backward()
@@ -135,13 +135,42 @@ def test_student_of_another_width_names_the_knob():
         model.loss(pixels())
 
 
-@pytest.mark.parametrize('out_type, shape', [
-    ('cls_token', r'\(2, 48\)'),
-    ('featmap', r'\(2, 48, 4, 4\)'),
-])
-def test_backbone_that_gives_no_tokens_names_the_knob(out_type, shape):
-    model = MODELS.build(distillation(backbone=student(out_type=out_type)))
-    message = fr"^backbone gives {shape}, .*set backbone.out_type='raw'"
+def test_maps_of_one_grid_meet_as_tokens_do():
+    """A convolutional student, and a teacher without its cls token."""
+    teacher = clip_teacher()
+    teacher.backbone.out_type = 'featmap'
+    resnet = dict(
+        type='mmpretrain.ResNet',
+        depth=18,
+        num_stages=2,
+        strides=(1, 2),
+        dilations=(1, 1),
+        out_indices=(1, ))
+    neck = dict(type='mmfd.ProjectionNeck', in_channels=128, out_channels=128)
+    model = MODELS.build(distillation(teacher, backbone=resnet, neck=neck))
+    x = pixels()
+    model.loss(x)['loss'].backward()
+    assert all(p.grad is not None for p in model.parameters())
+    samples = model.predict(x, [DataSample(), DataSample()])
+    featmap = model.extract_feat(x)[-1]
+    assert featmap.shape == (2, 128, 4, 4)
+    torch.testing.assert_close(
+        torch.stack([sample.feature for sample in samples]),
+        featmap.mean((2, 3)))
+
+
+def test_map_of_a_teacher_holds_its_patch_tokens():
+    """In row-major order, as a convolution's."""
+    model = MODELS.build(distillation())
+    x = pixels()
+    tokens = model.teacher(x)
+    model.teacher.backbone.out_type = 'featmap'
+    torch.testing.assert_close(model.teacher(x), tokens[:, 1:])
+
+
+def test_backbone_that_gives_no_tokens_names_the_knob():
+    model = MODELS.build(distillation(backbone=student(out_type='cls_token')))
+    message = r"^backbone gives \(2, 48\), .*set backbone.out_type='raw'"
     with pytest.raises(ValueError, match=message):
         model.loss(pixels())
 
