@@ -7,11 +7,19 @@ export OMP_WAIT_POLICY ?= PASSIVE
 
 install: .venv/installed
 
+# Asked for before anything is made: what pip cannot bring.
+needs = || { echo "mmfd needs $(1)" >&2; exit 1; }
+
 # onedl-mmcv asks for opencv-python, which needs libGL; the headless build is
 # the same library without windows, and runs on slim images too.
 .venv/installed: setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import ensurepip' 2> /dev/null \
+	  $(call needs,$(PYTHON) with venv: apt install $(notdir $(PYTHON))-venv)
+	@$(PYTHON) -c 'import sys; exit(not (3, 10) <= sys.version_info < (3, 14))' \
+	  $(call needs,Python 3.10 to 3.13 and not $$($(PYTHON) -V): make PYTHON=python3.12)
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -q --upgrade pip
+	@$(BIN)/pip install -q --upgrade pip \
+	  $(call needs,PyPI and certificates: apt install ca-certificates)
 	$(BIN)/pip install -q -e '.[test]'
 	$(BIN)/pip uninstall -q -y opencv-python opencv-python-headless
 	$(BIN)/pip install -q opencv-python-headless

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from mmengine import registry
 from mmengine.config import Config, DictAction
-from mmengine.dist import get_rank, get_world_size
+from mmengine.dist import barrier, get_rank, get_world_size
 from mmengine.model import is_model_wrapper
 from mmengine.registry import DefaultScope, Registry
 from mmengine.runner import (EpochBasedTrainLoop, LogProcessor, Runner,
@@ -296,6 +296,7 @@ def _build(cfg, loops):
 def _no_traces(work_dir):
     """If the start fails, remove the log that it began, and nothing else."""
     there = os.listdir(work_dir) if os.path.isdir(work_dir) else None
+    barrier()  # else a faster process makes it before this one looks
     try:
         yield
     except BaseException:

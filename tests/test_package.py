@@ -160,3 +160,22 @@ def test_mim_trains_and_tests_from_the_wheel_in_an_empty_folder(
     assert 'Testing finished successfully' in log
     tested = log[log.rindex('Epoch(test)'):].split('data_time')[0].split()[2:]
     assert tested == trained
+
+
+@pytest.mark.parametrize('python, message', [
+    ('exit 1', 'needs ./python3.9 with venv: apt install python3.9-venv'),
+    ('case "$1$2" in *ensurepip) ;; -V) echo Python 3.9;; *) exit 1;; esac',
+     'needs Python 3.10 to 3.13 and not Python 3.9: make PYTHON=python3.12'),
+])
+def test_make_says_what_pip_cannot_bring_before_it_makes_anything(
+        tmp_path, python, message):
+    for name in 'Makefile', 'setup.cfg', 'pyproject.toml':
+        shutil.copy(name, tmp_path)
+    (tmp_path / 'python3.9').write_text(f'#!/bin/sh\n{python}\n')
+    (tmp_path / 'python3.9').chmod(0o755)
+    done = subprocess.run(['make', 'install', 'PYTHON=./python3.9'],
+                          cwd=tmp_path,
+                          capture_output=True,
+                          text=True)
+    assert done.returncode and message in done.stderr
+    assert not (tmp_path / '.venv').exists()
