@@ -12,7 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from mmfd.registry import DATASETS, TRANSFORMS
 from mmfd.scan import SUFFIXES, find_images
 
-TRIES = 100  # images in a row that may be broken
+TRIES = 100  # for an image in place of a broken one
 
 
 class BrokenImage(ValueError):
@@ -181,7 +181,7 @@ class ImageFolder(BaseDataset):
         """The sample, or another one in place of what cannot be read.
 
         Raises:
-            ValueError: if too many images in a row cannot be read.
+            ValueError: if no other image can be read either.
         """
         skipped, draw = [], random.Random(index)
         while True:
@@ -196,9 +196,10 @@ class ImageFolder(BaseDataset):
             if len(skipped) == TRIES:
                 path, reason = skipped[-1]
                 raise ValueError(
-                    f'{TRIES} images in a row cannot be read, the last of '
-                    f'them {path}: {reason}. Set data_root to a folder with '
-                    'fewer broken files')
+                    f'{TRIES} draws from {len(self)} images gave none that '
+                    f'can be read, the last one {path}: {reason}. Set '
+                    'data_root to a folder with fewer broken files, or '
+                    'held_out to a larger share')
             index = draw.randrange(len(self))
 
 

@@ -5,7 +5,7 @@ import shutil
 import time
 from datetime import timedelta
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 
 import torch
 from mmengine.dist import get_world_size, is_main_process
@@ -35,13 +35,18 @@ class DryRun(Hook):
     def __init__(self, work_dir, iterations=10):
         self.work_dir = work_dir
         self.iterations = iterations
+        self.start = self.first = None  # of loading; first iteration
         self.times = []  # when the first iteration began and each ended
         self.losses, self.waits, self.sides = [], [], []
         self.skipped = {}  # path -> reason
 
+    def before_train_epoch(self, runner):
+        self.start = self.start or time.perf_counter()
+
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         now = time.perf_counter()
-        self.times = self.times or [now]
+        if not self.times:
+            self.times, self.first = [now], runner.iter
         self.waits.append(now - self.times[-1])
 
     def after_train_iter(self,
@@ -54,9 +59,12 @@ class DryRun(Hook):
         self.sides += [min(s.ori_shape) for s in data_batch['data_samples']]
         self._note_skipped(data_batch)
         if len(self.losses) == self.iterations:
-            self.after_train(runner)
+            self._finish(runner)
 
-    def after_train(self, runner):
+    def after_train(self, runner):  # of a run that is shorter
+        self._finish(runner)
+
+    def _finish(self, runner):
         if runner.val_loop is not None:  # or it would fail epochs later
             runner.model.eval()
             batch = next(iter(runner.val_dataloader))
@@ -88,6 +96,7 @@ class _Run:
     def __init__(self, runner, seen):
         self.runner = runner
         self.seen = seen
+        self.now = seen.first + len(seen.losses)
         model = runner.model
         self.model = model.module if is_model_wrapper(model) else model
         self.loader = runner.train_dataloader
@@ -95,8 +104,12 @@ class _Run:
         self.accumulated = runner.optim_wrapper._accumulative_counts
         self.batch = self.per_process * get_world_size() * self.accumulated
         steps = [b - a for a, b in zip(seen.times, seen.times[1:])]
-        self.step = median(steps[2:] or steps)  # the first ones warm up
-        self.wait = median(seen.waits) / self.step
+        steady = slice(2 if len(steps) > 2 else 0, None)  # after warming up
+        wait, self.step = mean(seen.waits[steady]), mean(steps[steady])
+        busy, workers = self.step - wait, self.loader.num_workers
+        if workers >= len(steps):  # all these batches came at once
+            self.step = max(self.step, (seen.times[0] - seen.start) / workers)
+        self.wait = 1 - busy / self.step
 
     def facts(self):
         """(name, text), one by one."""
@@ -109,15 +122,15 @@ class _Run:
                         f'{self.accumulated} accumulated = {self.batch:,} '
                         'images an update')
         yield 'lr', (f'{max(g["lr"] for g in groups):.3g} now, in iteration '
-                     f'{len(self.seen.losses)}')
+                     f'{self.now:,}')
         losses = self.seen.losses
         yield 'loss', f'{losses[0]:.4g} -> {losses[-1]:.4g}'
         images = self.per_process * get_world_size() / self.step
         yield 'speed', (f'{self.step:.3g} s an iteration, {images:.3g} img/s, '
                         f'{self.wait:.0%} of the time waiting for data')
-        left = self.step * (runner.max_iters - runner.iter)
-        yield 'eta', (f'{timedelta(seconds=round(left))} for '
-                      f'{runner.max_epochs} epochs, evaluation not counted')
+        left = self.step * (runner.max_iters - self.now)
+        yield 'eta', (f'{timedelta(seconds=round(left))} for the whole run, '
+                      'evaluation not counted')
         used, there = self._memory()
         yield 'memory', f'peak {_size(used)} of {_size(there)}'
         needed, free = self._disk()
@@ -143,8 +156,8 @@ class _Run:
             path, reason = next(iter(self.seen.skipped.items()))
             yield (f'{len(self.seen.skipped)} images could not be read, e.g. '
                    f'{path}: {reason}')
-        crop = self.runner.cfg.model.backbone.get('img_size')
-        if crop and median(self.seen.sides) < crop:
+        crop = self.runner.cfg.model.get('backbone', {}).get('img_size')
+        if isinstance(crop, int) and median(self.seen.sides) < crop:
             yield (f'half of the images are smaller than the {crop} pixels '
                    'that the student sees')
         cores, workers = len(os.sched_getaffinity(0)), self.loader.num_workers
@@ -202,7 +215,10 @@ class _Run:
         hook = self.runner.cfg.default_hooks.get('checkpoint') or {}
         kept = hook.get('max_keep_ckpts', -1)
         if kept < 0:
-            kept = -(-self.runner.max_epochs // hook.get('interval', 1))
+            length = (
+                self.runner.max_epochs
+                if hook.get('by_epoch', True) else self.runner.max_iters)
+            kept = -(-length // hook.get('interval', 1))
         folder = next(
             f for f in (Path(self.seen.work_dir).absolute(),
                         *Path(self.seen.work_dir).absolute().parents)

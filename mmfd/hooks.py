@@ -26,6 +26,9 @@ class Throughput(Hook):
     def before_train_epoch(self, runner):
         self._start()
 
+    def after_val_epoch(self, runner, metrics=None):
+        self._start()  # an evaluation amid iterations is no wait for data
+
     def _start(self):
         self.since = self.done = time.perf_counter()
         self.iterations, self.waited = 0, 0.
@@ -69,60 +72,66 @@ class SkippedImages(Hook):
     """Count the images that could not be read, and name them in a file.
 
     The count of this process is logged as `skipped`; all names, with reasons,
-    are written to `skipped_images.txt` in the work dir after every epoch.
+    are added to `skipped_images.txt` in the work dir after every epoch.
 
     Args:
-        limit (float): share of a data set that may be broken. More end the
-            run, since a folder in such a state is a mistake.
+        limit (float): share of the training images that may be broken. More
+            end the run, since a folder in such a state is a mistake.
     """
 
     def __init__(self, limit=0.1):
         self.limit = limit
-        self.reasons = {}  # (split, path) -> reason
+        self.reasons = dict(train={}, val={}, test={})  # path -> reason
         self.told = 0
 
     def _after_iter(self, runner, batch_idx, data_batch, outputs, mode):
-        known = len(self.reasons)
         for sample in data_batch['data_samples']:
-            for path, reason in sample.get('skipped', ()):
-                self.reasons[mode, path] = reason
+            self.reasons[mode].update(sample.get('skipped', ()))
         if mode == 'train':
-            runner.message_hub.update_scalar('train/skipped',
-                                             len(self.reasons))
-        if len(self.reasons) > known:
-            self._check(runner, self.reasons, mode)
+            broken = self.reasons['train']
+            runner.message_hub.update_scalar('train/skipped', len(broken))
+            self._check(runner, broken)
 
     def _after_epoch(self, runner, mode):
-        everywhere = {}
+        everywhere = {split: {} for split in self.reasons}
         for reasons in all_gather_object(self.reasons):
-            everywhere.update(reasons)
-        if len(everywhere) == self.told:
+            for split, found in reasons.items():
+                everywhere[split].update(found)
+        found = dict(pair for part in everywhere.values()
+                     for pair in part.items())
+        if len(found) == self.told:
             return
-        self.told = len(everywhere)
+        self.told = len(found)
         if is_main_process():
-            kinds = Counter(everywhere.values()).most_common(5)
+            kinds = Counter(found.values()).most_common(5)
             runner.logger.warning(
-                f'{self.told:,} images could not be read and were skipped: ' +
+                f'{len(found):,} images could not be read and were skipped: ' +
                 ', '.join(f'{count:,} x {reason}' for reason, count in kinds) +
-                f'; all are in {self._write(runner, everywhere)}')
-        self._check(runner, everywhere, mode)
+                f'; all are in {self._write(runner, found)}')
+        if mode == 'train':
+            self._check(runner, everywhere['train'])
 
-    def _check(self, runner, reasons, mode):
-        images = len(getattr(runner, f'{mode}_loop').dataloader.dataset)
-        broken = [path for split, path in reasons if split == mode]
+    def _check(self, runner, broken):
+        images = len(runner.train_dataloader.dataset)
         if len(broken) > self.limit * images:
+            path, reason = next(iter(broken.items()))
             raise ValueError(
                 f'{len(broken):,} of {images:,} images could not be read, '
                 f'more than the share of {self.limit:g} that '
-                f'mmfd.SkippedImages(limit=...) allows: {broken[0]}: '
-                f'{reasons[mode, broken[0]]}; all are in '
-                f'{self._write(runner, reasons)}')
+                f'mmfd.SkippedImages(limit=...) allows: {path}: {reason}; '
+                f'all are in {self._write(runner, broken)}')
 
     def _write(self, runner, reasons):
+        """Add to the file: a resumed run or a test has seen less than it."""
+        os.makedirs(runner.work_dir, exist_ok=True)
         report = os.path.join(runner.work_dir, 'skipped_images.txt')
-        lines = {f'{path}\t{why}\n' for (_, path), why in reasons.items()}
-        with open(report, 'w', errors='backslashreplace') as file:
-            file.writelines(sorted(lines))
+        lines = {
+            f'{path}\t{why}\n'.encode(errors='backslashreplace').decode()
+            for path, why in reasons.items()
+        }
+        with open(report, 'a+', encoding='utf-8') as file:
+            file.seek(0)
+            file.writelines(sorted(lines - {*file}))
         return report
 
 
@@ -131,4 +140,4 @@ class Provenance(Hook):
     """Write the model's config into every checkpoint, for `--resume`."""
 
     def before_save_checkpoint(self, runner, checkpoint):
-        checkpoint['meta']['model'] = json.dumps(runner.cfg.model)
+        checkpoint['meta']['model'] = json.dumps(runner.cfg.model, default=str)

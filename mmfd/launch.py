@@ -241,6 +241,7 @@ def dry_run(cfg):
     hook = dict(type='mmfd.DryRun', work_dir=cfg.work_dir)
     cfg.default_hooks.dry_run = hook
     cfg.visualizer = None
+    cfg.load_from = _whole_model(cfg, train=True) or cfg.get('load_from')
     with tempfile.TemporaryDirectory() as folder:
         cfg.work_dir = folder
         try:
@@ -261,7 +262,8 @@ def _check_same_model(model, checkpoint, path):
     before = checkpoint.get('meta', {}).get('model')  # by mmfd.Provenance
     if before is None:
         return
-    changed = [*_changes(json.loads(before), json.loads(json.dumps(model)))]
+    now = json.loads(json.dumps(model, default=str))
+    changed = [*_changes(json.loads(before), now)]
     if changed:
         raise ValueError(
             f'{path} is of another run: {"; ".join(changed[:5])}. Resume it '
@@ -270,12 +272,14 @@ def _check_same_model(model, checkpoint, path):
 
 
 def _changes(before, now, where='model'):
-    """What differs between two configs, but for where files lie."""
+    """What differs between two configs, but for the folders of files."""
     if not isinstance(before, dict) or not isinstance(now, dict):
-        if before != now:
+        moved = where.endswith('.checkpoint') and (os.path.basename(
+            before or '') == os.path.basename(now or ''))
+        if before != now and not moved:
             yield f'{where} was {before!r}, is {now!r}'
         return
-    for key in sorted({*before, *now} - {'checkpoint', 'source', 'init_cfg'}):
+    for key in sorted({*before, *now} - {'source', 'init_cfg'}):
         yield from _changes(before.get(key), now.get(key), f'{where}.{key}')
 
 

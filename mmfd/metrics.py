@@ -13,7 +13,7 @@ class HeldOutLoss(BaseMetric):
 
     def process(self, data_batch, data_samples):
         self.results += [
-            None if sample['skipped'] else float(sample['loss'])
+            None if sample.get('skipped') else float(sample['loss'])
             for sample in data_samples
         ]
 
@@ -41,8 +41,9 @@ class NearestNeighbours(BaseMetric):
 
     def process(self, data_batch, data_samples):
         self.results += [
-            None if sample['skipped'] or 'gt_label' not in sample else
-            (sample['feature'].float(), sample['gt_label'])
+            None if sample.get('skipped') or 'gt_label' not in sample else
+            # a copy: a view would carry its whole batch between processes
+            (sample['feature'].float().cpu().clone(), sample['gt_label'].cpu())
             for sample in data_samples
         ]
 
@@ -67,7 +68,6 @@ def predict_left_out(features, labels, k, temperature, chunk=1024):
         (N, ) int.
     """
     features = F.normalize(features, dim=1)
-    classes = F.one_hot(labels).to(features)
     predicted = []
     for start in range(0, len(features), chunk):
         cosine = features[start:start + chunk] @ features.T
@@ -75,6 +75,7 @@ def predict_left_out(features, labels, k, temperature, chunk=1024):
         cosine[own, start + own] = -torch.inf
         nearest, index = cosine.topk(min(k, len(features) - 1))
         weights = (nearest / temperature).exp()
-        votes = torch.einsum('nk,nkc->nc', weights, classes[index])
+        votes = weights.new_zeros(len(cosine), int(labels.max()) + 1)
+        votes.scatter_add_(1, labels[index], weights)
         predicted.append(votes.argmax(1))
     return torch.cat(predicted)

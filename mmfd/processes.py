@@ -40,7 +40,10 @@ def join(launcher, backend='nccl', timeout=1800, **kwargs):
             'tools/dist_train.sh CONFIG PROCESSES, tools/slurm_train.sh or '
             'torchrun')
     if torch.cuda.is_available():
-        check_devices(int(os.environ['LOCAL_WORLD_SIZE']))
+        if launcher == 'slurm' and torch.cuda.device_count() == 1:
+            os.environ['LOCAL_RANK'] = '0'  # SLURM binds a GPU to each task
+        else:
+            check_devices(int(os.environ['LOCAL_WORLD_SIZE']))
         torch.cuda.set_device(int(os.environ['LOCAL_RANK']))
     else:
         backend = 'gloo'
@@ -73,24 +76,35 @@ def _in_use(port):
 
 
 def _told_by_slurm(environ=os.environ):
-    """What torchrun would say, from what SLURM says."""
+    """What torchrun would say, from what SLURM says of this job step."""
     if 'SLURM_PROCID' not in environ:
         raise ValueError('--launcher slurm, but SLURM_PROCID is not set: '
                          'start with tools/slurm_train.sh or srun')
-    tasks = re.match(r'\d+', environ['SLURM_TASKS_PER_NODE'])[0]
-    first = subprocess.run(
-        ['scontrol', 'show', 'hostnames', environ['SLURM_JOB_NODELIST']],
-        capture_output=True,
-        text=True,
-        check=True).stdout.split()[0]
+
+    def told(name):  # of the step, which may be a part of the job
+        return environ.get(f'SLURM_STEP_{name}') or environ[f'SLURM_{name}']
+
     port = 20000 + int(environ['SLURM_JOB_ID']) % 20000  # one per job
     return dict(
         RANK=environ['SLURM_PROCID'],
         WORLD_SIZE=environ['SLURM_NTASKS'],
         LOCAL_RANK=environ['SLURM_LOCALID'],
-        LOCAL_WORLD_SIZE=environ.get('SLURM_NTASKS_PER_NODE', tasks),
-        MASTER_ADDR=environ.get('MASTER_ADDR', first),
+        LOCAL_WORLD_SIZE=re.match(r'\d+', told('TASKS_PER_NODE'))[0],
+        MASTER_ADDR=environ.get('MASTER_ADDR')
+        or _first_host(told('NODELIST')),
         MASTER_PORT=environ.get('MASTER_PORT', str(port)))
+
+
+def _first_host(nodes):
+    try:
+        return subprocess.run(['scontrol', 'show', 'hostnames', nodes],
+                              capture_output=True,
+                              text=True,
+                              check=True).stdout.split()[0]
+    except (OSError, subprocess.CalledProcessError, IndexError) as error:
+        raise ValueError(
+            f'scontrol does not tell the first host of {nodes} ({error}): set '
+            'MASTER_ADDR to it, as in a container') from None
 
 
 def start(processes, command):
@@ -105,11 +119,15 @@ def start(processes, command):
         command (list[str]): a Python script and its arguments.
 
     Raises:
-        ValueError: for more processes than GPUs, or a port in use.
+        ValueError: for more processes than GPUs, a port in use, or several
+            machines without MASTER_ADDR.
     """
     check_devices(processes)
     nodes, rank = (int(os.environ.get(name, default))
                    for name, default in (('NNODES', 1), ('NODE_RANK', 0)))
+    if nodes > 1 and 'MASTER_ADDR' not in os.environ:
+        raise ValueError(f'NNODES={nodes}: set MASTER_ADDR to the host of '
+                         'NODE_RANK=0')
     address = os.environ.get('MASTER_ADDR', '127.0.0.1')
     port = os.environ.get('PORT', '29500' if nodes > 1 else '0')
     if rank == 0:

@@ -13,16 +13,16 @@ from mmfd.checkpoints import written_whole
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff', '.ppm',
             '.pgm', '.gif')
 REMEMBERED = 10_000  # images from which on a scan is worth a file
-SETTLED = 2.  # seconds after which a folder's modification time can be trusted
+SETTLED = 2.  # seconds after which a folder's time of change can be trusted
 
 
 def find_images(root, tell_every=5.):
     """All images below a folder, by suffix in any case.
 
     Hidden files and folders are left out. Links are followed, loops of links
-    are not. What was found is remembered
-    under `$XDG_CACHE_HOME/mmfd` (else `~/.cache/mmfd`), so the next call only
-    asks each folder for its modification time and lists those that changed.
+    are not. From 10,000 images on, what was found is remembered under
+    `$XDG_CACHE_HOME/mmfd` (else `~/.cache/mmfd`), so the next call only asks
+    each folder whether it changed, and lists those that did.
 
     Args:
         root (str): folder.
@@ -41,11 +41,11 @@ def find_images(root, tell_every=5.):
     above = [('', frozenset())]
     while above:
         folder, ancestors = above.pop()
-        modified, names, subfolders, inode = _list(root, folder,
-                                                   memory.get(folder), start)
+        changed, names, subfolders, inode = _list(root, folder,
+                                                  memory.get(folder), start)
         if inode in ancestors:  # a link that leads to a folder above itself
             continue
-        listings[folder] = modified, names, subfolders
+        listings[folder] = changed, names, subfolders
         images += [os.path.join(folder, name) for name in names]
         above += [(os.path.join(folder, name), ancestors | {inode})
                   for name in subfolders]
@@ -60,30 +60,39 @@ def find_images(root, tell_every=5.):
 
 
 def _list(root, folder, known, now):
-    """A folder's modification time, images, subfolders and identity."""
+    """A folder's time of change, images, subfolders and identity."""
     path = os.path.join(root, folder)
     try:
         status = os.stat(path)
         inode = status.st_dev, status.st_ino
-        if known and known[0] == status.st_mtime_ns:
+        if known and known[0] == status.st_ctime_ns:  # nobody can set it
             return *known, inode
         names, subfolders = [], []
         with os.scandir(path) as entries:
             for entry in entries:
                 if entry.name.startswith('.'):
                     continue
-                if entry.is_dir():
+                if _is_folder(entry):
                     subfolders.append(entry.name)
                 elif entry.name.lower().endswith(SUFFIXES) and (
-                        entry.is_file() or entry.is_symlink()):
+                        entry.is_symlink() or entry.is_file()):
                     names.append(entry.name)
     except OSError as error:
+        if folder and not os.path.lexists(os.path.realpath(path)):
+            return -1, [], [], None  # what a link led to has gone
         raise type(error)(f'cannot list the image folder {path}: '
                           f'{error.strerror}; grant the right to read it, or '
                           'set data_root to another') from None
     # what is being written to while it is listed has to be listed again
-    settled = now - status.st_mtime > SETTLED
-    return status.st_mtime_ns if settled else -1, names, subfolders, inode
+    settled = now - status.st_ctime > SETTLED
+    return status.st_ctime_ns if settled else -1, names, subfolders, inode
+
+
+def _is_folder(entry):
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _memory_of(root):

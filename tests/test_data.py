@@ -266,6 +266,15 @@ def test_loop_of_links_ends(tmp_path):
     assert scan.find_images(tmp_path) == ['a/b/x.jpg', 'a/side/x.jpg']
 
 
+def test_link_to_itself_is_one_broken_image_among_good_ones(tmp_path):
+    draw(tmp_path / 'a.jpg')
+    (tmp_path / 'b.jpg').symlink_to(tmp_path / 'b.jpg')
+    (tmp_path / 'c').symlink_to(tmp_path / 'c')
+    assert scan.find_images(tmp_path) == ['a.jpg', 'b.jpg']
+    with pytest.raises(BrokenImage, match='Too many levels of symbolic'):
+        read(tmp_path / 'b.jpg')
+
+
 def test_name_that_is_no_utf8_is_found_and_read(tmp_path):
     name = os.fsdecode(b'caf\xe9.png')
     draw(tmp_path / 'a.png')
@@ -346,15 +355,35 @@ def test_second_scan_lists_only_the_folders_that_changed(
 
 
 def test_folder_that_was_just_written_to_is_listed_again(
-        tmp_path, monkeypatch):
+        tmp_path, cache, monkeypatch):
     """Two changes within one tick of the clock leave one time behind."""
     monkeypatch.setattr(scan, 'REMEMBERED', 1)
+    draw(tmp_path / 'images/1.jpg')
+    scan.find_images(tmp_path / 'images')
+    [file] = cache.iterdir()
+    assert json.loads(file.read_text())[''] == [-1, ['1.jpg'], []]
+    listed = spy_on_listing(monkeypatch)
+    scan.find_images(tmp_path / 'images')
+    assert listed == ['']
+
+
+def test_image_unpacked_into_a_folder_with_its_old_time_is_found(
+        tmp_path, eager):
     draw(tmp_path / 'images/1.jpg')
     scan.find_images(tmp_path / 'images')
     before = os.stat(tmp_path / 'images')
     draw(tmp_path / 'images/2.jpg')
     os.utime(tmp_path / 'images', ns=(before.st_atime_ns, before.st_mtime_ns))
     assert len(scan.find_images(tmp_path / 'images')) == 2
+
+
+def test_remembered_link_whose_folder_has_gone_is_left_out(tmp_path, eager):
+    draw(tmp_path / 'images/1.jpg')
+    draw(tmp_path / 'disk/2.jpg')
+    (tmp_path / 'images/linked').symlink_to(tmp_path / 'disk')
+    assert len(scan.find_images(tmp_path / 'images')) == 2
+    (tmp_path / 'disk').rename(tmp_path / 'unmounted')
+    assert scan.find_images(tmp_path / 'images') == ['1.jpg']
 
 
 def test_long_scan_says_how_far_it_is(tmp_path, monkeypatch):
@@ -418,14 +447,8 @@ def test_broken_image_is_replaced_by_the_same_other_one(tmp_path):
 
 def test_folder_of_nothing_but_broken_images_ends(tmp_path):
     dataset = folder(broken_folder(tmp_path / 'images', good=0), held_out=0)
-    with pytest.raises(ValueError, match='100 images in a row cannot be read'):
+    with pytest.raises(ValueError, match='100 draws from 10 images gave none'):
         dataset[0]
-
-
-class Loop:
-
-    def __init__(self, images):
-        self.dataloader = torch.utils.data.DataLoader(range(images))
 
 
 class Run:
@@ -436,7 +459,7 @@ class Run:
         self.work_dir = str(work_dir)
         self.message_hub = MessageHub('skipped')
         self.logger = MMLogger('skipped')
-        self.train_loop = self.val_loop = self.test_loop = Loop(images)
+        self.train_dataloader = torch.utils.data.DataLoader(range(images))
 
 
 def batch(*skipped):
@@ -451,10 +474,27 @@ def test_report_names_every_broken_image_once(tmp_path):
     for _ in range(2):
         hook.after_train_iter(run, 0, batch(('b.jpg', 'it is empty')), {})
         hook.after_val_iter(run, 0, batch((odd, 'it is empty')), {})
-    assert run.message_hub.get_scalar('train/skipped').current() == 2
+    assert run.message_hub.get_scalar('train/skipped').current() == 1
     hook.after_train_epoch(run)
     report = (tmp_path / 'skipped_images.txt').read_text().splitlines()
     assert report == ['b.jpg\tit is empty', 'caf\\udce9.jpg\tit is empty']
+
+
+def test_report_keeps_what_an_earlier_part_of_the_run_has_seen(tmp_path):
+    for name in 'b.jpg', 'a.jpg', 'b.jpg':
+        hook = HOOKS.build(dict(type='mmfd.SkippedImages'))
+        hook.after_train_iter(Run(tmp_path), 0, batch((name, 'x')), {})
+        hook.after_train_epoch(Run(tmp_path))
+    report = (tmp_path / 'skipped_images.txt').read_text()
+    assert report == 'b.jpg\tx\na.jpg\tx\n'
+
+
+def test_broken_images_among_few_held_out_ones_do_not_end_the_run(tmp_path):
+    hook, run = HOOKS.build(dict(type='mmfd.SkippedImages')), Run(tmp_path)
+    for i in range(50):
+        hook.after_val_iter(run, 0, batch((str(i), 'x')), {})
+    hook.after_val_epoch(run)
+    assert len((tmp_path / 'skipped_images.txt').read_text().split()) == 100
 
 
 def test_more_broken_images_than_the_limit_end_the_run(tmp_path):
@@ -468,7 +508,7 @@ def test_more_broken_images_than_the_limit_end_the_run(tmp_path):
 
 def test_limit_counts_the_images_of_all_processes(tmp_path, monkeypatch):
     hook = HOOKS.build(dict(type='mmfd.SkippedImages', limit=0.02))
-    other = {('train', '2'): 'x', ('train', '3'): 'x'}
+    other = dict(train={'2': 'x', '3': 'x'}, val={'4': 'x'}, test={})
     monkeypatch.setattr('mmfd.hooks.all_gather_object',
                         lambda own: [own, other])
     run = Run(tmp_path)

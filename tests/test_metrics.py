@@ -1,4 +1,6 @@
 """Held-out loss and nearest neighbours, by hand and by definition."""
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -58,6 +60,25 @@ def test_two_clusters_and_a_stray_give_their_share():
 
 def test_images_without_labels_have_no_knn():
     assert evaluate('NearestNeighbours', [sample([1.]), sample([2.])]) == {}
+
+
+def test_hosts_data_sets_know_nothing_of_skipped_images():
+    samples = [sample([1., 0.], 0, loss=1.), sample([0., 1.], 0, loss=3.)]
+    for one in samples:
+        del one['skipped']
+    assert evaluate('NearestNeighbours', samples) == {'knn/top1': 100.}
+    assert evaluate('HeldOutLoss', samples) == {'held_out/loss': 2.}
+
+
+def test_a_feature_travels_without_its_batch():
+    """Between processes results are pickled, a view with all its storage."""
+    features = torch.randn(64, 32)
+    metric = METRICS.build(dict(type='mmfd.NearestNeighbours'))
+    metric.process(None, [
+        dict(feature=feature, gt_label=torch.tensor([0]))
+        for feature in features
+    ])
+    assert len(pickle.dumps(metric.results[0])) < 2 * features[0].nbytes + 1000
 
 
 def test_replaced_images_count_in_neither_measure():

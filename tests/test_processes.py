@@ -193,7 +193,7 @@ def test_slurm_tasks_find_each_other(config, shapes_root, tmp_path):
                              SLURM_NTASKS='2',
                              SLURM_LOCALID='0',
                              SLURM_TASKS_PER_NODE='1(x2)',
-                             SLURM_JOB_NODELIST='localhost',
+                             SLURM_NODELIST='localhost',
                              SLURM_JOB_ID='1',
                              MASTER_PORT=str(port),
                              OMP_NUM_THREADS='1')) for rank in range(2)
@@ -203,6 +203,39 @@ def test_slurm_tasks_find_each_other(config, shapes_root, tmp_path):
     assert '4 x 2 processes x 1 accumulated = 8 images an update' in first
     assert '10 iterations of 60 done' in first
     assert 'iterations of' not in second
+
+
+def test_step_of_a_slurm_job_goes_before_the_job():
+    """`scontrol` is not asked where MASTER_ADDR is told: in a container."""
+    told = processes._told_by_slurm(
+        dict(
+            SLURM_PROCID='5',
+            SLURM_NTASKS='8',
+            SLURM_LOCALID='1',
+            SLURM_JOB_ID='1234567',
+            SLURM_TASKS_PER_NODE='8(x2)',
+            SLURM_STEP_TASKS_PER_NODE='4(x2)',
+            MASTER_ADDR='first'))
+    assert told == dict(
+        RANK='5',
+        WORLD_SIZE='8',
+        LOCAL_RANK='1',
+        LOCAL_WORLD_SIZE='4',
+        MASTER_ADDR='first',
+        MASTER_PORT='34567')
+
+
+def test_slurm_without_scontrol_names_the_way_out(monkeypatch):
+    monkeypatch.setenv('PATH', '')
+    with pytest.raises(ValueError, match='first host of .*MASTER_ADDR'):
+        processes._first_host('n[1-4]')
+
+
+def test_several_machines_have_to_know_the_first(config):
+    code, log = launched('dist_train', config, 2, NNODES='2')
+    assert code == 1
+    assert log == ('error: NNODES=2: set MASTER_ADDR to the host of '
+                   'NODE_RANK=0\n')
 
 
 def test_scripts_without_arguments_say_how_to_call_them():

@@ -325,6 +325,18 @@ def test_checkpoint_of_another_run_is_not_resumed(project, monkeypatch):
     assert re.search(
         r'epoch_1.pth is of another run: model.teacher.normalize.std was '
         r'\[68.5.*\], is \[58.4, 57.1, 57.4\]. .* without --resume', message)
+    message = refused(monkeypatch, 'train', project / 'fd.py', '--work-dir',
+                      project / 'run', '--resume', '--dry-run',
+                      '--cfg-options', 'model.teacher.checkpoint=random')
+    assert ("model.teacher.checkpoint was '" in message
+            and "clip.pth', is 'random'" in message)
+    (project / 'moved').mkdir()
+    (project / 'clip.pth').rename(project / 'moved/clip.pth')
+    log = command('train', project / 'fd.py', '--work-dir', project / 'run',
+                  '--resume', '--dry-run', '--cfg-options',
+                  f'model.teacher.checkpoint={project}/moved/clip.pth',
+                  'train_cfg.max_epochs=2')
+    assert '10 iterations of 30 done' in log and 'in iteration 25' in log
     assert set(os.listdir(project / 'run')) == there
 
 
@@ -337,8 +349,9 @@ def test_mistake_found_in_a_data_worker_is_one_message(project, monkeypatch):
                       project / 'run', '--data-root', project / 'images',
                       '--cfg-options', 'train_dataloader.num_workers=1')
     assert re.fullmatch(
-        'error: 100 images in a row cannot be read, the last of them .*jpg: '
-        'it is no image, whatever its suffix says. Set data_root .*', message)
+        'error: 100 draws from 29 images gave none that can be read, the '
+        'last one .*jpg: it is no image, whatever its suffix says. Set '
+        'data_root .*', message)
 
 
 def test_older_openmmlab_beside_the_newer_is_refused(project, monkeypatch):
@@ -386,7 +399,8 @@ def test_dry_run_tells_cost_and_faults_and_leaves_nothing(project):
                  'batch +8 x 1 processes x 1 accumulated = 8 images an update',
                  'lr .* in iteration 8', r'loss +0.\d+ -> 0.\d+',
                  r'speed .* s an iteration, [\d.]+ img/s, \d+% of the time',
-                 'eta +0:00:0. for 1 epochs', r'memory +peak .* of .* GiB',
+                 'eta +0:00:0. for the whole run',
+                 r'memory +peak .* of .* GiB',
                  r'disk +\d MiB of checkpoints, .* free', 'This looks wrong:',
                  "teacher's weights are random",
                  r'\d images could not be read', 'smaller than the 32 pixels',
@@ -402,6 +416,38 @@ def test_dry_run_stops_after_ten_iterations_of_many(project):
     assert '10 iterations of 4,500 done' in log
     assert '120, short side 96 pixels; 30 held out in 10 classes' in log
     assert not (project / 'run').exists()
+
+
+SLOW = '''
+import time
+from mmengine.registry import TRANSFORMS
+
+@TRANSFORMS.register_module()
+class Wait:
+
+    def __call__(self, results):
+        time.sleep(0.05)
+        return results
+'''
+
+
+@pytest.mark.parametrize('workers', [1, 4])
+def test_dry_run_sees_that_data_come_too_slowly(project, monkeypatch, workers):
+    """Workers deliver in bursts, and wait 0.4 s for a batch of 8."""
+    ready(project)
+    (project / 'slow.py').write_text(SLOW)
+    (project /
+     'slow_fd.py').write_text((project / 'fd.py').read_text() +
+                              "custom_imports = dict(imports=['slow'])\n"
+                              "train_dataloader['dataset']['pipeline'] = ["
+                              "crop[0], dict(type='Wait'), *crop[1:]]\n")
+    monkeypatch.setenv('PYTHONPATH', str(project))
+    log = command('train', project / 'slow_fd.py', '--dry-run',
+                  '--cfg-options', f'train_dataloader.num_workers={workers}')
+    step, share = re.search(r'speed +(\S+) s an it.* (\d+)% of', log).groups()
+    assert 0.6 < float(step) * workers / 0.4 < 1.8
+    assert int(share) > 30
+    assert f'raise train_dataloader.num_workers ({workers} now' in log
 
 
 def test_dry_run_of_a_single_iteration_reports_too(project):

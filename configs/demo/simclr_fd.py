@@ -2,18 +2,17 @@
 
     python tools/train.py configs/demo/simclr_fd.py
 """
-_base_ = ['_base_/shapes.py', '_base_/networks.py']
+_base_ = [
+    '../_base_/distillation.py',
+    '_base_/shapes.py',
+    '_base_/networks.py',
+]
 
 model = dict(
-    type='mmfd.FeatureDistillation',
-    data_preprocessor=dict(type='mmfd.PixelPreprocessor'),
     teacher=_base_.teacher,
     normalize=_base_.statistics,
     backbone=_base_.student,
-    neck=dict(type='mmfd.ProjectionNeck', in_channels=96, out_channels=96),
-    head=dict(
-        type='mmfd.DistillationHead',
-        loss=dict(type='torch.nn.SmoothL1Loss', beta=2.0)))
+    neck=dict(in_channels=96, out_channels=96))
 
 train_cfg = dict(by_epoch=True, max_epochs=4, val_interval=4)
 val_evaluator = test_evaluator = [
