@@ -1,5 +1,6 @@
-"""The two configs at full size: some real iterations on a CPU."""
+"""The distillation configs at full size: some real iterations on a CPU."""
 import pytest
+import timm
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
@@ -9,23 +10,35 @@ from test_tools import command
 from mmfd import checkpoints
 
 
+def write_dino(path):
+    torch.save(
+        timm.create_model('vit_base_patch16_224.dino').state_dict(), path)
+
+
+def write_clip_b(path):
+    write_clip(path, width=768, layers=12, patch=16, img_size=224)
+
+
+def write_clip_l(path):
+    write_clip(path, width=1024, layers=24, patch=14, img_size=224)
+
+
 @pytest.mark.full
-@pytest.mark.parametrize('name, width, layers, patch', [
-    ('clip_vitb', 768, 12, 16),
-    ('clip_vitl', 1024, 24, 14),
+@pytest.mark.parametrize('name, kind, write', [
+    ('clip_vitb', 'openai-clip', write_clip_b),
+    ('clip_vitl', 'openai-clip', write_clip_l),
+    ('dino_vitb', 'dino', write_dino),
 ])
 def test_full_size_config_trains_resumes_and_exports(tmp_path, shapes_root,
-                                                     request, name, width,
-                                                     layers, patch):
-    size = dict(width=width, layers=layers, patch=patch, img_size=224)
-    write_clip(tmp_path / 'ViT.pt', **size)
-    teacher, run = tmp_path / 'clip.pth', tmp_path / 'run'
-    command('convert', 'openai-clip', tmp_path / 'ViT.pt', teacher)
+                                                     request, name, kind,
+                                                     write):
+    write(tmp_path / 'published.pt')
+    teacher, run = tmp_path / 'teacher.pth', tmp_path / 'run'
+    command('convert', kind, tmp_path / 'published.pt', teacher)
     images = request.config.getoption('--images') or shapes_root / 'imagenet'
     options = [
-        '--work-dir', run, '--cfg-options',
+        '--work-dir', run, '--data-root', images, '--cfg-options',
         f'model.teacher.checkpoint={teacher}',
-        f'train_dataloader.dataset.data_root={images}',
         'train_dataloader.dataset.indices=6', 'train_dataloader.batch_size=2',
         'train_dataloader.num_workers=0',
         'train_dataloader.persistent_workers=False',
