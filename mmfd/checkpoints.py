@@ -107,9 +107,13 @@ def _unreadable(path, error):
         'its size and sha256 with the published ones and download it again')
 
 
-def state_dict_of(checkpoint, path):
-    """The weights in what `load` returned, at whatever key they lie."""
-    for key in ('state_dict', 'model', 'teacher'):  # not the student's
+def state_dict_of(checkpoint, path, branch='teacher'):
+    """The weights in what `load` returned, at whatever key they lie.
+
+    Args:
+        branch (str): which to take where there is a teacher and a student.
+    """
+    for key in ('state_dict', 'model', branch):
         if isinstance(checkpoint, dict) and key in checkpoint:
             checkpoint = checkpoint[key]
     tensors = isinstance(checkpoint, dict) and {
