@@ -4,11 +4,11 @@ from functools import partial
 from math import log, sqrt
 
 import torch
-from mmcv.cnn.bricks import DropPath
 from mmengine.model.weight_init import trunc_normal_
 from mmpretrain.models import BEiTViT, SwinTransformerV2
 from mmpretrain.models.utils import WindowMSAV2, to_2tuple
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from mmfd import checkpoints
 from mmfd.meta import RealSchedules
@@ -94,23 +94,33 @@ class StudentViT(Student, BEiTViT):
         _keep_tables(self, state_dict, prefix)
 
 
-class BranchNorm(nn.LayerNorm):
-    """The end of a residual branch of Swin V2: a weak norm, then drop path.
+class SwinBlock(nn.Module):
+    """A block of Swin V2: residual branches that end in norm and drop path.
 
-    The host drops before the norm, which undoes it: a kept branch loses its
-    factor 1 / (1 - rate), a dropped one gives the norm's bias, not nothing.
+    Of the host's parts, by the host's names. The host drops before the norm,
+    which undoes it: a kept branch loses its factor 1 / (1 - rate), a dropped
+    one gives the norm's bias, not nothing.
     """
 
-    def __init__(self, channels, drop_path):
-        super().__init__(channels)
-        self.drop_path = DropPath(drop_path)
+    def __init__(self, host):
+        super().__init__()
+        self.drop_path = host.attn.drop
+        host.attn.drop = host.ffn.dropout_layer = nn.Identity()
+        self.attn, self.norm1 = host.attn, host.norm1
+        self.ffn, self.norm2 = host.ffn, host.norm2
+        self.norm3 = host.norm3 if host.extra_norm else nn.Identity()
+        self.with_cp = host.with_cp
 
-    def reset_parameters(self):
-        nn.init.constant_(self.weight, 1e-5)
-        nn.init.zeros_(self.bias)
+    def forward(self, x, hw_shape):
+        """Tokens (B, L, C) of an (h, w) grid to the same."""
+        if self.with_cp and torch.is_grad_enabled():
+            return checkpoint(self.branches, x, hw_shape, use_reentrant=False)
+        return self.branches(x, hw_shape)
 
-    def forward(self, x):
-        return self.drop_path(super().forward(x))
+    def branches(self, x, hw_shape):
+        x = x + self.drop_path(self.norm1(self.attn(x, hw_shape)))
+        x = x + self.drop_path(self.norm2(self.ffn(x)))
+        return self.norm3(x)
 
 
 @MODELS.register_module()
@@ -167,30 +177,30 @@ class StudentSwin(Student, SwinTransformerV2):
         self.pretrained_window_sizes = pretrained_window_sizes
         self.use_shared_rel_pos_bias = use_shared_rel_pos_bias
         for stage in self.stages:
-            for block in stage.blocks:
-                rate = block.attn.drop.drop_prob
-                block.attn.drop = block.ffn.dropout_layer = nn.Identity()
-                block.norm1 = BranchNorm(block.norm1.normalized_shape, rate)
-                block.norm2 = BranchNorm(block.norm2.normalized_shape, rate)
-                if use_shared_rel_pos_bias:
+            stage.blocks = nn.ModuleList(map(SwinBlock, stage.blocks))
+            if use_shared_rel_pos_bias:
+                for block in stage.blocks:
                     first = stage.blocks[0].attn.w_msa
                     block.attn.w_msa.cpb_mlp = first.cpb_mlp
 
     def draw_weights(self):
+        blocks = [block for stage in self.stages for block in stage.blocks]
         for module in self.modules():
             if isinstance(module, nn.LayerNorm):
                 module.reset_parameters()
-            if isinstance(module, WindowMSAV2):
-                nn.init.constant_(module.logit_scale, log(10))
-                nn.init.zeros_(module.q_bias)
-                nn.init.zeros_(module.v_bias)
+        for block in blocks:
+            nn.init.constant_(block.norm1.weight, 1e-5)
+            nn.init.constant_(block.norm2.weight, 1e-5)
+            nn.init.constant_(block.attn.w_msa.logit_scale, log(10))
+            nn.init.zeros_(block.attn.w_msa.q_bias)
+            nn.init.zeros_(block.attn.w_msa.v_bias)
         # The official code truncates at 2, not at 2 deviations: not at all,
         # but for one weight in 2 ** 24 that its formula makes -2.
         draw = partial(nn.init.normal_, std=.02)
         if self.use_abs_pos_embed:
             draw(self.absolute_pos_embed)
         _draw(self, draw, [(block.attn.w_msa.proj, block.ffn.layers[1])
-                           for stage in self.stages for block in stage.blocks])
+                           for block in blocks])
         self._fill_tables()
 
     @torch.no_grad()
