@@ -157,10 +157,13 @@ def load_into(module, path, prefix='', source=''):
     try:
         missing, unexpected = module.load_state_dict(state_dict, strict=False)
     except RuntimeError as error:
-        shapes = '; '.join(line.strip() for line in str(error).split('\n')[1:])
+        shapes = '; '.join(line.strip() for line in str(error).split('\n')
+                           if 'size mismatch' in line)
         raise ValueError(
-            f'{path} is of another size than {name}: {shapes[:600]}. Set '
-            'arch, img_size and patch_size to those of the file') from None
+            f'{path} is of another size than {name}: '
+            f'{shapes[:600] or "its bias tables are of other windows"}. Set '
+            'arch, img_size, patch_size and window_size to those of the file'
+        ) from None
     missing = [
         k for k in missing
         if not k.startswith(FRESH) and not k.endswith(TABLES)

@@ -156,8 +156,8 @@ SWINV2_NAMES = _BOTH_SWINS | {
     r'.*\.relative_coords_table':
     None,
 }
-# Where the host merges patches: at the end of a stage, as Microsoft does, or at
-# the start of the next, as timm does; and what has a column per merged channel.
+# Where the host merges patches, at the end of a stage as Microsoft does or at
+# the start of the next as timm does; and what has columns of merged patches.
 V1_MERGING = dict(
     at_end=True, merged=('reduction.weight', 'norm.weight', 'norm.bias'))
 V2_MERGING = dict(at_end=False, merged=('reduction.weight', ))

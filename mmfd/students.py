@@ -266,8 +266,9 @@ def _draw(module, draw, ends):
 
 def _keep_tables(module, state_dict, prefix):
     """What follows from grid and windows is the module's, never a file's."""
-    for name in [n for n in state_dict if n.endswith(checkpoints.TABLES)]:
-        del state_dict[name]
+    for name in list(state_dict):
+        if name.startswith(prefix) and name.endswith(checkpoints.TABLES):
+            del state_dict[name]
     for name, value in module.state_dict().items():
         if name.endswith(checkpoints.TABLES):
             state_dict[prefix + name] = value

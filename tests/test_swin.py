@@ -4,8 +4,12 @@
 on a tiny random Swin V2 with a tiny random EsViT: weights, tokens, loss and
 gradients, and the same student fine-tuned at twice the size and window.
 """
+import json
 import math
+import os
 import re
+import runpy
+import sys
 
 import pytest
 import torch
@@ -14,7 +18,6 @@ from mmengine.registry import MODELS
 from models import distillation
 from test_checkpoints import randomise
 from test_parity import SWIN, assert_relative, build, pixels_of
-from test_tools import command
 
 from mmfd import checkpoints
 from mmfd.convert import BRANCHES, CONVERTERS
@@ -514,6 +517,26 @@ def test_weights_that_do_not_fit_are_refused_by_name(tmp_path, change,
         fd_student(**dict(change, init_cfg=init))
 
 
+def test_bias_tables_of_other_windows_are_refused_in_one_message(tmp_path):
+    small = arch(16)
+    del small['extra_norm_every_n_blocks']
+    files, hosts = [], []
+    for window in (4, 8):
+        hosts.append(
+            MODELS.build(
+                dict(
+                    type='mmpretrain.SwinTransformer',
+                    arch=small,
+                    img_size=32 * window // 2,
+                    window_size=window,
+                    out_indices=(2, ))))
+        files.append(tmp_path / f'{window}.pth')
+        saved(hosts[-1], files[-1])
+    checkpoints.load_into(hosts[0], files[0])
+    with pytest.raises(ValueError, match='tables are of other windows. Set'):
+        checkpoints.load_into(hosts[1], files[0])
+
+
 def test_tables_are_never_those_of_a_file(tmp_path):
     wrong = {
         name: value + 1 if name.endswith(checkpoints.TABLES) else value
@@ -653,28 +676,26 @@ def test_weights_of_another_kind_are_refused(kind, weights, message):
 
 
 def test_student_of_an_esvit_checkpoint_is_converted_without_its_heads(
-        official, tmp_path):
+        official, tmp_path, monkeypatch):
+    weights = official['teacher_esvit']
     heads = {
         'module.head.mlp.0.weight': torch.zeros(1),
         'module.head.last_layer.weight_g': torch.zeros(1),
         'module.head_dense.mlp.0.weight': torch.zeros(1),
     }
-    wrong = {k: v + 1 for k, v in official['teacher_esvit'].items()}
-    torch.save(
-        dict(
-            student=official['teacher_esvit'] | heads,
-            teacher=wrong,
-            epoch=300), tmp_path / 'checkpoint_best.pth')
-    command('convert', 'esvit', tmp_path / 'checkpoint_best.pth',
-            tmp_path / 'esvit.pth')
-    file = checkpoints.load(tmp_path / 'esvit.pth')
+    wrong = {k: v + 1 for k, v in weights.items()}
+    source, to = tmp_path / 'checkpoint_best.pth', tmp_path / 'esvit.pth'
+    torch.save(dict(student=weights | heads, teacher=wrong, epoch=300), source)
+    monkeypatch.setattr(sys, 'argv',
+                        ['convert', 'esvit',
+                         str(source), str(to)])
+    runpy.run_path('tools/convert.py', run_name='__main__')
+    file = checkpoints.load(to)
     assert file['meta']['kind'] == 'esvit'
     found = file['state_dict']
-    assert torch.equal(found['norm2.weight'],
-                       official['teacher_esvit']['module.norm.weight'])
+    assert torch.equal(found['norm2.weight'], weights['module.norm.weight'])
     left_out = ('relative_position_index', 'attn_mask')
-    assert len(found) == sum(not name.endswith(left_out)
-                             for name in official['teacher_esvit'])
+    assert len(found) == sum(not name.endswith(left_out) for name in weights)
 
 
 # --- configs ---
@@ -707,3 +728,102 @@ def test_before_column_has_the_recipe_of_its_student():
     for key in ('neck', 'head', 'train_cfg', 'data_preprocessor'):
         assert before.model[key] == after.model[key]
     assert before.model.backbone.drop_path_rate == 0.4
+
+
+# --- runs ---
+
+RUN_FD = '''
+_base_ = '{repo}/configs/fd/esvit_swinb_fd.py'
+student = dict(
+    _delete_=True, embed_dims=24, depths=(1, 2, 1), num_heads=(1, 2, 4),
+    extra_norm_every_n_blocks=0)
+teacher = dict(
+    _delete_=True, embed_dims=16, depths=(1, 2, 1), num_heads=(1, 2, 4))
+small = dict(img_size=64, window_size=4, out_indices=(2, ))
+model = dict(
+    teacher=dict(
+        checkpoint='{folder}/esvit.pth', img_size=64,
+        backbone=dict(arch=teacher, stage_cfgs=[dict()] * 3, **small)),
+    backbone=dict(arch=student, **small),
+    neck=dict(in_channels=96, out_channels=64))
+loader = dict(
+    batch_size=30, num_workers=0, persistent_workers=False,
+    dataset=dict(data_root='{shapes}/imagenet', pipeline=[
+        dict(type='mmfd.LoadImage'),
+        dict(type='mmpretrain.Resize', scale=64),
+        dict(type='mmpretrain.PackInputs')]))
+train_dataloader = loader
+val_dataloader = loader
+test_dataloader = loader
+train_cfg = dict(max_epochs=1, val_interval=1)
+default_hooks = dict(
+    logger=dict(interval=1), checkpoint=dict(interval=1),
+    param_scheduler=dict(warmup_epochs=0))
+'''
+RUN_TUNE = RUN_FD.replace('fd/esvit_swinb_fd',
+                          'classification/{name}').split('model =')[0] + '''
+model = dict(
+    data_preprocessor=dict(num_classes=10),
+    backbone=dict(
+        arch={arch}, init_cfg=dict(checkpoint='{folder}/{weights}'), **small,
+        {more}),
+    head=dict(in_channels={width}, num_classes=10))
+loader =''' + RUN_FD.split('loader =', 1)[1].split("default_hooks")[0] + '''
+default_hooks = dict(
+    logger=dict(interval=1), param_scheduler=dict(warmup_epochs=0))
+'''
+
+
+@pytest.fixture(scope='module')
+def project(official, tmp_path_factory, shapes_root):
+    folder = tmp_path_factory.mktemp('swin')
+    checkpoints.save(CONVERTERS['esvit'](official['teacher_esvit']),
+                     folder / 'esvit.pth', {})
+    places = dict(repo=os.getcwd(), folder=folder, shapes=shapes_root)
+    for file, text in {
+            'fd.py':
+            RUN_FD.format(**places),
+            'after.py':
+            RUN_TUNE.format(
+                name='esvit_swinb_fd_in1k',
+                arch='student',
+                width=96,
+                weights='run/epoch_1.pth',
+                more='',
+                **places),
+            'before.py':
+            RUN_TUNE.format(
+                name='esvit_swinb_in1k',
+                arch='teacher',
+                width=64,
+                weights='esvit.pth',
+                more='stage_cfgs=[dict()] * 3',
+                **places)
+    }.items():
+        (folder / file).write_text(text)
+    return folder
+
+
+def scalars(run):
+    """What a run wrote down, one dict a line."""
+    return [
+        json.loads(line) for file in run.glob('*/vis_data/scalars.json')
+        for line in file.read_text().splitlines()
+    ]
+
+
+def test_swin_is_distilled_and_fine_tuned_before_and_after(
+        project, monkeypatch):
+    for config, run in (('fd', 'run'), ('before', 'before'), ('after',
+                                                              'after')):
+        arguments = [project / f'{config}.py', '--work-dir', project / run]
+        monkeypatch.setattr(sys, 'argv', ['train', *map(str, arguments)])
+        runpy.run_path('tools/train.py', run_name='__main__')
+        assert (project / run / 'epoch_1.pth').is_file()
+    losses = [
+        line['loss'] for line in scalars(project / 'run')
+        if 'grad_norm' in line
+    ]
+    assert len(losses) == 4 and all(0.1 < loss < 1 for loss in losses)
+    for run in ('before', 'after'):
+        assert any('accuracy/top1' in line for line in scalars(project / run))
