@@ -159,11 +159,11 @@ def load_into(module, path, prefix='', source=''):
     except RuntimeError as error:
         shapes = '; '.join(line.strip() for line in str(error).split('\n')
                            if 'size mismatch' in line)
+        shapes = shapes[:600] or 'its bias tables are of other windows'
         raise ValueError(
-            f'{path} is of another size than {name}: '
-            f'{shapes[:600] or "its bias tables are of other windows"}. Set '
-            'arch, img_size, patch_size and window_size to those of the file'
-        ) from None
+            f'{path} is of another size than {name}: {shapes}. Set arch, '
+            'img_size and patch_size, of a Swin window_size too, to those of '
+            'the file') from None
     missing = [
         k for k in missing
         if not k.startswith(FRESH) and not k.endswith(TABLES)
