@@ -19,7 +19,7 @@ MODELS = _child(
     'distillation',  # FeatureDistillation: the method
     'pixels',  # PixelPreprocessor, Normalize
     'teacher',  # Teacher
-    'students',  # StudentViT
+    'students',  # StudentViT, StudentSwin
     'necks',  # ProjectionNeck, WhiteningNeck
     'head')  # DistillationHead
 DATASETS = _child(host.DATASETS, 'data')  # ImageFolder

@@ -7,6 +7,9 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
+from mmfd.meta import RealSchedules
+
+SCOPE = DefaultScope.overwrite_default_scope
 LEAVES = sorted(
     str(path) for path in Path('configs').glob('*/*.py')
     if path.parent.name != '_base_')
@@ -25,8 +28,7 @@ def neutral(cfg):
 @pytest.mark.parametrize('leaf', LEAVES)
 def test_model_of_every_config_builds(leaf):
     model = neutral(Config.fromfile(leaf))
-    with torch.device('meta'), DefaultScope.overwrite_default_scope(
-            'mmpretrain'):
+    with torch.device('meta'), RealSchedules(), SCOPE('mmpretrain'):
         assert sum(p.numel() for p in MODELS.build(model).parameters()) > 1e5
 
 

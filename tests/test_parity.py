@@ -16,7 +16,9 @@ from models import clip_teacher, dino_teacher, distillation, official_name
 
 from mmfd import checkpoints
 from mmfd.convert import CONVERTERS
+from mmfd.meta import RealSchedules
 
+SCOPE = DefaultScope.overwrite_default_scope
 CASES = {  # file in data/ -> its teacher's weights, their kind, our config
     'clip_vit': ('teacher_openai', 'openai-clip', clip_teacher(layers=2)),
     'dino_vit': ('teacher_dino', 'dino', dino_teacher(layers=2, heads=4)),
@@ -88,6 +90,7 @@ def test_gradient_of_every_parameter_equals_the_official_one(ours, official):
 
 # --- optimizer: groups and learning rates ---
 
+SWIN = ('fd/esvit_swinb_fd', 'classification/esvit_swinb_fd_in1k')
 CONFIGS = ('fd/clip_vitb_fd', 'fd/clip_vitl_fd',
            'classification/clip_vitb_fd_in1k',
            'classification/clip_vitl_fd_in1k', 'fd/dino_vitb_fd',
@@ -99,6 +102,8 @@ RUNS = {  # official yaml -> our config, and what the ablation length changes
     'fd_finetune__clip_vit_large__img224__300ep': (CONFIGS[3], {}),
     'fd_pretrain__dino_vit_base__img224__300ep': (CONFIGS[4], {}),
     'fd_finetune__dino_vit_base__img224__300ep': (CONFIGS[5], {}),
+    'fd_pretrain__esvit_swin_base__img224__300ep': (SWIN[0], {}),
+    'fd_finetune__esvit_swin_base__img224__300ep': (SWIN[1], {}),
     'fd_pretrain__clip_vit_base__img224__100ep':
     (CONFIGS[0], {'train_cfg.max_epochs': 100}),
     'fd_finetune__clip_vit_base__img224__100ep':
@@ -112,11 +117,9 @@ def build(config, changes={}):
     cfg.merge_from_dict(changes)
     if 'teacher' in cfg.model:
         cfg.model.teacher.checkpoint = 'random'
-        cfg.model.teacher.backbone.arch = 'deit-tiny'
     else:
         cfg.model.backbone.init_cfg = None
-    with torch.device('meta'), DefaultScope.overwrite_default_scope(
-            'mmpretrain'):
+    with torch.device('meta'), RealSchedules(), SCOPE('mmpretrain'):
         model = MODELS.build(cfg.model)
     wrapper = dict(cfg.optim_wrapper)
     constructor = OPTIM_WRAPPER_CONSTRUCTORS.build(
@@ -149,7 +152,9 @@ def test_lr_of_every_iteration_and_group_equals_the_official_one(
         curve = json.load(file)[yaml]
     cfg, model, optim_wrapper = build(*RUNS[yaml])
     hook = HOOKS.build(cfg.default_hooks.param_scheduler)
-    run = Run(optim_wrapper, cfg.train_cfg.max_epochs)
+    run = Run(optim_wrapper, cfg.train_cfg.max_epochs,
+              cfg.train_dataloader.batch_size)
+    assert 16 * cfg.train_dataloader.batch_size == curve['batch']
     assert run.max_iters == curve['total_iters']
     hook.before_train(run)
     depth_of = {
