@@ -128,12 +128,12 @@ def _answer(url):
             while block := response.read(BLOCK):
                 yield block
     except HTTPError as error:
-        raise ConnectionError(
-            f'{url} is answered with {error.code} {error.reason}: check the '
-            f'address, {OTHERWISE}') from None
+        answer = ' '.join(f'{error.code} {error.reason}'.split())
+        raise ConnectionError(f'{url} is answered with {answer}: check the '
+                              f'address, {OTHERWISE}') from None
     except (OSError, HTTPException, ValueError) as error:
         raise ConnectionError(
-            f'{url} cannot be downloaded: {error or type(error).__name__}; '
+            f'{url} cannot be downloaded: {str(error) or type(error).__name__}; '
             f'check network and proxy, {OTHERWISE}') from None
 
 

@@ -6,7 +6,7 @@ OPENAI = 'https://openaipublic.azureedge.net/clip/models'
 META = 'https://dl.fbaipublicfiles.com'
 GITHUB = 'https://github.com'
 HUGGING_FACE = 'https://huggingface.co'
-SWIN_V2 = f'{GITHUB}/SwinTransformer/storage/releases/download/v2.0.0'
+SWIN = f'{GITHUB}/SwinTransformer/storage/releases/download'
 ESVIT = ('https://chunyleu.blob.core.windows.net/output/ckpts/esvit/swin/'
          'swin_base/bl_lr0.0005_nodes4_gpu16_bs8_multicrop_epoch300_dino_aug_'
          'window14_lv/continued_from_epoch0200_dense_norm_true')
@@ -57,10 +57,12 @@ PUBLISHED = [
         'MIT',
         note='append the ?sp=... of the README of github.com/microsoft/esvit; '
         'the store may be gone'),
-    Published('swinv2', SWIN_V2, 'swinv2_base_patch4_window12_192_22k.pth',
+    Published('swin', f'{SWIN}/v1.0.0', 'swin_base_patch4_window7_224_22k.pth',
               'MIT'),
-    Published('swinv2', SWIN_V2, 'swinv2_large_patch4_window12_192_22k.pth',
-              'MIT'),
+    Published('swinv2', f'{SWIN}/v2.0.0',
+              'swinv2_base_patch4_window12_192_22k.pth', 'MIT'),
+    Published('swinv2', f'{SWIN}/v2.0.0',
+              'swinv2_large_patch4_window12_192_22k.pth', 'MIT'),
     Published(
         'open-clip',
         f'{GITHUB}/mlfoundations/open_clip/releases/download/v0.2-weights',
@@ -89,6 +91,12 @@ PUBLISHED = [
         'pytorch_model.bin',
         'Apache-2.0',
         note='mean and std 127.5'),
+    Published(
+        'fd-official',
+        f'{GITHUB}/SwinTransformer/Feature-Distillation/blob/main',
+        'README.md',
+        'MIT',
+        note='links to the checkpoints at Google Drive, for a browser'),
 ]
 
 

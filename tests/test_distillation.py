@@ -228,6 +228,8 @@ ALLOWED = {  # room -> what it may import of mmfd
     'students': {'registry', 'checkpoints'},
     'checkpoints': set(),
     'convert': set(),
+    'download': {'checkpoints'},
+    'published': set(),
     'shapes': set(),
     '__init__': set(),
     'scan': {'checkpoints'},
