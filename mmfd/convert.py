@@ -221,13 +221,13 @@ CONVERTERS = {
     'openai-clip': openai_clip_to_mmpretrain,
     'timm': timm_to_mmpretrain,
 }
-# kind -> what its files do not say, and the key of the teacher that does
+# kind -> what its files do not say, and the key of the config that does
 UNSAID = dict.fromkeys(
     ('hf-clip', 'open-clip', 'timm'),
-    "no file tells its activation: OpenAI's, DFN's and MetaCLIP's weights "
-    'need QuickGELU, as in configs/_base_/teachers/clip_*.py, all others '
-    'teacher.backbone.layer_cfgs.act_cfg.type=GELU; nor the mean and std of '
-    'its images, teacher.normalize')
+    "activation and statistics are not in the file. OpenAI's are in "
+    'configs/_base_/teachers/clip_*.py; on such a base LAION and most others '
+    'need model.teacher.backbone.layer_cfgs.act_cfg.type=GELU, some also '
+    'their own model.teacher.normalize')
 
 # name that no table knows -> what kind of network has such a name
 STRANGERS = {

@@ -121,7 +121,8 @@ def _answer(url):
     try:
         request = Request(url, headers={'User-Agent': 'mmfd'})
         with urlopen(request, timeout=60) as response:
-            if url.startswith('https:') and response.url.startswith('http:'):
+            safe = [x.startswith('https:') for x in (url, response.url)]
+            if safe == [True, False]:
                 raise ConnectionError('it leads to an address without https')
             size = response.headers['Content-Length']
             yield size and int(size)
@@ -132,9 +133,9 @@ def _answer(url):
         raise ConnectionError(f'{url} is answered with {answer}: check the '
                               f'address, {OTHERWISE}') from None
     except (OSError, HTTPException, ValueError) as error:
-        raise ConnectionError(
-            f'{url} cannot be downloaded: {str(error) or type(error).__name__}; '
-            f'check network and proxy, {OTHERWISE}') from None
+        reason = str(error) or type(error).__name__
+        raise ConnectionError(f'{url} cannot be downloaded: {reason}; check '
+                              f'network and proxy, {OTHERWISE}') from None
 
 
 def _reported(blocks, name, size):

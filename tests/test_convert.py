@@ -1,5 +1,6 @@
 """Foreign weights: the features of their own library, or a refusal."""
 import argparse
+import gc
 import os
 from functools import partial
 
@@ -12,14 +13,22 @@ from models import arch, small_teacher
 from test_checkpoints import Clip, resnet
 from test_tools import refused
 
-from mmfd import checkpoints
-from mmfd.convert import CONVERTERS, convert
+from mmfd import checkpoints, launch
+from mmfd.convert import CONVERTERS, UNSAID, convert
 from mmfd.published import PUBLISHED
 
 TINY = dict(width=128, layers=2, patch=8, size=32)
 BASE = dict(width=768, layers=12, patch=16, size=224)
 LARGE = dict(width=1024, layers=24, patch=14, size=224)
 LARGE_336 = dict(LARGE, size=336)
+
+
+@pytest.fixture(autouse=True)
+def room(request):
+    """Modules hold each other; large ones are not left to the collector."""
+    yield
+    if request.node.get_closest_marker('full'):
+        gc.collect()
 
 
 def full(size, name):
@@ -106,6 +115,9 @@ def test_features_equal_those_of_open_clip(size, kind):
 
 
 def test_laions_need_the_key_that_the_note_names():
+    key = 'model.teacher.backbone.layer_cfgs.act_cfg.type'
+    assert f'{key}=GELU' in UNSAID['open-clip']
+    launch._check_option(Config.fromfile('configs/fd/clip_vitb_fd.py'), key)
     model = open_clip_model(TINY, quick_gelu=False)
     weights = CONVERTERS['open-clip'](model.state_dict())
     assert_features(

@@ -213,4 +213,4 @@ def test_converted_shards_say_where_they_come_from(shards, clip, tmp_path):
         sha256=checkpoints.sha256(shards))
     expected = convert('hf-clip', clip.state_dict())
     assert file['state_dict'].keys() == expected.keys()
-    assert "no file tells its activation: OpenAI's" in said
+    assert "note: activation and statistics are not in the file" in said
