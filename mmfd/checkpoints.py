@@ -1,6 +1,7 @@
 """Weights in files: read without running code, written whole or not at all."""
 import collections
 import hashlib
+import json
 import os
 import pickle
 import re
@@ -43,40 +44,124 @@ BESIDE_WEIGHTS = [(_method, 'builtins.getattr')] + [
                          ('numpy._core.multiarray', 'scalar'))
 ]
 # A backbone that averages its patches has a norm that no pre-training knows,
-# and has no use for the norm that pre-training ends with.
-FRESH, LEFT_OUT = ('ln2.', ), ('ln1.', )
+# and has no use for the norm that pre-training ends with; nor has any for the
+# classifier that a converted teacher brings.
+FRESH, LEFT_OUT = ('ln2.', ), ('ln1.', 'head.')
+# How a folder of weights names them: in one file, or in a list of shards
+IN_FOLDER = ('model.safetensors', 'model.safetensors.index.json',
+             'pytorch_model.bin', 'pytorch_model.bin.index.json',
+             'open_clip_model.safetensors', 'open_clip_pytorch_model.bin')
+SHARDS = '.index.json'
 # What follows from grid and windows: computed anew, never taken from a file.
 TABLES = ('relative_position_index', 'relative_coords_table')
 
 
 def load(path, source=''):
-    """Read a weights file. Nothing in the file is executed.
+    """Read weights. Nothing in their files is executed.
 
     Args:
         path (str): `.safetensors`, what `torch.save` writes, or a TorchScript
-            archive, of which only the tensors are read.
+            archive, of which only the tensors are read; a list of shards
+            (`.index.json`), or the folder of one of these as Hugging Face
+            lays it out.
         source (str): told to who has not got the file.
 
     Returns:
-        dict: the object in the file; of a TorchScript archive, its state
-        dict.
+        dict: the object in the file; of a TorchScript archive or of shards,
+        the state dict.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is no weights file, is damaged or wants to run code.
+        FileNotFoundError: if there is no such file, or a shard is missing.
+        ValueError: if it is no weights file, is damaged or wants to run code,
+            or if shards and their list disagree.
     """
     if '://' in str(path):
         raise ValueError(f'{path} is an address: download the file, compare '
                          'its sha256, and give its path')
+    first, *shards = files_of(path, source)
+    return _load_shards(first, shards) if shards else _load_file(first)
+
+
+def files_of(path, source=''):
+    """The files that `load` reads: one, or a list of shards and the shards."""
     path = Path(path)
+    if path.is_dir():
+        there = [path / name for name in IN_FOLDER if (path / name).is_file()]
+        if not there:
+            raise FileNotFoundError(
+                f'{path} is a folder and holds none of '
+                f'{", ".join(IN_FOLDER)}: name the weights file in it')
+        path = there[0]
     if not path.is_file():
         raise FileNotFoundError(f'no weights file {path}. {source}'.strip())
+    if not path.name.endswith(SHARDS):
+        return [path]
+    names = shards_of(path)
+    missing = [name for name in names if not path.with_name(name).is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f'{path} lists {len(names)} shards, and beside it there is no '
+            f'{_listed(missing)}: download what is missing to its folder')
+    return [path, *map(path.with_name, names)]
+
+
+def shards_of(index):
+    """The names of the shards in a list, which lie beside it."""
+    return sorted(set(_weight_map(index).values()))
+
+
+def _weight_map(index):
+    """Which tensor lies in which shard, as the list has it."""
+
+    def once(pairs):
+        names = [name for name, _ in pairs]
+        if len(set(names)) < len(names):
+            twice = sorted({n for n in names if names.count(n) > 1})
+            raise ValueError(f'it lists {_listed(twice)} twice')
+        return dict(pairs)
+
+    try:
+        with open(index, encoding='utf-8') as file:
+            listed = json.load(file, object_pairs_hook=once)['weight_map']
+        shards = {*listed.values()}
+        kind = Path(index.name.removesuffix(SHARDS)).suffix
+        for name in shards:
+            if Path(name).name != name or not name.endswith(kind):
+                raise ValueError(f'a shard is called {name!r}, which is no '
+                                 f'{kind} file beside it')
+        if not shards:
+            raise ValueError('it lists nothing')
+        return listed
+    except (ValueError, KeyError, TypeError, AttributeError,
+            RecursionError) as error:
+        raise ValueError(f'{index} is no list of shards: '
+                         f'{type(error).__name__}: {error}') from error
+
+
+def _load_shards(index, shards):
+    listed, tensors = _weight_map(index), {}
+    for shard in shards:
+        part = state_dict_of(_load_file(shard), shard)
+        expected = {k for k, name in listed.items() if name == shard.name}
+        if part.keys() != expected:
+            differ = sorted(map(str, part.keys() ^ expected))
+            raise ValueError(
+                f'{shard} and {index} disagree on {_listed(differ)}: they '
+                'are not of one download; download all shards again')
+        tensors.update(part)
+    return tensors
+
+
+def _load_file(path):
     with open(path, 'rb') as file:
-        start = file.read(512).lstrip()
-    if start[:1] == b'<':
+        start = file.read(512)
+    if is_web_page(start):
         raise ValueError(
             f'{path} is a web page, not weights: the download was answered '
             'with an error or login page; download it again')
+    if start.startswith(b'version https://git-lfs'):
+        raise ValueError(f'{path} only says where its weights are: run '
+                         '"git lfs pull" in its folder, or download the file')
     try:
         if path.suffix == '.safetensors':
             return safetensors.load_file(path)
@@ -97,6 +182,11 @@ def load(path, source=''):
             EOFError, KeyError, ValueError, AttributeError,
             TypeError) as error:
         raise _unreadable(path, error) from error
+
+
+def is_web_page(start):
+    """Whether bytes are the first of a page, such as of an error or login."""
+    return start.lstrip()[:1] == b'<'
 
 
 def _unreadable(path, error):
@@ -191,12 +281,35 @@ def _advice(unexpected, prefix):
 
 
 def sha256(path):
-    """The sum that publishers print beside a file."""
+    """The sum that publishers print beside a file.
+
+    Of several files, as `files_of` gives them, the sum of what the command
+    `sha256sum` prints for them.
+    """
+    files = files_of(path)
+    sums = [file_sha256(file) for file in files]
+    if len(files) == 1:
+        return sums[0]
+    printed = ''.join(f'{s}  {file.name}\n' for s, file in zip(sums, files))
+    return hashlib.sha256(printed.encode()).hexdigest()
+
+
+def file_sha256(path):
     digest = hashlib.sha256()
     with open(path, 'rb') as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def check_sha256(found, expected, what):
+    """Refuse a sum that does not begin with every one that is expected."""
+    for published in expected:
+        if not found.startswith(published.lower()):
+            raise ValueError(
+                f'{what} has sha256 {found}, expected was {published}: it is '
+                'another file, or was damaged on its way; get it again, or '
+                'compare the sum with that of its authors')
 
 
 @contextmanager

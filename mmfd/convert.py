@@ -1,5 +1,10 @@
 """Foreign weights to host names: pure functions, and one table of them."""
 import re
+from math import isqrt
+
+import torch
+
+FULL, HALF = (torch.float32, ), (torch.float32, torch.float16)
 
 
 def openai_clip_to_mmpretrain(state_dict):
@@ -12,13 +17,7 @@ def openai_clip_to_mmpretrain(state_dict):
     Raises:
         ValueError: if it is not one of CLIP's ViTs, or has keys unknown here.
     """
-    if any(k.startswith('visual.layer1.') for k in state_dict):
-        raise ValueError('this is a CLIP ResNet; only its ViTs are converted')
-    renamed = _rename(state_dict, CLIP_NAMES, "OpenAI's CLIP ViT")
-    _check_has(renamed, 'cls_token', "OpenAI's CLIP ViT")
-    renamed['cls_token'] = renamed['cls_token'].view(1, 1, -1)
-    renamed['pos_embed'] = renamed['pos_embed'][None]
-    return renamed
+    return _vit(state_dict, CLIP_NAMES, "OpenAI's CLIP ViT", dtypes=HALF)
 
 
 CLIP_NAMES = {
@@ -49,6 +48,103 @@ CLIP_NAMES = {
 }
 
 
+def open_clip_to_mmpretrain(state_dict):
+    """open_clip's image tower to `mmpretrain.VisionTransformer`.
+
+    Of its ViTs of OpenAI's architecture (mlfoundations/open_clip
+    `src/open_clip/transformer.py`), fp16 or fp32, with either kind of text
+    tower, with `module.` as its training writes it. Left out on purpose: as
+    of OpenAI's.
+
+    Raises:
+        ValueError: if it is not such a ViT, or has keys unknown here.
+    """
+    return _vit(state_dict, OPEN_CLIP_NAMES, "open_clip's ViT", r'module\.',
+                HALF)
+
+
+OPEN_CLIP_NAMES = CLIP_NAMES | {r'text\..*|logit_bias': None}
+
+
+def hf_clip_to_mmpretrain(state_dict):
+    """transformers' CLIP image tower to `mmpretrain.VisionTransformer`.
+
+    Of `CLIPModel`, `CLIPVisionModel` and `CLIPVisionModelWithProjection`
+    (`models/clip/modeling_clip.py`), fp16 or fp32. Left out on purpose: the
+    text tower and both projections.
+
+    Raises:
+        ValueError: if it is not such a ViT, or has keys unknown here.
+    """
+    return _vit(state_dict, HF_CLIP_NAMES, "transformers' CLIP ViT",
+                r'vision_model\.', HALF)
+
+
+HF_CLIP_NAMES = {
+    r'embeddings\.class_embedding':
+    'cls_token',
+    r'embeddings\.position_embedding\.weight':
+    'pos_embed',
+    r'embeddings\.patch_embedding\.weight':
+    'patch_embed.projection.weight',
+    r'pre_layrnorm\.(weight|bias)':  # so spelt there
+    r'pre_norm.\1',
+    r'post_layernorm\.(weight|bias)':
+    r'ln1.\1',
+    r'encoder\.layers\.(\d+)\.layer_norm([12])\.(weight|bias)':
+    r'layers.\1.ln\2.\3',
+    r'encoder\.layers\.(\d+)\.self_attn\.([qkv])_proj\.(weight|bias)':
+    r'layers.\1.attn.qkv.\3/\2',
+    r'encoder\.layers\.(\d+)\.self_attn\.out_proj\.(weight|bias)':
+    r'layers.\1.attn.proj.\2',
+    r'encoder\.layers\.(\d+)\.mlp\.fc1\.(weight|bias)':
+    r'layers.\1.ffn.layers.0.0.\2',
+    r'encoder\.layers\.(\d+)\.mlp\.fc2\.(weight|bias)':
+    r'layers.\1.ffn.layers.1.\2',
+    r'text_model\..*|(text|visual)_projection\.weight|logit_scale'
+    r'|embeddings\.position_ids':
+    None,
+}
+
+
+def hf_vit_to_mmpretrain(state_dict):
+    """transformers' plain ViT to `mmpretrain.VisionTransformer`.
+
+    Of `ViTModel` and `ViTMAEModel`, also below a classifier, which becomes
+    `head`, or beside a decoder (`models/vit/modeling_vit.py`,
+    `models/vit_mae/modeling_vit_mae.py`). Left out on purpose: the pooler,
+    the mask token and the decoder.
+
+    Raises:
+        ValueError: if it is not such a ViT, or has keys unknown here.
+    """
+    return _vit(state_dict, HF_VIT_NAMES, "transformers' ViT",
+                r'(?:vit|deit)\.')
+
+
+HF_VIT_NAMES = {
+    r'embeddings\.cls_token': 'cls_token',
+    r'embeddings\.position_embeddings': 'pos_embed',
+    r'embeddings\.patch_embeddings\.projection\.(weight|bias)':
+    r'patch_embed.projection.\1',
+    r'layernorm\.(weight|bias)': r'ln1.\1',
+    r'encoder\.layer\.(\d+)\.layernorm_before\.(weight|bias)':
+    r'layers.\1.ln1.\2',
+    r'encoder\.layer\.(\d+)\.layernorm_after\.(weight|bias)':
+    r'layers.\1.ln2.\2',
+    r'encoder\.layer\.(\d+)\.attention\.attention\.([qkv])\w+\.(weight|bias)':
+    r'layers.\1.attn.qkv.\3/\2',
+    r'encoder\.layer\.(\d+)\.attention\.output\.dense\.(weight|bias)':
+    r'layers.\1.attn.proj.\2',
+    r'encoder\.layer\.(\d+)\.intermediate\.dense\.(weight|bias)':
+    r'layers.\1.ffn.layers.0.0.\2',
+    r'encoder\.layer\.(\d+)\.output\.dense\.(weight|bias)':
+    r'layers.\1.ffn.layers.1.\2',
+    r'classifier\.(weight|bias)': r'head.\1',
+    r'pooler\.dense\..*|embeddings\.mask_token|decoder\..*': None,
+}
+
+
 def dino_to_mmpretrain(state_dict):
     """DINO's ViT to `mmpretrain.VisionTransformer`.
 
@@ -59,16 +155,48 @@ def dino_to_mmpretrain(state_dict):
     Raises:
         ValueError: if it is not DINO's ViT, or has keys unknown here.
     """
-    state_dict = {
-        re.sub(r'^(module\.)?(backbone\.)?', '', key): value
-        for key, value in state_dict.items()
-    }
-    renamed = _rename(state_dict, DINO_NAMES, "DINO's ViT")
-    _check_has(renamed, 'cls_token', "DINO's ViT")
-    return renamed
+    return _vit(state_dict, DINO_NAMES, "DINO's ViT",
+                r'module\.(?:backbone\.)?|backbone\.')
 
 
-DINO_NAMES = {
+def deit_to_mmpretrain(state_dict):
+    """DeiT's ViT with its classifier to `mmpretrain.VisionTransformer`.
+
+    As released, without a distillation token (facebookresearch/deit
+    `models.py`). The classifier stays beside it as `head`.
+
+    Raises:
+        ValueError: if it is not DeiT's ViT, or has keys unknown here.
+    """
+    return _vit(state_dict, DEIT_NAMES, "DeiT's ViT", needs=['head.weight'])
+
+
+def mae_to_mmpretrain(state_dict):
+    """MAE's encoder to `mmpretrain.VisionTransformer`.
+
+    As pre-trained, alone or with its decoder (facebookresearch/mae
+    `models_mae.py`). Left out on purpose: the mask token and the decoder.
+
+    Raises:
+        ValueError: if it is not MAE's ViT, or has keys unknown here.
+    """
+    return _vit(state_dict, MAE_NAMES, "MAE's pre-trained ViT")
+
+
+def timm_to_mmpretrain(state_dict):
+    """timm's plain ViT to `mmpretrain.VisionTransformer`.
+
+    Any that has a cls token with a position of its own and ends in a norm of
+    all tokens: of `augreg`, DeiT, DINO, MAE, CLIP (timm
+    `models/vision_transformer.py`). Its classifier becomes `head`.
+
+    Raises:
+        ValueError: if it is not such a ViT, or has keys unknown here.
+    """
+    return _vit(state_dict, TIMM_NAMES, "timm's plain ViT")
+
+
+VIT_NAMES = {
     r'(cls_token|pos_embed)': r'\1',
     r'patch_embed\.proj\.(weight|bias)': r'patch_embed.projection.\1',
     r'norm\.(weight|bias)': r'ln1.\1',
@@ -76,8 +204,11 @@ DINO_NAMES = {
     r'blocks\.(\d+)\.attn\.(qkv|proj)\.(weight|bias)': r'layers.\1.attn.\2.\3',
     r'blocks\.(\d+)\.mlp\.fc1\.(weight|bias)': r'layers.\1.ffn.layers.0.0.\2',
     r'blocks\.(\d+)\.mlp\.fc2\.(weight|bias)': r'layers.\1.ffn.layers.1.\2',
-    r'head\.(mlp|last_layer)\..*': None,
 }
+DINO_NAMES = VIT_NAMES | {r'head\.(mlp|last_layer)\..*': None}
+DEIT_NAMES = VIT_NAMES | {r'head\.(weight|bias)': r'head.\1'}
+MAE_NAMES = VIT_NAMES | {r'mask_token|decoder_.*': None}
+TIMM_NAMES = DEIT_NAMES | {r'norm_pre\.(weight|bias)': r'pre_norm.\1'}
 
 
 def swin_to_mmpretrain(state_dict):
@@ -164,11 +295,51 @@ V2_MERGING = dict(at_end=False, merged=('reduction.weight', ))
 
 # kind -> function from the foreign state dict to the host's
 CONVERTERS = {
+    'deit': deit_to_mmpretrain,
     'dino': dino_to_mmpretrain,
     'esvit': esvit_to_mmpretrain,
+    'hf-clip': hf_clip_to_mmpretrain,
+    'hf-vit': hf_vit_to_mmpretrain,
+    'mae': mae_to_mmpretrain,
+    'open-clip': open_clip_to_mmpretrain,
     'openai-clip': openai_clip_to_mmpretrain,
     'swin': swin_to_mmpretrain,
     'swinv2': swinv2_to_mmpretrain,
+    'timm': timm_to_mmpretrain,
+}
+# kind -> what its files do not say, and the key of the config that does
+UNSAID = dict.fromkeys(
+    ('hf-clip', 'open-clip', 'timm'),
+    "activation and statistics are not in the file. OpenAI's are in "
+    'configs/_base_/teachers/clip_*.py; on such a base LAION and most others '
+    'need model.teacher.backbone.layer_cfgs.act_cfg.type=GELU, some also '
+    'their own model.teacher.normalize')
+
+# name that no table knows -> what kind of network has such a name
+STRANGERS = {
+    r'visual\.(layer\d|attnpool)\..*':
+    'a CLIP ResNet; only ViTs are converted',
+    r'(.*\.)?(dist_token|distillation_token|head_dist\..*)':
+    'a distilled DeiT with a second token; take the one without',
+    r'(.*\.)?reg(ister)?_tokens?':
+    'a ViT with register tokens, which mmpretrain.VisionTransformer lacks',
+    r'(.*\.)?layers\.\d+\.(blocks|downsample)\..*|.*continuous_position.*':
+    'a Swin Transformer',
+    r'.*(relative_position|rel_pos_bias|\.q_bias).*':
+    "a BEiT, or FD's student",
+    r'fc_norm\..*':
+    'fine-tuned on the mean of its patches; take the '
+    'pre-trained file',
+    r'.*(\.gamma_?\d|\.ls\d\.gamma|\.lambda_?1|layer_scale).*':
+    'a ViT with layer scale, as DeiT III and DINOv2 are',
+    r'.*\.mlp\.(w\d+|fc1_[gx])\..*':
+    'a ViT with SwiGLU',
+    r'.*\.(attn\.[qk]_norm|self_attn\.[qk]_norm)\..*':
+    'a ViT that normalises its queries and keys',
+    r'attn_pool\..*|head\.(probe|attention)\..*':
+    'a ViT that pools with attention, as SigLIP is',
+    r'(backbone\.)?layers\.\d+\.(ln\d|ffn\.layers)\..*':
+    'already in mm names; tools/export.py takes a backbone out of a model',
 }
 # kind -> the network to take of a training checkpoint that holds two
 BRANCHES = dict.fromkeys(CONVERTERS, 'teacher') | {'esvit': 'student'}
@@ -219,22 +390,108 @@ def _cpb_per_block(state_dict):
     return weights
 
 
-def _rename(state_dict, names, what):
+def convert(kind, state_dict):
+    """Bring weights of one kind into the host's names.
+
+    Args:
+        kind (str): key of `CONVERTERS`.
+        state_dict (dict): name -> tensor.
+
+    Raises:
+        ValueError: if they are of another kind; says of which, if it knows.
+    """
+    try:
+        return CONVERTERS[kind](state_dict)
+    except ValueError as error:
+        others = [other for other in CONVERTERS if _takes(other, state_dict)]
+        hint = f'. Kind {" or ".join(others)} takes it' if others else ''
+        raise ValueError(f'{error}{hint}') from None
+
+
+def _takes(kind, state_dict):
+    try:
+        return bool(CONVERTERS[kind](state_dict))
+    except ValueError:
+        return False
+
+
+def _vit(state_dict, names, what, prefix='', dtypes=FULL, needs=()):
+    """`_rename`, and the cls token and the positions in the host's shape."""
+    renamed = _rename(state_dict, names, what, prefix, dtypes)
+    for name in ('cls_token', 'pos_embed', 'ln1.weight', *needs):
+        _check_has(renamed, name, what)
+    positions, channels = (
+        renamed[name].numel() for name in ('pos_embed', 'cls_token'))
+    tokens = positions // max(channels, 1)
+    if positions != channels * (isqrt(max(tokens - 1, 0))**2 + 1):
+        raise ValueError(f'this is not {what}: {tokens} positions are not a '
+                         'cls token and a square grid')
+    renamed['cls_token'] = renamed['cls_token'].view(1, 1, channels)
+    renamed['pos_embed'] = renamed['pos_embed'].view(1, tokens, channels)
+    return renamed
+
+
+def _rename(state_dict, names, what, prefix='', dtypes=FULL):
     """Rename every key by the pattern that matches it whole; None drops it.
 
-    The weights become fp32.
+    The weights become fp32. Those whose names end in `/q`, `/k` and `/v` are
+    joined to one.
+
+    Args:
+        names (dict): pattern -> name, tried in turn.
+        what (str): what has these names, for messages.
+        prefix (str): pattern that a key may begin with.
+        dtypes (tuple): in which `what` is published.
     """
+    matches = {key: _match(key, names, prefix) for key in state_dict}
+    strange = [key for key, found in matches.items() if not found]
+    if strange:
+        key, kind = _stranger(strange)
+        raise ValueError(f'this is not {what}, which has no {key!r}{kind}')
     renamed = {}
-    for key, value in state_dict.items():
-        for pattern, name in names.items():
-            match = re.fullmatch(pattern, key)
-            if match:
-                break
-        else:
-            raise ValueError(f'this is not {what}, which has no {key!r}')
-        if name:
-            renamed[match.expand(name)] = value.float()
-    return renamed
+    for key, (match, name) in matches.items():
+        if name is None:
+            continue
+        name, value = match.expand(name), state_dict[key]
+        if name in renamed:
+            raise ValueError(f'this is not {what}: {key!r} and another key '
+                             f'become {name!r}')
+        if value.dtype not in dtypes:
+            published = ' or '.join(map(str, dtypes))
+            raise ValueError(
+                f'{key!r} is in {value.dtype}, and {what} is published in '
+                f'{published}: this copy has lost digits; take the original')
+        renamed[name] = value.float()
+    return _joined(renamed, what)
+
+
+def _match(key, names, prefix):
+    """The first row that fits: its match and its name; None if none does."""
+    for pattern, name in names.items():
+        match = re.fullmatch(f'(?:{prefix})?(?:{pattern})', key)
+        if match:
+            return match, name
+
+
+def _stranger(keys):
+    """Of several unknown names the most telling one, and what it tells."""
+    for pattern, kind in STRANGERS.items():
+        for key in keys:
+            if re.fullmatch(pattern, key):
+                return key, f': it is {kind}'
+    return keys[0], ''
+
+
+def _joined(weights, what):
+    """Join query, key and value to what the host's attention takes."""
+    stems = {name[:-2] for name in weights if name[-2:] in ('/q', '/k', '/v')}
+    for stem in sorted(stems):
+        parts = [weights.pop(f'{stem}/{part}', None) for part in 'qkv']
+        if any(part is None for part in parts):
+            raise ValueError(f'this is not {what}: of query, key and value '
+                             f'one lacks for {stem!r}')
+        weights[stem] = torch.cat(parts)
+    return weights
 
 
 def _check_has(renamed, name, what):

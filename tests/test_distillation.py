@@ -229,6 +229,8 @@ ALLOWED = {  # room -> what it may import of mmfd
     'checkpoints': set(),
     'meta': set(),
     'convert': set(),
+    'download': {'checkpoints'},
+    'published': set(),
     'shapes': set(),
     '__init__': set(),
     'scan': {'checkpoints'},

@@ -16,7 +16,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 from models import distillation
-from test_checkpoints import randomise
+from test_convert import randomise
 from test_parity import SWIN, assert_relative, build, pixels_of
 
 from mmfd import checkpoints

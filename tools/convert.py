@@ -1,38 +1,65 @@
-"""Bring foreign weights into mm names; nothing in the file is executed.
+"""Bring foreign weights into mm names; nothing in their files is executed.
 
     python tools/convert.py openai-clip ViT-B-16.pt checkpoints/clip_vitb16.pth
-    python tools/convert.py dino checkpoint.pth checkpoints/my_dino.pth
-"""
+    python tools/convert.py mae https://dl.fbaipublicfiles.com/mae/pretrain/mae_pretrain_vit_base.pth checkpoints/mae_vitb16.pth
+    python tools/convert.py --list
+"""  # noqa: E501
 import argparse
 import os
 
 
+class List(argparse.Action):
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        from mmfd import published
+        print(published.table())
+        parser.exit()
+
+
 def main():
-    from mmfd import checkpoints, launch
-    from mmfd.convert import BRANCHES, CONVERTERS
+    from mmfd import checkpoints, download, launch, published
+    from mmfd.convert import BRANCHES, CONVERTERS, UNSAID, convert
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument(
+        '--list',
+        action=List,
+        nargs=0,
+        help='what is published where, and end')
     parser.add_argument('kind', choices=sorted(CONVERTERS))
-    parser.add_argument('src', help='file as its authors published it')
+    parser.add_argument(
+        'src', help='file or folder as its authors published it, or address')
     parser.add_argument('dst', help='file to write, .pth or .safetensors')
+    parser.add_argument(
+        '--sha256', metavar='SUM', help='refuse SRC if its sum is another')
     args = parser.parse_args()
     with launch.one_message():
+        url, path = '', args.src
+        row = published.find(url=args.src)
+        expected = [s for s in (args.sha256, row and row.sha256) if s]
+        if '://' in args.src:
+            url, path = args.src, download.fetch(args.src, expected)
+        sha256 = checkpoints.sha256(path)
+        checkpoints.check_sha256(sha256, expected, args.src)
+        row = row or published.find(sha256=sha256)
         foreign = checkpoints.state_dict_of(
-            checkpoints.load(args.src), args.src, BRANCHES[args.kind])
+            checkpoints.load(path), path, BRANCHES[args.kind])
         try:
-            converted = CONVERTERS[args.kind](foreign)
+            converted = convert(args.kind, foreign)
         except ValueError as error:
             raise ValueError(f'{args.src}: {error}') from None
-        sha256 = checkpoints.sha256(args.src)
-        checkpoints.save(
-            converted, args.dst,
-            dict(
-                kind=args.kind,
-                source=os.path.basename(args.src),
-                sha256=sha256))
+        meta = dict(
+            kind=args.kind,
+            source=os.path.basename(path),
+            url=row.url if row else published.without_query(url) or 'unknown',
+            sha256=sha256,
+            licence=row.licence if row else 'unknown')
+        checkpoints.save(converted, args.dst, meta)
         print(f'{args.dst}: {len(converted)} tensors, '
               f'{sum(t.numel() for t in converted.values()):,} numbers, '
-              f'source sha256 {sha256}')
+              f'source sha256 {sha256}, licence {meta["licence"]}')
+        if args.kind in UNSAID:
+            print(f'note: {UNSAID[args.kind]}')
 
 
 if __name__ == '__main__':

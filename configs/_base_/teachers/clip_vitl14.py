@@ -2,10 +2,10 @@
 _base_ = 'clip_vitb16.py'
 
 source = (
-    'Download ViT-L-14.pt from https://openaipublic.azureedge.net/clip/'
-    'models/b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836/'
-    'ViT-L-14.pt (OpenAI, MIT licence), then: python tools/convert.py '
-    'openai-clip ViT-L-14.pt checkpoints/clip_vitl14.pth')
+    'OpenAI publishes it under the MIT licence: python tools/convert.py '
+    'openai-clip https://openaipublic.azureedge.net/clip/models/'
+    'b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836/'
+    'ViT-L-14.pt checkpoints/clip_vitl14.pth')
 teacher = dict(
     checkpoint='checkpoints/clip_vitl14.pth',
     source=source,

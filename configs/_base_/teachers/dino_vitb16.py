@@ -1,8 +1,7 @@
 """DINO ViT-B/16 as teacher (Caron et al., arXiv 2104.14294)."""
 source = (
-    'Download dino_vitbase16_pretrain.pth from https://dl.fbaipublicfiles.com/'
-    'dino/dino_vitbase16_pretrain/dino_vitbase16_pretrain.pth (Meta, '
-    'Apache-2.0 licence), then: python tools/convert.py dino '
+    'Meta publishes it under the Apache-2.0 licence: python tools/convert.py '
+    'dino https://dl.fbaipublicfiles.com/dino/dino_vitbase16_pretrain/'
     'dino_vitbase16_pretrain.pth checkpoints/dino_vitb16.pth')
 teacher = dict(
     type='mmfd.Teacher',
