@@ -307,6 +307,8 @@ CONVERTERS = {
     'swinv2': swinv2_to_mmpretrain,
     'timm': timm_to_mmpretrain,
 }
+# kind -> the network to take of a training checkpoint that holds two
+BRANCHES = dict.fromkeys(CONVERTERS, 'teacher') | {'esvit': 'student'}
 # kind -> what its files do not say, and the key of the config that does
 UNSAID = dict.fromkeys(
     ('hf-clip', 'open-clip', 'timm'),
@@ -323,7 +325,11 @@ STRANGERS = {
     'a distilled DeiT with a second token; take the one without',
     r'(.*\.)?reg(ister)?_tokens?':
     'a ViT with register tokens, which mmpretrain.VisionTransformer lacks',
-    r'(.*\.)?layers\.\d+\.(blocks|downsample)\..*|.*continuous_position.*':
+    _BLOCK + r'attn\.(logit_scale|q_bias|(cpb|rpe)_mlp\..*)':
+    'a Swin Transformer V2',
+    _BLOCK + r'attn\.(relative_position_bias_table|qkv\.bias)':
+    'a Swin Transformer V1',
+    r'(.*\.)?layers\.\d+\.(blocks|downsample)\..*':
     'a Swin Transformer',
     r'.*(relative_position|rel_pos_bias|\.q_bias).*':
     "a BEiT, or FD's student",
@@ -341,8 +347,6 @@ STRANGERS = {
     r'(backbone\.)?layers\.\d+\.(ln\d|ffn\.layers)\..*':
     'already in mm names; tools/export.py takes a backbone out of a model',
 }
-# kind -> the network to take of a training checkpoint that holds two
-BRANCHES = dict.fromkeys(CONVERTERS, 'teacher') | {'esvit': 'student'}
 
 
 def _swin(state_dict, names, what, at_end, merged):

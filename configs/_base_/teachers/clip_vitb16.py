@@ -1,9 +1,8 @@
 """OpenAI CLIP ViT-B/16 as teacher (Radford et al., arXiv 2103.00020)."""
-source = (
-    'OpenAI publishes it under the MIT licence: python tools/convert.py '
-    'openai-clip https://openaipublic.azureedge.net/clip/models/'
-    '5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f/'
-    'ViT-B-16.pt checkpoints/clip_vitb16.pth')
+source = ('OpenAI publishes it under the MIT licence: python tools/convert.py '
+          'openai-clip https://openaipublic.azureedge.net/clip/models/'
+          '5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f/'
+          'ViT-B-16.pt checkpoints/clip_vitb16.pth')
 teacher = dict(
     type='mmfd.Teacher',
     checkpoint='checkpoints/clip_vitb16.pth',

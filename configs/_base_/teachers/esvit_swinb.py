@@ -4,13 +4,13 @@ The student of its training checkpoint, as in the official code, not the
 teacher. 7 x 7 tokens, without a cls token.
 """
 source = (
-    'Download checkpoint_best.pth of Swin-B/W=14, 300 epochs, from '
+    'Microsoft published it under the MIT licence; its store may be gone, and '
+    'asks for the token in the README of https://github.com/microsoft/esvit '
+    'at the end of the address: python tools/convert.py esvit '
     'https://chunyleu.blob.core.windows.net/output/ckpts/esvit/swin/swin_base/'
     'bl_lr0.0005_nodes4_gpu16_bs8_multicrop_epoch300_dino_aug_window14_lv/'
-    'continued_from_epoch0200_dense_norm_true/checkpoint_best.pth (Microsoft, '
-    'MIT licence; where it is gone, see '
-    'https://github.com/microsoft/esvit), then: python tools/convert.py esvit '
-    'checkpoint_best.pth checkpoints/esvit_swinb.pth')
+    'continued_from_epoch0200_dense_norm_true/checkpoint_best.pth '
+    'checkpoints/esvit_swinb.pth')
 teacher = dict(
     type='mmfd.Teacher',
     checkpoint='checkpoints/esvit_swinb.pth',

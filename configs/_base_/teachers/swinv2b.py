@@ -5,11 +5,9 @@ windows of 14, its positions extrapolated from 12, so that both have 7 x 7
 tokens; FD's own file has this table of coordinates as `norm8_log_192to224`.
 """
 source = (
-    'Download swinv2_base_patch4_window12_192_22k.pth from '
-    'https://github.com/SwinTransformer/storage/releases/download/v2.0.0/'
-    'swinv2_base_patch4_window12_192_22k.pth (Microsoft, MIT licence), then: '
-    'python tools/convert.py swinv2 swinv2_base_patch4_window12_192_22k.pth '
-    'checkpoints/swinv2b.pth')
+    'Microsoft publishes it under the MIT licence: python tools/convert.py '
+    'swinv2 https://github.com/SwinTransformer/storage/releases/download/'
+    'v2.0.0/swinv2_base_patch4_window12_192_22k.pth checkpoints/swinv2b.pth')
 teacher = dict(
     type='mmfd.Teacher',
     checkpoint='checkpoints/swinv2b.pth',
