@@ -1,7 +1,7 @@
 """The students: host backbones with FD's initial weights and drop path."""
 import re
 from functools import partial
-from math import log, sqrt
+from math import isqrt, log, prod, sqrt
 
 import torch
 from mmengine.model.weight_init import trunc_normal_
@@ -10,11 +10,11 @@ from mmpretrain.models.utils import WindowMSAV2, to_2tuple
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from mmfd import checkpoints
+from mmfd import checkpoints, relative_position
 from mmfd.meta import RealSchedules
 from mmfd.registry import MODELS
 
-SHARED_TABLE = 'rel_pos_bias.relative_position_bias_table'
+SHARED, TABLE = 'rel_pos_bias.', 'relative_position_bias_table'
 # The host's block drops its MLP branch in the FFN and again around it. The
 # outer one is the rate that the recipe means.
 DROP_ONCE = dict(ffn_cfg=dict(add_identity=False, dropout_layer=None))
@@ -47,7 +47,8 @@ class StudentViT(Student, BEiTViT):
     Official file `models/vision_transformer.py`; `mmpretrain.BEiTViT` loads
     its weights. Distilled with one bias table for all blocks
     (`use_shared_rel_pos_bias`), then used with one per block
-    (`use_rel_pos_bias`): loading copies the shared table into every block.
+    (`use_rel_pos_bias`): loading copies the shared table into every block,
+    and brings all positions of a file to the grid of `img_size`.
 
     Raises:
         ValueError: if the patch does not divide the image, or if a checkpoint
@@ -80,18 +81,23 @@ class StudentViT(Student, BEiTViT):
         return super().forward(x)
 
     def _prepare_relative_position_bias_table(self, state_dict, prefix, *_):
-        """Load hook: copy a shared table into every block that has its own.
+        """Load hook: bring the file's bias to these blocks and this grid.
 
-        It takes the place of the host's, which expands only where `prefix`
-        is empty and resizes with a function that SciPy no longer has.
+        A shared table is copied into every block that has its own, and each
+        is resampled in geometric sequence. It takes the place of the host's,
+        which expands only where `prefix` is empty and resizes with a function
+        that SciPy no longer has.
         """
-        shared = state_dict.get(prefix + SHARED_TABLE)
-        if shared is not None and self.use_rel_pos_bias:
-            del state_dict[prefix + SHARED_TABLE]
+        if self.use_rel_pos_bias and prefix + SHARED + TABLE in state_dict:
+            shared = state_dict.pop(prefix + SHARED + TABLE)
             for i in range(self.num_layers):
-                name = f'layers.{i}.attn.relative_position_bias_table'
-                state_dict[prefix + name] = shared.clone()
+                state_dict[f'{prefix}layers.{i}.attn.{TABLE}'] = shared.clone()
         _keep_tables(self, state_dict, prefix)
+        for name, table in self.named_parameters():
+            if name.endswith(TABLE) and prefix + name in state_dict:
+                state_dict[prefix + name] = _to_grid(state_dict[prefix + name],
+                                                     len(table),
+                                                     self.patch_resolution)
 
 
 class SwinBlock(nn.Module):
@@ -272,6 +278,20 @@ def _keep_tables(module, state_dict, prefix):
     for name, value in module.state_dict().items():
         if name.endswith(checkpoints.TABLES):
             state_dict[prefix + name] = value
+
+
+def _to_grid(table, rows, grid):
+    """A bias table for `grid`; one of no square grid as it is, to be refused.
+
+    Args:
+        rows (int): what it is to have: those of the grid, and some for a cls
+            token.
+    """
+    extra = rows - prod(2 * side - 1 for side in grid)
+    side = (isqrt(max(len(table) - extra, 0)) + 1) // 2
+    if len(table) == rows or len(table) != (2 * side - 1)**2 + extra:
+        return table
+    return relative_position.resize(table, (side, side), grid, extra)
 
 
 def _check_shared(state_dict, prefix):
