@@ -11,7 +11,7 @@ from math import prod
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors import torch as safetensors
 
 
@@ -33,15 +33,19 @@ def _method(owner, name):
 
 
 # What lies beside the weights in a training checkpoint, and what is made of it
-BESIDE_WEIGHTS = [(_method, 'builtins.getattr')] + [
-    (_Skipped, f'{module}.{name}')
-    for module, name in (('mmengine.logging.history_buffer', 'HistoryBuffer'),
-                         ('argparse', 'Namespace'), ('numpy', 'ndarray'),
-                         ('numpy', 'dtype'),
-                         ('numpy.core.multiarray', '_reconstruct'),
-                         ('numpy.core.multiarray', 'scalar'),
-                         ('numpy._core.multiarray', '_reconstruct'),
-                         ('numpy._core.multiarray', 'scalar'))
+BESIDE_WEIGHTS = [
+    (_method, 'builtins.getattr'),
+    (collections.OrderedDict, 'yacs.config.CfgNode'),  # FD's own options
+    *((_Skipped, f'{module}.{name}') for module, name in (
+        ('mmengine.logging.history_buffer', 'HistoryBuffer'),
+        ('argparse', 'Namespace'),
+        ('numpy', 'ndarray'),
+        ('numpy', 'dtype'),
+        ('numpy.core.multiarray', '_reconstruct'),
+        ('numpy.core.multiarray', 'scalar'),
+        ('numpy._core.multiarray', '_reconstruct'),
+        ('numpy._core.multiarray', 'scalar'),
+    ))
 ]
 # A backbone that averages its patches has a norm that no pre-training knows,
 # and has no use for the norm that pre-training ends with; nor has any for the
@@ -54,6 +58,12 @@ IN_FOLDER = ('model.safetensors', 'model.safetensors.index.json',
 SHARDS = '.index.json'
 # What follows from grid and windows: computed anew, never taken from a file.
 TABLES = ('relative_position_index', 'relative_coords_table')
+# Names that only files of a known kind have, which tools/convert.py takes
+FOREIGN = {
+    r'encoder\.(patch_embed|blocks|layers)\..+': 'fd-official',
+    r'blocks\.\d+\.(gamma_[12]|attn\.q_bias)': 'fd-official',
+    r'layers\.\d+\.blocks\.\d+\.attn\.rpe_mlp\..+': 'fd-official',
+}
 
 
 def load(path, source=''):
@@ -189,6 +199,20 @@ def is_web_page(start):
     return start.lstrip()[:1] == b'<'
 
 
+def meta(path):
+    """What a file says beside its weights.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load`.
+    """
+    checkpoint = load(path)
+    if Path(path).suffix == '.safetensors':
+        with safe_open(path, 'pt') as file:
+            return file.metadata() or {}
+    told = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
+    return told if isinstance(told, dict) else {}
+
+
 def _unreadable(path, error):
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     return ValueError(
@@ -232,18 +256,23 @@ def load_into(module, path, prefix='', source=''):
             module has no counterpart in the file or the other way round,
             except for the norms of mean pooling.
     """
-    state_dict = state_dict_of(load(path, source), path)
+    whole = state_dict = state_dict_of(load(path, source), path)
+    name = type(module).__name__
     if prefix:
         prefix = prefix.rstrip('.') + '.'
         state_dict = {
             key[len(prefix):]: value
-            for key, value in state_dict.items() if key.startswith(prefix)
+            for key, value in whole.items() if key.startswith(prefix)
         }
     state_dict = {
         key: value
         for key, value in state_dict.items() if not key.endswith(TABLES)
     }
-    name = type(module).__name__
+    if not state_dict:
+        raise ValueError(
+            f'{path} does not fit {name}: none of its keys begins with '
+            f'prefix={prefix!r}; they begin with {_listed([*whole], 3)}. '
+            f'{_advice(whole, prefix, path)}')
     try:
         missing, unexpected = module.load_state_dict(state_dict, strict=False)
     except RuntimeError as error:
@@ -263,7 +292,7 @@ def load_into(module, path, prefix='', source=''):
         raise ValueError(
             f'{path} does not fit {name}: it lacks {_listed(missing)} and has '
             f'{_listed(unexpected)} that {name} does not know. '
-            f'{_advice(unexpected, prefix)}')
+            f'{_advice(unexpected, prefix, path)}')
 
 
 def _listed(keys, most=6):
@@ -271,7 +300,11 @@ def _listed(keys, most=6):
     return (', '.join(keys[:most]) or 'nothing') + more
 
 
-def _advice(unexpected, prefix):
+def _advice(unexpected, prefix, path):
+    for pattern, kind in FOREIGN.items():
+        if any(re.fullmatch(pattern, key) for key in unexpected):
+            return ('It is as its authors published it; bring it into mm '
+                    f'names first: python tools/convert.py {kind} {path} DST')
     if not prefix and any(k.startswith('backbone.') for k in unexpected):
         return ("It is a whole model: add prefix='backbone.' to its init_cfg; "
                 'for a teacher, python tools/export.py SRC DST takes the '

@@ -293,11 +293,89 @@ V1_MERGING = dict(
     at_end=True, merged=('reduction.weight', 'norm.weight', 'norm.bias'))
 V2_MERGING = dict(at_end=False, merged=('reduction.weight', ))
 
+
+def fd_official_to_mmpretrain(state_dict):
+    """FD's own checkpoints to what training here saves.
+
+    As SwinTransformer/Feature-Distillation saves them, of ViT or Swin V2. Of
+    a distilled network the student (`encoder.`) becomes `backbone.`; left out
+    on purpose: the projection (`decoder.`) and the frozen teacher
+    (`feature_model.`, with CLIP's text tower). A fine-tuned one becomes an
+    `mmpretrain.ImageClassifier`, `backbone.` and `head.fc.`.
+
+    Raises:
+        ValueError: if it is neither, or has keys unknown here.
+    """
+    backbone, head = _part(state_dict, 'encoder.'), {}
+    if backbone:
+        for key in state_dict:
+            if not key.startswith(('encoder.', 'decoder.', 'feature_model.')):
+                raise ValueError('this is not a network distilled by FD, '
+                                 f'which has no {key!r}')
+    else:
+        head = _part(state_dict, 'head.')
+        if head.keys() != {'weight', 'bias'}:
+            raise ValueError(
+                'this is no network of FD: a distilled one has encoder.*, a '
+                'fine-tuned one head.weight and head.bias; it begins with '
+                f'{", ".join([*state_dict][:3])}')
+        backbone = {
+            key: value
+            for key, value in state_dict.items() if not key.startswith('head.')
+        }
+    swin = 'patch_embed.norm.weight' in backbone
+    backbone = (_fd_swin if swin else _fd_vit)(backbone)
+    return {
+        **{
+            f'backbone.{key}': value
+            for key, value in backbone.items()
+        },
+        **{
+            f'head.fc.{key}': value.float()
+            for key, value in head.items()
+        }
+    }
+
+
+def _part(state_dict, prefix):
+    return {
+        key.removeprefix(prefix): value
+        for key, value in state_dict.items() if key.startswith(prefix)
+    }
+
+
+def _fd_vit(state_dict):
+    what = "FD's ViT"
+    renamed = _rename(state_dict, FD_VIT_NAMES, what)
+    for name in ('cls_token', 'layers.0.attn.q_bias', 'layers.0.gamma_1'):
+        _check_has(renamed, name, what)
+    return renamed
+
+
+def _fd_swin(state_dict):
+    renamed = swinv2_to_mmpretrain(state_dict)
+    theirs = [key for key in state_dict if '.cpb_mlp.' in key]
+    if theirs:
+        raise ValueError("this is not FD's Swin V2, which has rpe_mlp in the "
+                         f'place of {theirs[0]!r}')
+    return renamed
+
+
+FD_VIT_NAMES = VIT_NAMES | {
+    r'blocks\.(\d+)\.gamma_([12])': r'layers.\1.gamma_\2',
+    r'blocks\.(\d+)\.attn\.(q_bias|v_bias|relative_position_bias_table)':
+    r'layers.\1.attn.\2',
+    r'(rel_pos_bias\.relative_position_bias_table)': r'\1',
+    r'fc_norm\.(weight|bias)': r'ln2.\1',
+    r'.*\.relative_position_index': None,
+}
+
 # kind -> function from the foreign state dict to the host's
 CONVERTERS = {
     'deit': deit_to_mmpretrain,
     'dino': dino_to_mmpretrain,
     'esvit': esvit_to_mmpretrain,
+    'fd-official': fd_official_to_mmpretrain,
     'hf-clip': hf_clip_to_mmpretrain,
     'hf-vit': hf_vit_to_mmpretrain,
     'mae': mae_to_mmpretrain,

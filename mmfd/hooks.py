@@ -8,6 +8,7 @@ from mmengine.dist import (all_gather_object, all_reduce_dict, get_world_size,
                            is_main_process)
 from mmengine.hooks import Hook
 
+from mmfd import provenance
 from mmfd.registry import HOOKS
 
 
@@ -137,7 +138,23 @@ class SkippedImages(Hook):
 
 @HOOKS.register_module()
 class Provenance(Hook):
-    """Write the model's config into every checkpoint, for `--resume`."""
+    """Write into every checkpoint what made it.
+
+    The model's config, by which `--resume` knows its run and tools/export.py
+    its network; the recipe and the files of teacher and start.
+    """
+
+    def __init__(self):
+        self.told = {}
+
+    def after_load_checkpoint(self, runner, checkpoint):
+        if runner.cfg.get('resume'):
+            self.told = provenance.of_meta(checkpoint.get('meta', {}))
+
+    def before_train(self, runner):
+        if is_main_process() and not self.told:
+            self.told = provenance.of_run(runner.cfg)
 
     def before_save_checkpoint(self, runner, checkpoint):
-        checkpoint['meta']['model'] = json.dumps(runner.cfg.model, default=str)
+        checkpoint['meta'].update(
+            self.told, model=json.dumps(runner.cfg.model, default=str))

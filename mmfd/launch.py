@@ -101,13 +101,7 @@ def load_config(args):
         ValueError: if the file or one of `--cfg-options` makes no sense.
     """
     versions.check()
-    if not os.path.isfile(args.config):
-        raise ValueError(f'no config file {args.config}')
-    try:
-        cfg = Config.fromfile(args.config)
-    except Exception as error:  # a config is Python and may raise anything
-        raise ValueError(f'config {args.config}: {type(error).__name__}: '
-                         f'{error}') from error
+    cfg = read_config(args.config)
     cfg.work_dir = cfg.get('work_dir') or os.path.join('work_dirs',
                                                        Path(args.config).stem)
     for key in args.cfg_options:
@@ -122,6 +116,21 @@ def load_config(args):
     cfg.launcher = args.launcher
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return cfg
+
+
+def read_config(path):
+    """A config file as it is.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    if not os.path.isfile(path):
+        raise ValueError(f'no config file {path}')
+    try:
+        return Config.fromfile(path)
+    except Exception as error:  # a config is Python and may raise anything
+        raise ValueError(f'config {path}: {type(error).__name__}: '
+                         f'{error}') from error
 
 
 def _check_option(cfg, key):
@@ -217,7 +226,9 @@ def prepare(cfg, train):
             _check_same_model(cfg.model, checkpoint, path)
     if not whole:
         for path in _pretrained(cfg.model):
-            checkpoints.load(path, source=cfg.get('source', ''))
+            _check_not_classified(
+                cfg.model,
+                checkpoints.load(path, source=cfg.get('source', '')), path)
     with _no_traces(cfg.work_dir):
         runner = _build(cfg, loops)
         model = runner.model
@@ -269,6 +280,23 @@ def _check_same_model(model, checkpoint, path):
             f'{path} is of another run: {"; ".join(changed[:5])}. Resume it '
             'with its own config, or start anew from its weights with '
             f'--cfg-options load_from={path} and without --resume')
+
+
+def _check_not_classified(model, checkpoint, path):
+    """Refuse to begin with what such a fine-tuning ends with.
+
+    A classifier of another number of classes is a start: a network goes on
+    from ImageNet-22K to ImageNet-1K.
+    """
+    classes = (model.get('head') or {}).get('num_classes')
+    head = checkpoints.state_dict_of(checkpoint, path).get('head.fc.bias')
+    if head is not None and len(head) == classes:
+        raise ValueError(
+            f'{path} is fine-tuned already, a classifier of {classes} classes '
+            'as this config trains; here a distilled student or another '
+            'pre-trained backbone is expected. tools/test.py CONFIG FILE '
+            'tests it, --cfg-options load_from=FILE trains it further, head '
+            'and all')
 
 
 def _changes(before, now, where='model'):

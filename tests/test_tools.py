@@ -20,6 +20,7 @@ from models import student
 from PIL import Image
 from test_checkpoints import Hostile, resnet, write_clip
 
+import mmfd
 from mmfd import checkpoints, launch
 from mmfd.optim import warmup_cosine
 
@@ -124,6 +125,16 @@ def test_from_a_published_file_to_a_fine_tuned_student(project):
     assert list(run.glob('best_knn_top1_epoch_*.pth'))
     saved = checkpoints.load(run / 'epoch_2.pth')
     assert saved['meta']['iter'] == 30
+    archive = checkpoints.sha256(project / 'ViT.pt')
+    told = {
+        'mmfd': mmfd.__version__,
+        'recipe': 'fd',
+        'teacher.file': 'clip.pth',
+        'teacher.kind': 'openai-clip',
+        'teacher.source': 'ViT.pt',
+        'teacher.sha256': archive
+    }
+    assert told.items() <= saved['meta'].items()
 
     log = command('test', fd, run / 'epoch_2.pth', '--work-dir', run)
     for measure in r'held_out/loss: ([\d.]+)', r'knn/top1: ([\d.]+)':
@@ -139,6 +150,10 @@ def test_from_a_published_file_to_a_fine_tuned_student(project):
                   project / 'finetune' / 'epoch_1.pth', '--work-dir',
                   project / 'finetune')
     assert float(re.findall(r'accuracy/top1: ([\d.]+)', log)[-1]) == trained
+    meta = checkpoints.meta(project / 'finetune' / 'epoch_1.pth')
+    assert meta['recipe'] == 'finetune'
+    assert meta['start.recipe'] == 'fd'
+    assert meta['start.teacher.sha256'] == archive
 
 
 def assert_exports(saved, checkpoint, folder):

@@ -17,7 +17,7 @@ class List(argparse.Action):
 
 
 def main():
-    from mmfd import checkpoints, download, launch, published
+    from mmfd import checkpoints, download, launch, provenance, published
     from mmfd.convert import BRANCHES, CONVERTERS, UNSAID, convert
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -42,8 +42,9 @@ def main():
         sha256 = checkpoints.sha256(path)
         checkpoints.check_sha256(sha256, expected, args.src)
         row = row or published.find(sha256=sha256)
-        foreign = checkpoints.state_dict_of(
-            checkpoints.load(path), path, BRANCHES[args.kind])
+        checkpoint = checkpoints.load(path)
+        foreign = checkpoints.state_dict_of(checkpoint, path,
+                                            BRANCHES[args.kind])
         try:
             converted = convert(args.kind, foreign)
         except ValueError as error:
@@ -53,7 +54,8 @@ def main():
             source=os.path.basename(path),
             url=row.url if row else published.without_query(url) or 'unknown',
             sha256=sha256,
-            licence=row.licence if row else 'unknown')
+            licence=row.licence if row else 'unknown',
+            **provenance.of_options(checkpoint))
         checkpoints.save(converted, args.dst, meta)
         print(f'{args.dst}: {len(converted)} tensors, '
               f'{sum(t.numel() for t in converted.values()):,} numbers, '

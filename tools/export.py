@@ -1,37 +1,69 @@
-"""Take the student out of a training checkpoint.
+"""Take the student out of a checkpoint, for OpenMMLab or another library.
 
     python tools/export.py work_dirs/clip_vitb_fd/epoch_300.pth student.pth
+    python tools/export.py CHECKPOINT student.safetensors --to timm
+    python tools/export.py CHECKPOINT folder --to hf
 """
 import argparse
+import json
+import os
+from pathlib import Path
 
 
 def main():
-    from mmfd import checkpoints, launch
+    from mmfd import checkpoints, launch, provenance
+    from mmfd.export import LIBRARIES, carried_config, export
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument('checkpoint', help='file that training wrote')
-    parser.add_argument('dst', help='file to write, .pth or .safetensors')
+    parser.add_argument(
+        'checkpoint', help='file of training or tools/convert.py')
+    parser.add_argument(
+        'dst', help='file to write, .pth or .safetensors; for hf a folder too')
     parser.add_argument(
         '--to',
-        choices=['backbone'],
+        choices=['backbone', *sorted(LIBRARIES)],
         default='backbone',
-        help='backbone: mm names; loads in every OpenMMLab library')
+        help='backbone: mm names; loads in every OpenMMLab library\n'
+        'hf, timm: BEiT or Swin V2 of transformers or of timm, with the\n'
+        'classifier if there is one')
+    parser.add_argument(
+        '--config',
+        help='what the checkpoint was trained with, if it does not say')
     args = parser.parse_args()
     with launch.one_message():
-        weights = checkpoints.state_dict_of(
-            checkpoints.load(args.checkpoint), args.checkpoint)
-        student = {
-            key.removeprefix('backbone.'): value
-            for key, value in weights.items() if key.startswith('backbone.')
-        }
-        if not student:
-            first = ', '.join([*weights][:4])
-            raise ValueError(
-                f'{args.checkpoint} holds no student: none of its keys begins '
-                f"with 'backbone.'; they begin with {first}")
-        checkpoints.save(student, args.dst, dict(kind=args.to))
-        print(f'{args.dst}: {len(student)} tensors, '
-              f'{sum(t.numel() for t in student.values()):,} numbers')
+        dst = Path(args.dst)
+        folder = args.to == 'hf' and not dst.suffix
+        if not folder and dst.suffix not in ('.pth', '.safetensors'):
+            raise ValueError(f'{dst} is to end in .pth or .safetensors')
+        if args.config:
+            model = launch.read_config(args.config).get('model', {})
+        else:
+            model = carried_config(args.checkpoint)
+        weights, config, python = export(args.checkpoint, model, args.to)
+        told = dict(
+            provenance.of_file(args.checkpoint),
+            file=os.path.basename(args.checkpoint))
+        python = python.format(', '.join(f'{k}={v!r}'
+                                         for k, v in config.items()))
+        meta = dict(
+            told,
+            library=args.to,
+            python=python,
+            config=json.dumps(config, default=str),
+            format='pt')
+        if args.to == 'backbone':  # to be exported again
+            meta['model'] = json.dumps(dict(backbone=config), default=str)
+        if folder:
+            checkpoints.save(weights, dst / 'model.safetensors', meta)
+            with checkpoints.written_whole(dst / 'config.json') as file:
+                file.write_text(meta['config'])
+            cls = config['architectures'][0]
+            python = f'transformers.{cls}.from_pretrained({str(dst)!r})'
+        else:
+            checkpoints.save(weights, dst, meta)
+        print(f'{dst}: {len(weights)} tensors, '
+              f'{sum(t.numel() for t in weights.values()):,} numbers\n'
+              f'{provenance.describe(told)}\nbuilt by {python}')
 
 
 if __name__ == '__main__':
