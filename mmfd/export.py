@@ -85,8 +85,11 @@ def _load(path, model):
                          'are: give the config that it was trained with, '
                          '--config configs/....py')
     weights = checkpoints.state_dict_of(checkpoints.load(path), path)
+    head = {k: v for k, v in weights.items() if k.startswith('head.fc.')}
+    names = [*weights]
+    del weights  # which are read again, and large
     prefix = 'backbone.' if any(
-        key.startswith('backbone.') for key in weights) else ''
+        name.startswith('backbone.') for name in names) else ''
     config = dict(model['backbone'], init_cfg=None)
     try:
         network = MODELS.build(config)
@@ -95,14 +98,13 @@ def _load(path, model):
                          f'{type(error).__name__}: {error}') from error
     checkpoints.load_into(network, path, prefix)
     norms = tuple(f'{prefix}ln{i}.' for i in (1, 2))  # which it lets differ
-    given = {key for key in weights if key.startswith(norms)}
-    built = {prefix + key for key in network.state_dict()}
-    if given != {key for key in built if key.startswith(norms)}:
+    given = {name for name in names if name.startswith(norms)}
+    built = {prefix + name for name in network.state_dict()}
+    if given != {name for name in built if name.startswith(norms)}:
         raise ValueError(
             f'{path} ends in {", ".join(sorted(given)) or "no norm"}, unlike '
             'the config: one is of a distilled network, the other of a '
             'fine-tuned one. Give the config that the file was trained with')
-    head = {k: weights[k] for k in weights if k.startswith('head.fc.')}
     return Student(network, config, head)
 
 
