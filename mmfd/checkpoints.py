@@ -45,6 +45,7 @@ BESIDE_WEIGHTS = [(_method, 'builtins.getattr')] + [
 # A backbone that averages its patches has a norm that no pre-training knows,
 # and has no use for the norm that pre-training ends with.
 FRESH, LEFT_OUT = ('ln2.', ), ('ln1.', )
+RANDOM = 'random'  # in the place of a teacher's file: no file, random weights
 
 
 def load(path, source=''):

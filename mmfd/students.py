@@ -52,6 +52,8 @@ class StudentViT(BEiTViT):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         trunc_normal_(self.cls_token, std=.02, a=-.02, b=.02)
+        if self.pos_embed is not None:
+            trunc_normal_(self.pos_embed, std=.02, a=-.02, b=.02)
         with torch.no_grad():
             for depth, layer in enumerate(self.layers, start=1):
                 layer.attn.proj.weight.div_(sqrt(2 * depth))
