@@ -63,6 +63,8 @@ def _cure(student, teacher):
         cures += ["neck.tokens='map'"] * (left > 0)
         cures += ["teacher.neck.tokens='map'"] * (right > 0)
     if s != t:
-        cures += [f'neck.grid={t} (or teacher.neck.grid={s}, or '
-                  f'teacher.img_size to where the teacher has {s} x {s})']
+        cures += [
+            f'neck.grid={t} (or teacher.neck.grid={s}, or '
+            f'teacher.img_size to where the teacher has {s} x {s})'
+        ]
     return ' and '.join(cures)

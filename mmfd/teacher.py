@@ -59,10 +59,6 @@ class Teacher(nn.Module):
         self._noise = tuple(
             module for module in backbone.modules()
             if drop_path_rate and type(module).__name__ == 'DropPath')
-        if drop_path_rate and not self._noise:
-            raise ValueError(
-                f'teacher.drop_path_rate={drop_path_rate}, but '
-                f'{type(backbone).__name__} has no DropPath: leave it out')
         self.neck = MODELS.build(neck)
 
     @property

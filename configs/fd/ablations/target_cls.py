@@ -9,5 +9,4 @@ cls token alone, whitened and projected as the map is.
 """
 _base_ = '../clip_vitb_fd_100e.py'
 
-model = dict(
-    teacher=dict(neck=dict(tokens='cls')), neck=dict(tokens='cls'))
+model = dict(teacher=dict(neck=dict(tokens='cls')), neck=dict(tokens='cls'))

@@ -10,5 +10,4 @@ does.
 """
 _base_ = '../clip_vitb_fd_100e.py'
 
-model = dict(
-    teacher=dict(neck=dict(tokens='mean')), neck=dict(tokens='mean'))
+model = dict(teacher=dict(neck=dict(tokens='mean')), neck=dict(tokens='mean'))
