@@ -13,6 +13,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors import torch as safetensors
 
+RANDOM = 'random'  # in the place of a teacher's file: no file, random weights
+
 
 class _Skipped:
     """Stands in for the log history or options that a checkpoint holds."""
@@ -45,7 +47,6 @@ BESIDE_WEIGHTS = [(_method, 'builtins.getattr')] + [
 # A backbone that averages its patches has a norm that no pre-training knows,
 # and has no use for the norm that pre-training ends with.
 FRESH, LEFT_OUT = ('ln2.', ), ('ln1.', )
-RANDOM = 'random'  # in the place of a teacher's file: no file, random weights
 
 
 def load(path, source=''):

@@ -111,7 +111,8 @@ def run(config):
         f'model.backbone.init_cfg.checkpoint=work_dirs/{name}/epoch_2.pth',
         f'model.backbone.use_abs_pos_emb={absolute}',
         f'model.backbone.use_rel_pos_bias={not absolute}',
-        'train_cfg.max_epochs=2')
+        'train_cfg.max_epochs=1',
+        'default_hooks.param_scheduler.warmup_epochs=0.3')
     return (scalars(name, 'knn/top1')[-1][1],
             scalars(f'{name}_shapes', 'accuracy/top1')[-1][1], seconds)
 
