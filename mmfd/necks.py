@@ -51,20 +51,18 @@ class Reader:
 
     def __call__(self, feats):
         """Tuple ending in tokens or a map to tokens (B, L, C)."""
-        last = feats[-1]
-        if last.ndim not in (3, 4):
+        last, seen = feats[-1], None
+        if last.ndim == 4:  # (B, C, h, w)
+            seen, last = last.shape[2:], last.flatten(2).transpose(1, 2)
+        elif last.ndim != 3:
             raise ValueError(
                 f'{self.side}backbone gives {tuple(last.shape)}, neither '
                 'tokens (B, L, C) nor a map (B, C, h, w): set '
                 f"{self.side}backbone.out_type='raw', or write a neck for it")
-        if last.ndim == 4:  # (B, C, h, w)
-            tokens = last.flatten(2).transpose(1, 2)  # (B, L, C)
-        else:
-            tokens = last
         if (self.tokens, self.grid) == ('all', None):
-            return tokens
-        h, w = last.shape[2:] if last.ndim == 4 else self._square(tokens)
-        cls, patches = tokens.tensor_split([tokens.shape[1] - h * w], 1)
+            return last  # (B, L, C), whatever the layout
+        h, w = seen or self._square(last)
+        cls, patches = last.tensor_split([last.shape[1] - h * w], 1)
         if self.tokens == 'cls' and not cls.shape[1]:
             raise ValueError(
                 f'{self.side}backbone has no cls token among its {h} x {w}: '
