@@ -3,7 +3,7 @@ BIN = .venv/bin
 # CPU threads that wait in a loop starve those of a run beside this one
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: install demo demo-teacher test test-full lint
+.PHONY: install demo demo-ablations demo-teacher test test-full lint
 
 install: .venv/installed
 
@@ -27,6 +27,9 @@ needs = || { echo "mmfd needs $(1)" >&2; exit 1; }
 
 demo: install
 	$(BIN)/python tools/demo.py
+
+demo-ablations: install
+	$(BIN)/python tools/demo_ablations.py
 
 demo-teacher: install
 	$(BIN)/python tools/demo_teacher.py

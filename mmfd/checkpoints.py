@@ -14,6 +14,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors import torch as safetensors
 
+RANDOM = 'random'  # in the place of a teacher's file: no file, random weights
+
 
 class _Skipped:
     """Stands in for the log history or options that a checkpoint holds."""

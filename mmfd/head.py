@@ -1,4 +1,6 @@
 """Where the two sides meet: the loss, and the checks that make it mean it."""
+from math import isqrt
+
 from mmengine.model import BaseModule
 
 from mmfd.registry import MODELS
@@ -26,12 +28,43 @@ class DistillationHead(BaseModule):
         (_, s, width), (_, t, channels) = pred.shape, target.shape
         if s != t:
             raise ValueError(
-                f'student gives {s} tokens, teacher {t}: set '
-                'teacher.img_size (or backbone.img_size and the size of the '
-                'crops) so that both grids agree, with a cls token on both '
-                'sides or on neither')
+                f'student gives {_seen(s)} tokens, teacher {_seen(t)}: set '
+                f'{_cure(s, t)}')
         if width != channels:
             raise ValueError(
                 f'the projection gives {width} channels, the teacher has '
                 f'{channels}: set neck.out_channels={channels}')
         return dict(loss=self.criterion(pred.float(), target))
+
+
+def _layout(count):
+    """How many tokens come before a square map, and the map's side."""
+    side = isqrt(count)
+    return count - side**2, side
+
+
+def _seen(count):
+    extra, side = _layout(count)
+    if side < 2 or extra > 5:  # one vector, or a map that is not square
+        return f'{count}'
+    return f'{count} ({f"{extra} + " * (extra > 0)}{side} x {side})'
+
+
+def _cure(student, teacher):
+    """What to turn, for two numbers of tokens that differ."""
+    if 1 in (student, teacher):
+        return "neck.tokens and teacher.neck.tokens to the same, e.g. 'mean'"
+    (left, s), (right, t) = _layout(student), _layout(teacher)
+    if max(left, right) > 5:
+        return ('neck.tokens and teacher.neck.tokens to the same, and neck.'
+                "grid=(h, w) to that of the teacher's map")
+    cures = []
+    if left != right:
+        cures += ["neck.tokens='map'"] * (left > 0)
+        cures += ["teacher.neck.tokens='map'"] * (right > 0)
+    if s != t:
+        cures += [
+            f'neck.grid={t} (or teacher.neck.grid={s}, or '
+            f'teacher.img_size to where the teacher has {s} x {s})'
+        ]
+    return ' and '.join(cures)

@@ -20,7 +20,7 @@ MODELS = _child(
     'pixels',  # PixelPreprocessor, Normalize
     'teacher',  # Teacher
     'students',  # StudentViT, StudentSwin
-    'necks',  # ProjectionNeck, WhiteningNeck
+    'necks',  # ProjectionNeck, WhiteningNeck, those of the ablations
     'head')  # DistillationHead
 DATASETS = _child(host.DATASETS, 'data')  # ImageFolder
 TRANSFORMS = _child(host.TRANSFORMS, 'data')  # LoadImage

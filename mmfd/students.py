@@ -74,6 +74,8 @@ class StudentViT(Student, BEiTViT):
         _draw(self, draw, [(layer.attn.proj, layer.ffn.layers[1])
                            for layer in self.layers])
         draw(self.cls_token)
+        if self.pos_embed is not None:
+            draw(self.pos_embed)
 
     def forward(self, x):
         """Images (B, 3, img_size, img_size), normalised, to a tuple."""

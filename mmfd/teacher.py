@@ -6,8 +6,6 @@ from torch import nn
 from mmfd import checkpoints
 from mmfd.registry import MODELS
 
-RANDOM = 'random'
-
 
 @MODELS.register_module()
 class Teacher(nn.Module):
@@ -16,7 +14,8 @@ class Teacher(nn.Module):
     The backbone is hidden from PyTorch's bookkeeping on purpose. It is in no
     `parameters()`, so in no optimizer, gradient bucket or EMA; in no
     `state_dict()`, so in no checkpoint; and `train()` does not reach it, so
-    it stays in eval mode. Only moves to a device or dtype do.
+    it stays in eval mode, but for the noise of `drop_path_rate` where that is
+    asked for. Moves to a device or dtype do reach it.
 
     Args:
         checkpoint (str): file of the backbone's weights in the host's names,
@@ -39,7 +38,8 @@ class Teacher(nn.Module):
                  backbone,
                  neck,
                  img_size=None,
-                 source=''):
+                 source='',
+                 drop_path_rate=0.):
         super().__init__()
         size, patch = backbone.get('img_size'), backbone.get('patch_size')
         if size and patch and size % patch:
@@ -48,13 +48,18 @@ class Teacher(nn.Module):
                 f'patch_size={patch}')
         self.img_size = img_size
         self.normalize = MODELS.build(normalize)
-        self.neck = MODELS.build(neck)
+        if drop_path_rate:
+            backbone = dict(backbone, drop_path_rate=drop_path_rate)
         backbone = MODELS.build(backbone)
-        if checkpoint != RANDOM:
+        if checkpoint != checkpoints.RANDOM:
             checkpoints.load_into(backbone, checkpoint, source=source)
         backbone.eval()
         backbone.requires_grad_(False)
         self._hidden = (backbone, )  # a tuple, so not a submodule
+        self._noise = tuple(
+            module for module in backbone.modules()
+            if drop_path_rate and type(module).__name__ == 'DropPath')
+        self.neck = MODELS.build(neck)
 
     @property
     def backbone(self):
@@ -63,6 +68,12 @@ class Teacher(nn.Module):
     def _apply(self, fn, recurse=True):
         self.backbone._apply(fn, recurse)
         return super()._apply(fn, recurse)
+
+    def train(self, mode=True):
+        super().train(mode)
+        for module in self._noise:
+            module.train(mode)
+        return self
 
     def __deepcopy__(self, memo):
         return self  # a copy of what never changes is itself

@@ -37,10 +37,11 @@ README.md says how to bring another folder, and where to add a teacher.
 """
 
 
-def train(config):
-    """Run tools/train.py on a demo config; return the seconds it took."""
-    command = [ROOT / 'tools/train.py', ROOT / f'configs/demo/{config}.py']
-    print('\n$ python', *map(os.path.relpath, command), flush=True)
+def train(config, *options):
+    """Run tools/train.py on a config; return the seconds it took."""
+    command = [ROOT / 'tools/train.py', config, *options]
+    print(
+        '\n$ python', *map(os.path.relpath, command[:2]), *options, flush=True)
     start = time.perf_counter()
     with subprocess.Popen([sys.executable, *command],
                           text=True,
@@ -90,7 +91,10 @@ def main():
     start = time.perf_counter()
     print(f'drawing {sum(shapes.SPLITS.values()):,} images into {DATA}')
     shapes.write(DATA)
-    seconds = {c: train(c) for c in (DISTILLATION, *ROWS)}
+    seconds = {
+        name: train(ROOT / f'configs/demo/{name}.py')
+        for name in (DISTILLATION, *ROWS)
+    }
     draw(PICTURE)
     print(f'\n{"":28}top-1 (%)   fine-tuning (s)')
     for config, (name, _) in ROWS.items():

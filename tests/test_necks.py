@@ -1,0 +1,379 @@
+"""Which tokens, on which grid, and how they are normalised."""
+import math
+
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+from models import clip_teacher, distillation, student
+
+from mmfd import checkpoints
+
+
+def neck(name, **kwargs):
+    return MODELS.build(dict(type=f'mmfd.{name}', **kwargs))
+
+
+def pixels(batch=2, size=32):
+    return torch.randint(0, 256, (batch, 3, size, size)).float()
+
+
+def map_of(tokens, extra=1):
+    """(B, C, h, w) of tokens (B, L, C), their map square."""
+    side = math.isqrt(tokens.shape[1])
+    return tokens[:, extra:].transpose(1, 2).unflatten(2, (side, side))
+
+
+@pytest.mark.parametrize('source, target, weights', [
+    (2, 4, [[4, 0], [3, 1], [1, 3], [0, 4]]),
+    (4, 2, [[3, 3, 1, 0], [0, 1, 3, 3]]),
+])
+def test_map_is_resized_by_the_weights_of_a_triangle(source, target, weights):
+    """Of one pixel where it grows; as wide as the step where it shrinks."""
+    tokens = torch.randn(2, 1 + source**2, 5)
+    weights = torch.tensor(weights).float()
+    weights /= weights.sum(1, keepdim=True)
+    expected = weights @ map_of(tokens) @ weights.T
+    resized = neck('PlainNeck', grid=target)((tokens, ))
+    assert torch.equal(resized[:, 0], tokens[:, 0])  # the cls token passes
+    torch.testing.assert_close(map_of(resized), expected)
+
+
+@pytest.mark.parametrize('grid', [3, 4, 9, (3, 8), [6, 4]])
+def test_tokens_and_map_are_resized_as_torch_does(grid):
+    tokens = torch.randn(2, 17, 5)
+    size = grid if isinstance(grid, int) else tuple(grid)
+    expected = F.interpolate(
+        map_of(tokens), size, mode='bilinear', antialias=True)
+    expected = expected.flatten(2).transpose(1, 2)
+    for feats in (tokens, map_of(tokens)):
+        got = neck('PlainNeck', grid=grid, tokens='map')((feats, ))
+        torch.testing.assert_close(got, expected)
+
+
+def test_its_own_grid_changes_nothing():
+    tokens = torch.randn(2, 17, 5)
+    assert torch.equal(neck('PlainNeck', grid=4)((tokens, )), tokens)
+
+
+def test_several_tokens_may_come_before_the_map():
+    """Distillation token and registers."""
+    tokens = torch.randn(2, 16 + 5, 8)
+    resized = neck('PlainNeck', grid=2)((tokens, ))
+    assert resized.shape == (2, 4 + 5, 8)
+    assert torch.equal(resized[:, :5], tokens[:, :5])
+
+
+def test_each_word_reads_its_tokens():
+    tokens = torch.randn(2, 17, 5)
+    read = {
+        word: neck('PlainNeck', tokens=word)((tokens, ))
+        for word in ('all', 'map', 'cls', 'mean')
+    }
+    assert torch.equal(read['all'], tokens)
+    assert torch.equal(read['map'], tokens[:, 1:])
+    assert torch.equal(read['cls'], tokens[:, :1])
+    torch.testing.assert_close(read['mean'][:, 0], tokens[:, 1:].mean(1))
+    pooled = neck('PlainNeck', tokens='mean')((map_of(tokens), ))
+    torch.testing.assert_close(pooled, read['mean'])
+
+
+@pytest.mark.parametrize('word', ['all', 'map', 'cls', 'mean'])
+def test_target_is_white_whatever_was_read_and_resized(word):
+    feats = (5 + 3 * torch.randn(2, 17, 64), )
+    target = neck('WhiteningNeck', tokens=word, grid=6)(feats)
+    ones = torch.ones(target.shape[:2])
+    assert target.mean(-1).abs().max() < 1e-5
+    torch.testing.assert_close(
+        target.var(-1, correction=0), ones, rtol=0, atol=1e-3)
+    if word != 'cls':  # resizing after whitening would not do
+        late = neck('PlainNeck', tokens=word, grid=6)
+        shrunk = late((neck('WhiteningNeck')(feats), ))
+        assert shrunk.var(-1, correction=0).min() < 0.9
+
+
+def test_l2_tokens_have_length_one_and_their_direction():
+    tokens = torch.randn(2, 17, 64)
+    target = neck('L2Neck')((tokens, ))
+    torch.testing.assert_close(target.norm(dim=-1), torch.ones(2, 17))
+    torch.testing.assert_close(target * tokens.norm(dim=-1, keepdim=True),
+                               tokens)
+
+
+def test_plain_tokens_are_what_they_were():
+    tokens = torch.randn(2, 17, 64)
+    assert torch.equal(neck('PlainNeck')((tokens, )), tokens)
+
+
+def test_without_final_norm_and_whitening_the_last_block_is_the_target():
+    teacher = clip_teacher(neck=dict(type='mmfd.PlainNeck'))
+    affine = MODELS.build(distillation(teacher)).teacher
+    torch.nn.init.normal_(affine.backbone.ln1.weight)
+    seen = []
+    affine.backbone.layers[-1].register_forward_hook(
+        lambda module, args, out: seen.append(out))
+    x = pixels()
+    target = affine(x)
+    torch.testing.assert_close(target, affine.backbone.ln1(seen[0]))
+    teacher.backbone.final_norm = False
+    none = MODELS.build(distillation(teacher)).teacher
+    none.backbone.load_state_dict({
+        name: value
+        for name, value in affine.backbone.state_dict().items()
+        if not name.startswith('ln1.')
+    })
+    assert torch.equal(none(x), seen[0])
+
+
+def test_projection_may_come_before_or_after_the_grid():
+    feats = (torch.randn(2, 17, 48), )
+    before = neck('ProjectionNeck', in_channels=48, out_channels=8, grid=7)
+    after = neck('PlainNeck', grid=7)
+    projected = before.projection(feats[0])
+    torch.testing.assert_close(before(feats), after((projected, )))
+
+
+def test_gradients_reach_every_token_through_the_grid():
+    tokens = torch.randn(2, 17, 8, requires_grad=True)
+    project = neck('ProjectionNeck', in_channels=8, out_channels=8, grid=6)
+    project((tokens, )).sum().backward()
+    assert tokens.grad.abs().amin() > 0
+
+
+def test_grid_keeps_the_precision_of_autocast():
+    """Resized in fp32, for which half precision has no kernel on a CPU."""
+    tokens = torch.randn(2, 17, 8).bfloat16()
+    project = neck('ProjectionNeck', in_channels=8, out_channels=8, grid=6)
+    with torch.autocast('cpu', torch.bfloat16):
+        assert project((tokens, )).dtype is torch.bfloat16
+    assert project.read((tokens, )).dtype is torch.bfloat16
+
+
+@pytest.mark.parametrize('kwargs, shape, message', [
+    (dict(tokens='cls'), (2, 8, 4, 4),
+     "teacher.backbone has no cls token .* teacher.neck.tokens='mean'"),
+    (dict(tokens='cls'), (2, 16, 8), 'no cls token among its 4 x 4'),
+    (dict(grid=4), (2, 12 * 16, 8), "192 tokens.*backbone.out_type='featmap'"),
+    (dict(tokens='map'), (2, 8), r'gives \(2, 8\), neither tokens'),
+])
+def test_what_cannot_be_read_names_the_knob(kwargs, shape, message):
+    with pytest.raises(ValueError, match=message):
+        neck('WhiteningNeck', **kwargs)((torch.zeros(shape), ))
+
+
+def test_unknown_words_for_tokens_are_answered_with_the_known():
+    with pytest.raises(ValueError, match="'gap': .* 'map', 'cls', 'mean'"):
+        neck('WhiteningNeck', tokens='gap')
+
+
+@pytest.mark.parametrize('s, t, cure', [
+    (49, 197, "teacher.neck.tokens='map' and neck.grid=14 .or teacher.neck."
+     'grid=7, .* teacher has 7 x 7.$'),
+    (196, 197, "set teacher.neck.tokens='map'$"),
+    (197, 196, "set neck.tokens='map'$"),
+    (198, 197, "set neck.tokens='map' and teacher.neck.tokens='map'$"),
+    (257, 197, r'257 \(1 \+ 16 x 16\).* 197 \(1 \+ 14 x 14\).*set neck.grid='
+     r'14 \(or teacher.neck.grid=16'),
+    (1, 197, "set neck.tokens and teacher.neck.tokens to the same, .*'mean'$"),
+    (192, 197, r'student gives 192 tokens.*neck.grid=\(h, w\)'),
+])
+def test_head_tells_what_to_turn_for_the_shapes_that_came(s, t, cure):
+    head = MODELS.build(distillation()['head'])
+    with pytest.raises(ValueError, match=cure):
+        head.loss(torch.zeros(1, s, 8), torch.zeros(1, t, 8))
+
+
+@pytest.mark.parametrize('side', ['neck', 'teacher.neck'])
+def test_grids_of_different_size_meet_where_the_config_says(side):
+    config = Config(distillation(backbone=student(patch_size=16)))
+    config.merge_from_dict({f'{side}.grid': 4 if side == 'neck' else 2})
+    model = MODELS.build(config.to_dict())
+    model.loss(pixels())['loss'].backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def small(type, **kwargs):
+    return dict(type=f'mmpretrain.{type}', **kwargs)
+
+
+STUDENTS = {  # name -> (small, its width, of the docs, its width)
+    'ConvNeXt-T':
+    (small(
+        'ConvNeXt',
+        arch=dict(depths=[1, 1, 1, 1], channels=[8, 16, 24, 32]),
+        gap_before_final_norm=False), 32,
+     small('ConvNeXt', arch='tiny', gap_before_final_norm=False), 768),
+    'ResNet-50': (small('ResNet', depth=18, base_channels=8), 64,
+                  small('ResNet', depth=50), 2048),
+    'Swin-T': (small(
+        'SwinTransformer',
+        arch=dict(
+            embed_dims=8, depths=[1, 2, 1, 1], num_heads=[1, 1, 2, 2]),
+        img_size=64,
+        window_size=2), 64, small('SwinTransformer', arch='tiny'), 768),
+    'ViT-Ti':
+    (small(
+        'VisionTransformer',
+        arch=dict(
+            embed_dims=24,
+            num_layers=2,
+            num_heads=2,
+            feedforward_channels=48),
+        img_size=64,
+        patch_size=32,
+        out_type='raw'), 24,
+     small('VisionTransformer', arch='deit-tiny', out_type='raw'), 192),
+}
+
+
+def trains_by_config_alone(config, name, size, grid):
+    """First without a word on the grids, then with what the message says."""
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build(config)
+    x = pixels(size=size)
+    try:
+        model.loss(x)
+    except ValueError as error:
+        assert f'neck.grid={grid} ' in str(error)
+        assert ("neck.tokens='map'" in str(error)) == (name != 'ViT-Ti')
+    else:  # a ViT/16 has the teacher's own tokens
+        assert (name, size) == ('ViT-Ti', 224)
+    model.neck.read.grid = (grid, grid)
+    model.teacher.neck.read.tokens = 'all' if name == 'ViT-Ti' else 'map'
+    model.loss(x)['loss'].backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.parametrize('name', STUDENTS)
+def test_any_backbone_is_a_student_of_clip(name):
+    backbone, width, _, _ = STUDENTS[name]
+    teacher = clip_teacher()
+    teacher.backbone.img_size = 64
+    config = distillation(
+        teacher,
+        backbone=backbone,
+        neck=dict(
+            type='mmfd.ProjectionNeck', in_channels=width, out_channels=128))
+    trains_by_config_alone(config, name, 64, 8)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize('name', STUDENTS)
+def test_any_full_size_backbone_is_a_student_of_clip_vitb16(name):
+    _, _, backbone, width = STUDENTS[name]
+    config = Config.fromfile('configs/fd/clip_vitb_fd.py').model.to_dict()
+    config['teacher'].update(checkpoint='random')
+    config.update(
+        backbone=backbone, neck=dict(config['neck'], in_channels=width))
+    trains_by_config_alone(config, name, 224, 14)
+
+
+def test_logits_are_those_of_timms_classifier(tmp_path):
+    theirs = timm.create_model(
+        'deit_tiny_patch16_224', img_size=32, num_classes=7).eval()
+    torch.nn.init.normal_(theirs.head.weight)
+    torch.nn.init.normal_(theirs.head.bias)
+    checkpoints.save(theirs.state_dict(), tmp_path / 'deit.pth', {})
+    ours = neck(
+        'LogitsNeck',
+        in_channels=192,
+        num_classes=7,
+        checkpoint=str(tmp_path / 'deit.pth'))
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        feats, expected = (theirs.forward_features(images), ), theirs(images)
+    torch.testing.assert_close(ours.logits(feats)[:, 0], expected)
+    torch.testing.assert_close(
+        ours(feats)[:, 0], F.layer_norm(expected, (7, )))
+
+
+def test_logits_are_those_of_mmpretrains_classifier(tmp_path):
+    theirs = MODELS.build(
+        dict(
+            type='mmpretrain.ImageClassifier',
+            backbone=dict(clip_teacher().backbone, out_type='cls_token'),
+            head=dict(
+                type='mmpretrain.VisionTransformerClsHead',
+                num_classes=7,
+                in_channels=128))).eval()
+    torch.nn.init.normal_(theirs.head.layers.head.weight)
+    checkpoints.save(theirs.state_dict(), tmp_path / 'model.pth', {})
+    ours = neck(
+        'LogitsNeck',
+        in_channels=128,
+        num_classes=7,
+        checkpoint=str(tmp_path / 'model.pth'),
+        prefix='head.layers.head.')
+    images = torch.randn(2, 3, 32, 32)
+    expected = theirs(images, mode='tensor')
+    theirs.backbone.out_type = 'raw'
+    logits = ours.logits(theirs.backbone(images))[:, 0]
+    torch.testing.assert_close(logits, expected)
+
+
+def test_file_without_a_classifier_is_refused(tmp_path):
+    checkpoints.save(dict(x=torch.zeros(1)), tmp_path / 'vit.pth', {})
+    with pytest.raises(ValueError, match='none of its keys begins with prefix='head.''):
+        neck(
+            'LogitsNeck',
+            in_channels=8,
+            num_classes=7,
+            checkpoint=str(tmp_path / 'vit.pth'))
+
+
+def test_classifier_is_in_no_parameters_and_no_checkpoint():
+    logits = dict(
+        type='mmfd.LogitsNeck',
+        in_channels=128,
+        num_classes=7,
+        checkpoint='random')
+    model = MODELS.build(
+        distillation(
+            clip_teacher(neck=logits),
+            neck=dict(
+                type='mmfd.ProjectionNeck',
+                in_channels=48,
+                out_channels=7,
+                tokens='cls')))
+    for names in (model.state_dict(), dict(model.named_parameters())):
+        assert {n.split('.')[0] for n in names} == {'backbone', 'neck'}
+    loss = model.loss(pixels())['loss']
+    loss.backward()
+    assert not model.teacher(pixels()).requires_grad
+    assert model.double().teacher.neck.weight.dtype is torch.float64
+
+
+def test_drop_path_of_the_teacher_is_on_only_while_the_model_trains():
+    rate, samples = 0.4, 600
+    teacher = clip_teacher(drop_path_rate=rate)
+    model = MODELS.build(distillation(teacher))
+    ours, dropped = model.teacher, []
+    last = ours.backbone.layers[-1].attn.out_drop  # at the highest rate
+
+    def watch(module, args, out):
+        gone = out.abs().amax((1, 2)) == 0
+        torch.testing.assert_close(out[~gone], (args[0] / (1 - rate))[~gone])
+        dropped.append(gone.float().mean())
+
+    handle = last.register_forward_hook(watch)
+    x = pixels(1).expand(samples, -1, -1, -1)
+    model.train()
+    on = [m for m in ours.backbone.modules() if m.training]
+    assert {type(m).__name__ for m in on} == {'DropPath'}
+    assert len(on) == 2 * 3  # both branches of three blocks
+    noisy = ours(x)
+    assert abs(dropped[0] - rate) < 4 * math.sqrt(rate * (1 - rate) / samples)
+    assert len(noisy.unique(dim=0)) > 10
+    handle.remove()
+    model.eval()
+    assert not any(m.training for m in ours.backbone.modules())
+    assert torch.equal(ours(x[:2])[0], ours(x[:2])[1])
+
+
+def test_teacher_drops_nothing_where_its_own_key_is_silent():
+    teacher = clip_teacher()
+    teacher.backbone.drop_path_rate = 0.4  # as its own training had it
+    model = MODELS.build(distillation(teacher)).train()
+    assert not any(m.training for m in model.teacher.backbone.modules())

@@ -1,0 +1,162 @@
+"""Run the paper's ablations on the demo's images, small, and compare them.
+
+    make demo-ablations
+"""
+import re
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from demo import DATA, ROOT, plt, scalars, train
+from mmengine.config import Config
+from mmengine.registry import MODELS
+from mmengine.runner import Runner
+
+from mmfd import checkpoints, shapes
+
+FD = ROOT / 'configs/demo/simclr_fd_short.py'
+FINETUNE = ROOT / 'configs/demo/simclr_fd_shapes.py'
+FOLDER, PICTURE = Path('work_dirs/ablations'), 'work_dirs/ablations.png'
+ABLATIONS = dict(  # first word of a file's name -> colour, as in tools/demo.py
+    simclr='#0072B2',
+    target='#E69F00',
+    norm='#009E73',
+    position='#CC79A7',
+    drop='#56B4E9')
+
+
+def leaves():
+    """The ablations' configs in the paper's order."""
+    folder = ROOT / 'configs/fd/ablations'
+    return [
+        leaf for word in ABLATIONS
+        for leaf in sorted(folder.glob(f'{word}_*.py'))
+    ]
+
+
+def on_demo(leaf, folder):
+    """Write a leaf with the demo's distillation in the place of its base.
+
+    So all that it says is done to the demo, and nothing else.
+    """
+    text, count = re.subn(
+        '^_base_ = .*$', f"_base_ = '{FD}'", leaf.read_text(), flags=re.M)
+    assert count == 1, leaf
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / leaf.name
+    path.write_text(text)
+    return path
+
+
+def label(config):
+    """(ablation, value), which the first line of a config says."""
+    return re.match('"""(.*?): (.*)', config.read_text()).groups()
+
+
+def ridge(features, labels, strength=1.):
+    """Linear regression of one-hot labels, in closed form.
+
+    Args:
+        features: (N, C).
+        labels: (N, ) int.
+
+    Returns:
+        weight (K, C) and bias (K, ), as `torch.nn.Linear` has them.
+    """
+    x, y = features.double(), F.one_hot(labels).double()
+    centred = x - x.mean(0)
+    gram = centred.T @ centred + strength * torch.eye(x.shape[1])
+    weight = torch.linalg.solve(gram, centred.T @ y).T
+    return weight.float(), (y.mean(0) - weight @ x.mean(0)).float()
+
+
+def fit_classifier(path):
+    """Give the demo's teacher a classifier of its cls token; write it."""
+    cfg = Config.fromfile(FD)
+    cls_token = dict(type='mmfd.PlainNeck', tokens='cls')
+    teacher = MODELS.build(dict(cfg.model.teacher, neck=cls_token))
+    to_pixels = MODELS.build(cfg.model.data_preprocessor)
+
+    def features(split):
+        images = dict(cfg.val_dataloader.dataset, split=split)
+        batches = Runner.build_dataloader(
+            dict(cfg.val_dataloader, dataset=images, persistent_workers=False))
+        seen = [(teacher(batch['inputs'])[:, 0],
+                 torch.cat([s.gt_label for s in batch['data_samples']]))
+                for batch in map(to_pixels, batches)]
+        return map(torch.cat, zip(*seen))
+
+    weight, bias = ridge(*features('train'))
+    checkpoints.save({
+        'head.weight': weight,
+        'head.bias': bias
+    }, path, dict(kind='ridge regression', source=str(FD)))
+    held_out, labels = features('val')
+    hits = F.linear(held_out, weight, bias).argmax(1) == labels
+    print(f"target=logits: the demo's teacher has no classifier; one on its "
+          'cls token was fitted to the labels of the training images (ridge '
+          f'regression), {100 * hits.float().mean():.1f} % held out')
+
+
+def run(config):
+    """Distil and fine-tune; (kNN, top-1, seconds) of the student."""
+    name = f'ablations/{config.stem}'
+    seconds = train(config, '--work-dir', f'work_dirs/{name}')
+    backbone = Config.fromfile(config).model.backbone
+    absolute = backbone.get('use_abs_pos_emb', False)
+    seconds += train(
+        FINETUNE, '--work-dir', f'work_dirs/{name}_shapes', '--cfg-options',
+        f'model.backbone.init_cfg.checkpoint=work_dirs/{name}/epoch_2.pth',
+        f'model.backbone.use_abs_pos_emb={absolute}',
+        f'model.backbone.use_rel_pos_bias={not absolute}',
+        'train_cfg.max_epochs=1',
+        'default_hooks.param_scheduler.warmup_epochs=0.3')
+    return (scalars(name, 'knn/top1')[-1][1],
+            scalars(f'{name}_shapes', 'accuracy/top1')[-1][1], seconds)
+
+
+def draw(rows, path):
+    """One picture: every ablation beside what was published."""
+    figure, axes = plt.subplots(
+        1, 2, figsize=(9, 0.28 * len(rows) + 1.2), sharey=True)
+    names = [': '.join(label(config)) for config in rows]
+    colours = [ABLATIONS[config.stem.split('_')[0]] for config in rows]
+    titles = 'kNN after distillation (%)', 'top-1 after fine-tuning (%)'
+    for axis, title, values in zip(axes, titles, zip(*rows.values())):
+        axis.scatter(values, range(len(rows)), color=colours)
+        axis.axvline(values[0], color=colours[0], lw=0.8)
+        axis.axvline(100 / len(shapes.CLASSES), color='#777777', ls=':')
+        axis.set(xlabel=title, yticks=range(len(rows)), yticklabels=names)
+        axis.spines[['top', 'right']].set_visible(False)
+    axes[0].invert_yaxis()
+    figure.tight_layout()
+    figure.savefig(path, dpi=150)
+
+
+def main():
+    start = time.perf_counter()
+    print(f'drawing {sum(shapes.SPLITS.values()):,} images into {DATA}')
+    shapes.write(DATA)
+    fit_classifier(FOLDER / 'classifier.pth')
+    configs = [FD, *(on_demo(leaf, FOLDER) for leaf in leaves())]
+    rows = {}
+    for config in configs:
+        rows[config] = run(config)
+        spent = time.perf_counter() - start
+        left = spent / len(rows) * (len(configs) - len(rows))
+        print(
+            f'{len(rows)} of {len(configs)}: {": ".join(label(config))}; '
+            f'{timedelta(seconds=round(left))} to go',
+            flush=True)
+    draw(rows, PICTURE)
+    print(f'\n{"ablation":20}{"value":32}kNN (%)  top-1 (%)  seconds')
+    for config, (knn, top1, seconds) in rows.items():
+        ablation, value = label(config)
+        print(f'{ablation:20}{value:32}{knn:7.1f}{top1:11.1f}{seconds:9.0f}')
+    print(f'everything {spent:.0f} s; picture in {PICTURE}')
+
+
+if __name__ == '__main__':
+    main()
