@@ -16,6 +16,7 @@ class LinearProbe(ImageClassifier):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.backbone.requires_grad_(False)
+        self.train()
 
     def train(self, mode=True):
         super().train(mode)

@@ -285,11 +285,15 @@ def clip():
     return Clip().state_dict()
 
 
-def timm_vit(width=128, layers=2):
+def timm_vit(width=128, layers=2, **kwargs):
     """With random weights, in timm's names, which are DINO's."""
     timm = pytest.importorskip('timm')
     model = timm.models.VisionTransformer(
-        embed_dim=width, depth=layers, num_heads=width // 64, num_classes=0)
+        embed_dim=width,
+        depth=layers,
+        num_heads=width // 64,
+        num_classes=0,
+        **kwargs)
     randomise(model)
     return model.eval()
 
