@@ -1,7 +1,7 @@
-"""CLIP ViT-B/16 -> FD in 100 epochs, as in the paper's ablations.
+"""CLIP ViT-B/16 -> FD, the short form: what the paper's ablations start from.
 
-Beside the length, crops of at least 67 % of the image and drop path 0.1. At
-batch 2048, in the paper 16 GPUs x 128 images.
+100 epochs at batch 2048, in the paper 16 GPUs x 128 images. It differs from
+`clip_vitb_fd.py` in length, crops and drop path, as the official one does.
 
     python tools/train.py configs/fd/clip_vitb_fd_100e.py
 """

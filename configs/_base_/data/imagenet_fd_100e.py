@@ -1,7 +1,4 @@
-"""Images as FD's 100 epochs see them: larger crops."""
+"""Images as the official 100 epochs see them: crops of two thirds and more."""
 _base_ = 'imagenet_fd.py'
 
-load, crop, *rest = _base_.train_dataloader.dataset.pipeline
-train_dataloader = dict(
-    dataset=dict(
-        pipeline=[load, dict(crop, crop_ratio_range=(0.67, 1.0)), *rest]))
+_base_.train_dataloader.dataset.pipeline[1].crop_ratio_range = (0.67, 1.0)

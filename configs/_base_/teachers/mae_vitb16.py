@@ -1,9 +1,8 @@
-"""MAE ViT-B/16 as teacher (He et al., arXiv 2111.06377)."""
+"""MAE ViT-B/16, its encoder as pre-trained (He et al., arXiv 2111.06377)."""
 _base_ = 'dino_vitb16.py'
 
 source = (
-    'Download mae_pretrain_vit_base.pth from https://dl.fbaipublicfiles.com/'
-    'mae/pretrain/mae_pretrain_vit_base.pth (Meta, CC BY-NC 4.0 licence), '
-    'then: python tools/convert.py mae mae_pretrain_vit_base.pth '
-    'checkpoints/mae_vitb16.pth')
+    'Meta publishes it under the CC-BY-NC 4.0 licence, not for commercial '
+    'use: python tools/convert.py mae https://dl.fbaipublicfiles.com/mae/'
+    'pretrain/mae_pretrain_vit_base.pth checkpoints/mae_vitb16.pth')
 teacher = dict(checkpoint='checkpoints/mae_vitb16.pth', source=source)
