@@ -45,6 +45,8 @@ BESIDE_WEIGHTS = [(_method, 'builtins.getattr')] + [
 # A backbone that averages its patches has a norm that no pre-training knows,
 # and has no use for the norm that pre-training ends with.
 FRESH, LEFT_OUT = ('ln2.', ), ('ln1.', )
+# What follows from grid and windows: computed anew, never taken from a file.
+TABLES = ('relative_position_index', 'relative_coords_table')
 
 
 def load(path, source=''):
@@ -105,9 +107,13 @@ def _unreadable(path, error):
         'its size and sha256 with the published ones and download it again')
 
 
-def state_dict_of(checkpoint, path):
-    """The weights in what `load` returned, at whatever key they lie."""
-    for key in ('state_dict', 'model', 'teacher'):  # not the student's
+def state_dict_of(checkpoint, path, branch='teacher'):
+    """The weights in what `load` returned, at whatever key they lie.
+
+    Args:
+        branch (str): which to take where there is a teacher and a student.
+    """
+    for key in ('state_dict', 'model', branch):
         if isinstance(checkpoint, dict) and key in checkpoint:
             checkpoint = checkpoint[key]
     tensors = isinstance(checkpoint, dict) and {
@@ -143,6 +149,10 @@ def load_into(module, path, prefix='', source=''):
             key[len(prefix):]: value
             for key, value in state_dict.items() if key.startswith(prefix)
         }
+    state_dict = {
+        key: value
+        for key, value in state_dict.items() if not key.endswith(TABLES)
+    }
     name = type(module).__name__
     try:
         missing, unexpected = module.load_state_dict(state_dict, strict=False)
@@ -151,7 +161,10 @@ def load_into(module, path, prefix='', source=''):
         raise ValueError(
             f'{path} is of another size than {name}: {shapes[:600]}. Set '
             'arch, img_size and patch_size to those of the file') from None
-    missing = [k for k in missing if not k.startswith(FRESH)]
+    missing = [
+        k for k in missing
+        if not k.startswith(FRESH) and not k.endswith(TABLES)
+    ]
     unexpected = [k for k in unexpected if not k.startswith(LEFT_OUT)]
     if missing or unexpected:
         raise ValueError(

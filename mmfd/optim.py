@@ -17,18 +17,22 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """One parameter group per layer and kind of weight decay.
 
     Official file `optimizer.py`: no decay for what is 1-D, for biases and for
-    `no_decay`; all else is decayed, the relative bias table too. With
+    `no_decay`; all else is decayed, a ViT's relative bias table too. With
     `layer_decay` d the lr of layer i of L + 2 is multiplied by d^(L+1-i);
     the backbone's own `get_layer_depth` knows i, so all three host libraries
     share this class.
 
     Args:
         paramwise_cfg (dict): may set `layer_decay` (float), `no_decay` and
-            `stem` (tuples of names within the backbone: never decayed; of
-            layer 0 although the host's `get_layer_depth` says otherwise).
+            `stem` (tuples of names within the backbone: never decayed, nor
+            what is below them; of layer 0 although the host's
+            `get_layer_depth` says otherwise).
     """
     defaults = dict(
-        layer_decay=1.0, no_decay=('cls_token', 'pos_embed'), stem=())
+        layer_decay=1.0,
+        no_decay=('cls_token', 'pos_embed', 'absolute_pos_embed', 'cpb_mlp',
+                  'logit_scale'),
+        stem=())
 
     def __init__(self, optim_wrapper_cfg, paramwise_cfg=None):
         unknown = set(paramwise_cfg or {}) - set(self.defaults)
@@ -53,9 +57,8 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                     weight_decay=self.base_wd * decays))
 
     def _decays(self, name, param):
-        own = name.removeprefix('backbone.')
-        return not (param.ndim == 1 or name.endswith('.bias')
-                    or own in self.paramwise_cfg['no_decay'])
+        return not (param.ndim == 1 or name.endswith('.bias') or
+                    set(name.split('.')) & set(self.paramwise_cfg['no_decay']))
 
     def _lr_scale(self, model, name):
         decay = self.paramwise_cfg['layer_decay']

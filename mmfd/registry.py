@@ -19,7 +19,7 @@ MODELS = _child(
     'distillation',  # FeatureDistillation: the method
     'pixels',  # PixelPreprocessor, OfficialEvalPreprocessor, Normalize
     'teacher',  # Teacher
-    'students',  # StudentViT
+    'students',  # StudentViT, StudentSwin
     'linear_probe',  # LinearProbe
     'necks',  # ProjectionNeck, WhiteningNeck
     'head')  # DistillationHead

@@ -1,23 +1,47 @@
 """The students: host backbones with FD's initial weights and drop path."""
-from math import sqrt
+import re
+from functools import partial
+from math import log, sqrt
 
 import torch
 from mmengine.model.weight_init import trunc_normal_
-from mmpretrain.models import BEiTViT
+from mmpretrain.models import BEiTViT, SwinTransformerV2
+from mmpretrain.models.utils import WindowMSAV2, to_2tuple
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from mmfd import checkpoints
+from mmfd.meta import RealSchedules
 from mmfd.registry import MODELS
 
 SHARED_TABLE = 'rel_pos_bias.relative_position_bias_table'
-INDEX = 'relative_position_index'
 # The host's block drops its MLP branch in the FFN and again around it. The
 # outer one is the rate that the recipe means.
 DROP_ONCE = dict(ffn_cfg=dict(add_identity=False, dropout_layer=None))
 
 
+class Student:
+    """What the students share, beside a host backbone in their bases."""
+
+    def init_weights(self):
+        """Draw FD's initial weights, then load `init_cfg` if there is one."""
+        self.draw_weights()
+        if self.init_cfg is not None:
+            name = type(self).__name__
+            if self.init_cfg.get('type') != 'Pretrained':
+                raise ValueError(
+                    f"init_cfg={self.init_cfg}: {name} draws FD's "
+                    "own weights or loads type='Pretrained'")
+            checkpoints.load_into(self, self.init_cfg['checkpoint'],
+                                  self.init_cfg.get('prefix') or '')
+
+    def train(self, mode=True):
+        super().train(mode)
+        return self  # the host's returns None
+
+
 @MODELS.register_module()
-class StudentViT(BEiTViT):
+class StudentViT(Student, BEiTViT):
     """FD's ViT: BEiT's blocks, position only as relative bias.
 
     Official file `models/vision_transformer.py`; `mmpretrain.BEiTViT` loads
@@ -43,39 +67,17 @@ class StudentViT(BEiTViT):
             layer_cfgs=DROP_ONCE,
             **kwargs)
 
-    def init_weights(self):
-        """Draw FD's initial weights, then load `init_cfg` if there is one."""
-        for module in self.modules():
-            if isinstance(module, (nn.Linear, nn.Conv2d)):
-                # truncated at one standard deviation, as BEiT does
-                trunc_normal_(module.weight, std=.02, a=-.02, b=.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        trunc_normal_(self.cls_token, std=.02, a=-.02, b=.02)
-        with torch.no_grad():
-            for depth, layer in enumerate(self.layers, start=1):
-                layer.attn.proj.weight.div_(sqrt(2 * depth))
-                layer.ffn.layers[1].weight.div_(sqrt(2 * depth))
-        if self.init_cfg is not None:
-            if self.init_cfg.get('type') != 'Pretrained':
-                raise ValueError(f'init_cfg={self.init_cfg}: StudentViT draws '
-                                 "FD's own weights or loads type='Pretrained'")
-            checkpoints.load_into(self, self.init_cfg['checkpoint'],
-                                  self.init_cfg.get('prefix') or '')
+    def draw_weights(self):
+        # truncated at one standard deviation, as BEiT does
+        draw = partial(trunc_normal_, std=.02, a=-.02, b=.02)
+        _draw(self, draw, [(layer.attn.proj, layer.ffn.layers[1])
+                           for layer in self.layers])
+        draw(self.cls_token)
 
     def forward(self, x):
         """Images (B, 3, img_size, img_size), normalised, to a tuple."""
-        if tuple(x.shape[-2:]) != self.img_size:
-            height, width = x.shape[-2:]
-            raise ValueError(
-                f'images of {height} x {width} pixels for a backbone of '
-                f'img_size={self.img_size[0]}: set backbone.img_size or the '
-                'size of the crops')
+        _check_size(x, self.img_size[0])
         return super().forward(x)
-
-    def train(self, mode=True):
-        super().train(mode)
-        return self  # the host's returns None
 
     def _prepare_relative_position_bias_table(self, state_dict, prefix, *_):
         """Load hook: copy a shared table into every block that has its own.
@@ -89,9 +91,239 @@ class StudentViT(BEiTViT):
             for i in range(self.num_layers):
                 name = f'layers.{i}.attn.relative_position_bias_table'
                 state_dict[prefix + name] = shared.clone()
-        # which entry is which offset follows from the grid: never from a file
-        for name in [n for n in state_dict if n.endswith(INDEX)]:
-            del state_dict[name]
-        for name, value in self.state_dict().items():
-            if name.endswith(INDEX):
-                state_dict[prefix + name] = value
+        _keep_tables(self, state_dict, prefix)
+
+
+class SwinBlock(nn.Module):
+    """A block of Swin V2: residual branches that end in norm and drop path.
+
+    Of the host's parts, by the host's names. The host drops before the norm,
+    which undoes it: a kept branch loses its factor 1 / (1 - rate), a dropped
+    one gives the norm's bias, not nothing.
+    """
+
+    def __init__(self, host):
+        super().__init__()
+        self.drop_path = host.attn.drop
+        host.attn.drop = host.ffn.dropout_layer = nn.Identity()
+        self.attn, self.norm1 = host.attn, host.norm1
+        self.ffn, self.norm2 = host.ffn, host.norm2
+        self.norm3 = host.norm3 if host.extra_norm else nn.Identity()
+        self.with_cp = host.with_cp
+
+    def forward(self, x, hw_shape):
+        """Tokens (B, L, C) of an (h, w) grid to the same."""
+        if self.with_cp and torch.is_grad_enabled():
+            return checkpoint(self.branches, x, hw_shape, use_reentrant=False)
+        return self.branches(x, hw_shape)
+
+    def branches(self, x, hw_shape):
+        x = x + self.drop_path(self.norm1(self.attn(x, hw_shape)))
+        x = x + self.drop_path(self.norm2(self.ffn(x)))
+        return self.norm3(x)
+
+
+@MODELS.register_module()
+class StudentSwin(Student, SwinTransformerV2):
+    """FD's Swin V2: weak residual branches, positions by log-CPB.
+
+    Official file `models/swin_transformer_v2.py`;
+    `mmpretrain.SwinTransformerV2` loads its weights. Gives a map
+    (B, C, h, w) after the final norm.
+
+    Args:
+        img_size (int): side of the images in pixels.
+        window_size (int | Sequence[int]): side of the windows in tokens, of
+            all stages or of each. No window is larger than its stage's grid:
+            14 at 224 pixels makes 14, 14, 14, 7.
+        use_shared_rel_pos_bias (bool): one CPB network for all blocks of a
+            stage. It is in the weights once per block, so they load with and
+            without it.
+        pad_small_map (bool): take images of any size and pad their windows,
+            as detectors and segmentors need.
+        pretrained_window_sizes (Sequence[int]): windows to whose coordinates
+            the CPB networks are held, for larger ones to extrapolate. 0, as
+            in FD, stretches them.
+
+    Raises:
+        ValueError: if the windows do not divide the image, or if a checkpoint
+            does not fit in every weight that it should have.
+    """
+
+    def __init__(self,
+                 arch='base',
+                 img_size=224,
+                 patch_size=4,
+                 window_size=14,
+                 use_shared_rel_pos_bias=False,
+                 pad_small_map=False,
+                 pretrained_window_sizes=(0, 0, 0, 0),
+                 **kwargs):
+        stages = len(arch['depths']) if isinstance(arch, dict) else 4
+        if not pad_small_map:
+            _check_windows(img_size, patch_size, window_size, stages)
+        with RealSchedules():
+            super().__init__(
+                arch=arch,
+                img_size=img_size,
+                patch_size=patch_size,
+                window_size=_windows(img_size, patch_size, window_size,
+                                     stages),
+                pad_small_map=pad_small_map,
+                pretrained_window_sizes=pretrained_window_sizes,
+                **kwargs)
+        self.img_size = img_size
+        self.pad_small_map = pad_small_map
+        self.pretrained_window_sizes = pretrained_window_sizes
+        self.use_shared_rel_pos_bias = use_shared_rel_pos_bias
+        for stage in self.stages:
+            stage.blocks = nn.ModuleList(map(SwinBlock, stage.blocks))
+            if use_shared_rel_pos_bias:
+                for block in stage.blocks:
+                    first = stage.blocks[0].attn.w_msa
+                    block.attn.w_msa.cpb_mlp = first.cpb_mlp
+
+    def draw_weights(self):
+        blocks = [block for stage in self.stages for block in stage.blocks]
+        for module in self.modules():
+            if isinstance(module, nn.LayerNorm):
+                module.reset_parameters()
+        for block in blocks:
+            nn.init.constant_(block.norm1.weight, 1e-5)
+            nn.init.constant_(block.norm2.weight, 1e-5)
+            nn.init.constant_(block.attn.w_msa.logit_scale, log(10))
+            nn.init.zeros_(block.attn.w_msa.q_bias)
+            nn.init.zeros_(block.attn.w_msa.v_bias)
+        # The official code truncates at 2, not at 2 deviations: not at all,
+        # but for one weight in 2 ** 24 that its formula makes -2.
+        draw = partial(nn.init.normal_, std=.02)
+        if self.use_abs_pos_embed:
+            draw(self.absolute_pos_embed)
+        _draw(self, draw, [(block.attn.w_msa.proj, block.ffn.layers[1])
+                           for block in blocks])
+        self._fill_tables()
+
+    @torch.no_grad()
+    def _fill_tables(self):
+        """Compute the tables that a build on the meta device left empty."""
+        for stage, pretrained in zip(self.stages,
+                                     self.pretrained_window_sizes):
+            window = stage.blocks[0].attn.w_msa.window_size
+            fresh = WindowMSAV2(
+                1, window, 1, pretrained_window_size=to_2tuple(pretrained))
+            for block in stage.blocks:
+                for name, table in fresh.named_buffers():
+                    block.attn.w_msa.get_buffer(name).copy_(table)
+
+    def forward(self, x):
+        """Images (B, 3, H, W), normalised, to a tuple of maps."""
+        if not self.pad_small_map:
+            _check_size(x, self.img_size)
+        return super().forward(x)
+
+    def get_layer_depth(self, param_name, prefix=''):
+        """Layer of a parameter, and how many layers there are.
+
+        Official `optimizer.py`: a merging belongs to the block before it.
+        """
+        last = sum(self.depths) + 1
+        own = param_name.removeprefix(prefix)
+        inner = re.match(r'stages\.(\d+)\.(?:downsample|blocks\.(\d+))\.', own)
+        if own.startswith('patch_embed.'):
+            depth = 0
+        elif inner:
+            stage, block = inner.groups()
+            depth = sum(self.depths[:int(stage)])
+            depth += int(block) + 1 if block else 0
+        else:  # the final norm, and what is behind the backbone
+            depth = last
+        return depth, last + 1
+
+    def _delete_reinit_params(self, state_dict, prefix, *_):
+        """Load hook in the place of the host's, which only deletes."""
+        _keep_tables(self, state_dict, prefix)
+        if self.use_shared_rel_pos_bias:
+            _check_shared(state_dict, prefix)
+
+
+@torch.no_grad()
+def _draw(module, draw, ends):
+    """Fill linear and convolution weights by `draw`, their biases by zero.
+
+    Args:
+        ends (list): per block, the layers that write to the residual stream;
+            those of the l-th are divided by sqrt(2 l).
+    """
+    for layer in module.modules():
+        if isinstance(layer, (nn.Linear, nn.Conv2d)):
+            draw(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+    for depth, layers in enumerate(ends, start=1):
+        for layer in layers:
+            layer.weight.div_(sqrt(2 * depth))
+
+
+def _keep_tables(module, state_dict, prefix):
+    """What follows from grid and windows is the module's, never a file's."""
+    for name in [n for n in state_dict if n.endswith(checkpoints.TABLES)]:
+        del state_dict[name]
+    for name, value in module.state_dict().items():
+        if name.endswith(checkpoints.TABLES):
+            state_dict[prefix + name] = value
+
+
+def _check_shared(state_dict, prefix):
+    network = re.escape(prefix) + (
+        r'(stages\.\d+)\.blocks\.\d+\.attn\.w_msa\.(cpb_mlp\..+)')
+    shared = {}
+    for name, value in state_dict.items():
+        found = re.fullmatch(network, name)
+        if found and not torch.equal(
+                shared.setdefault(found.groups(), value), value):
+            raise ValueError(
+                f'{name} is not that of the block before: the file has one '
+                'CPB network per block, set '
+                'backbone.use_shared_rel_pos_bias=False')
+
+
+def _check_size(x, img_size):
+    height, width = x.shape[-2:]
+    if (height, width) != (img_size, img_size):
+        raise ValueError(
+            f'images of {height} x {width} pixels for a backbone of '
+            f'img_size={img_size}: set backbone.img_size or the size of the '
+            'crops')
+
+
+def _windows(img_size, patch_size, window_size, stages):
+    """The windows of each stage, none larger than its grid."""
+    if isinstance(window_size, int):
+        window_size = [window_size] * stages
+    return [
+        max(1, min(window, img_size // patch_size // 2**stage))
+        for stage, window in enumerate(window_size)
+    ]
+
+
+def _check_windows(img_size, patch_size, window_size, stages):
+    unit = patch_size * 2**(stages - 1)
+    if img_size % unit:
+        lower = img_size // unit * unit
+        raise ValueError(
+            f'img_size={img_size} is not a multiple of {unit}, which is '
+            f'patch_size={patch_size} doubled from stage to stage: set '
+            f'backbone.img_size and the size of the crops to {lower} or '
+            f'{lower + unit}')
+    grids = [img_size // patch_size // 2**stage for stage in range(stages)]
+
+    def fits(window):
+        windows = _windows(img_size, patch_size, window, stages)
+        return not any(grid % window for grid, window in zip(grids, windows))
+
+    if not fits(window_size):
+        fitting = [window for window in range(2, grids[0] + 1) if fits(window)]
+        raise ValueError(
+            f'window_size={window_size} does not divide the grids {grids} of '
+            f'img_size={img_size}: set backbone.window_size to one of '
+            f'{fitting}')

@@ -306,7 +306,7 @@ def vit():
     ('openai-clip', resnet, [], "not OpenAI's CLIP ViT, which has no 'conv1"),
     ('openai-clip', clip, ['visual.layer1.0.conv1.weight'], 'ResNet'),
     ('openai-clip', clip, ['visual.new'], "which has no 'visual.new'"),
-    ('openai-clip', dict, ['logit_scale'], 'no cls token'),
+    ('openai-clip', dict, ['logit_scale'], "becomes 'cls_token'"),
     ('dino', clip, [], "not DINO's ViT, which has no 'positional_embedding'"),
     ('dino', vit, ['head.weight'], "not DINO's ViT, .* no 'head.weight'"),
     ('dino', vit, ['blocks.0.ls1.gamma'], "no 'blocks.0.ls1.gamma'"),

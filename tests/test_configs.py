@@ -7,6 +7,9 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
+from mmfd.meta import RealSchedules
+
+SCOPE = DefaultScope.overwrite_default_scope
 LEAVES = sorted(
     str(path) for path in Path('configs').glob('*/*.py')
     if path.parent.name != '_base_')
@@ -25,8 +28,7 @@ def neutral(cfg):
 @pytest.mark.parametrize('leaf', LEAVES)
 def test_model_of_every_config_builds(leaf):
     model = neutral(Config.fromfile(leaf))
-    with torch.device('meta'), DefaultScope.overwrite_default_scope(
-            'mmpretrain'):
+    with torch.device('meta'), RealSchedules(), SCOPE('mmpretrain'):
         assert sum(p.numel() for p in MODELS.build(model).parameters()) > 1e5
 
 
@@ -169,14 +171,17 @@ def test_linear_probe_has_maes_numbers(leaf):
     assert (curve.warmup_epochs, curve.warmup_lr, curve.min_lr) == (10, 0, 0)
     assert cfg.train_dataloader.batch_size * 16 * 0.2 / 512 == 6.4
     assert model.type == 'mmfd.LinearProbe'
-    assert model.neck.type == 'mmpretrain.ClsBatchNormNeck'
-    assert model.neck.input_features == model.head.in_channels
+    norm = model.neck[-1] if 'swin' in leaf else model.neck
+    assert norm.type == 'mmpretrain.ClsBatchNormNeck'
+    assert norm.input_features == model.head.in_channels
     assert model.head.loss == dict(type='mmpretrain.CrossEntropyLoss')
     assert model.head.init_cfg.std == 0.01
     assert 'train_cfg' not in model  # neither mixup nor cutmix
-    student = '_fd_' in leaf
-    assert model.backbone.out_type == ('avg_featmap'
-                                       if student else 'cls_token')
+    if 'swin' in leaf:
+        assert model.neck[0].type == 'mmpretrain.GlobalAveragePooling'
+    else:
+        expected = 'avg_featmap' if '_fd_' in leaf else 'cls_token'
+        assert model.backbone.out_type == expected
     assert model.backbone.get('drop_path_rate', 0.) == 0.
     size = model.backbone.img_size
     pipeline = cfg.train_dataloader.dataset.pipeline

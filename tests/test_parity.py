@@ -17,7 +17,9 @@ from models import clip_teacher, dino_teacher, distillation, official_name
 
 from mmfd import checkpoints
 from mmfd.convert import CONVERTERS
+from mmfd.meta import RealSchedules
 
+SCOPE = DefaultScope.overwrite_default_scope
 CASES = {  # file in data/ -> its teacher's weights, their kind, our config
     'clip_vit': ('teacher_openai', 'openai-clip', clip_teacher(layers=2)),
     'dino_vit': ('teacher_dino', 'dino', dino_teacher(layers=2, heads=4)),
@@ -89,7 +91,8 @@ def test_gradient_of_every_parameter_equals_the_official_one(ours, official):
 
 # --- optimizer: groups and learning rates ---
 
-# Those of the ViTs, which have the official layers.
+SWIN = ('fd/esvit_swinb_fd', 'classification/esvit_swinb_fd_in1k')
+# Those of the ViTs.
 CONFIGS = sorted(f'{path.parent.name}/{path.stem}'
                  for path in Path('configs').glob('*/*_vit*.py')
                  if not path.stem.endswith('_linear'))
@@ -99,6 +102,8 @@ RUNS = {  # official yaml -> our config
     'fd_pretrain__clip_vit_large__img224__300ep': 'fd/clip_vitl_fd',
     'fd_pretrain__deit_vit_base__img224__300ep': 'fd/deit_vitb_fd',
     'fd_pretrain__dino_vit_base__img224__300ep': 'fd/dino_vitb_fd',
+    'fd_pretrain__esvit_swin_base__img224__300ep': SWIN[0],
+    'fd_finetune__esvit_swin_base__img224__300ep': SWIN[1],
     'fd_finetune__clip_vit_base__img224__100ep':
     'classification/clip_vitb_fd_100e_in1k',
     'fd_finetune__clip_vit_base__img224__300ep':
@@ -118,11 +123,9 @@ def build(config, changes={}):
     cfg.merge_from_dict(changes)
     if 'teacher' in cfg.model:
         cfg.model.teacher.checkpoint = 'random'
-        cfg.model.teacher.backbone.arch = 'deit-tiny'
     else:
         cfg.model.backbone.init_cfg = None
-    with torch.device('meta'), DefaultScope.overwrite_default_scope(
-            'mmpretrain'):
+    with torch.device('meta'), RealSchedules(), SCOPE('mmpretrain'):
         model = MODELS.build(cfg.model)
     wrapper = dict(cfg.optim_wrapper)
     constructor = OPTIM_WRAPPER_CONSTRUCTORS.build(

@@ -6,8 +6,10 @@ import pytest
 import torch
 import yaml
 from mmengine.config import Config
-from mmengine.registry import MODELS, DefaultScope
-from test_configs import LEAVES, neutral
+from mmengine.registry import MODELS
+from test_configs import LEAVES, SCOPE, neutral
+
+from mmfd.meta import RealSchedules
 
 TABLES = [x for x in LEAVES if x.split('/')[1] in ('fd', 'classification')]
 
@@ -34,8 +36,7 @@ def test_metafile_has_the_numbers_of_the_config(leaf):
     cfg, said = Config.fromfile(leaf), row['Metadata']
     assert said['Epochs'] == cfg.train_cfg.max_epochs
     assert said['Batch Size'] % (16 * cfg.train_dataloader.batch_size) == 0
-    with torch.device('meta'), DefaultScope.overwrite_default_scope(
-            'mmpretrain'):
+    with torch.device('meta'), RealSchedules(), SCOPE('mmpretrain'):
         model = MODELS.build(neutral(cfg))
     part = model.backbone if folder == 'fd' else model  # no projection
     count = sum(p.numel() for p in part.parameters())

@@ -9,7 +9,7 @@ import os
 
 def main():
     from mmfd import checkpoints, launch
-    from mmfd.convert import CONVERTERS
+    from mmfd.convert import BRANCHES, CONVERTERS
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument('kind', choices=sorted(CONVERTERS))
@@ -18,7 +18,7 @@ def main():
     args = parser.parse_args()
     with launch.one_message():
         foreign = checkpoints.state_dict_of(
-            checkpoints.load(args.src), args.src)
+            checkpoints.load(args.src), args.src, BRANCHES[args.kind])
         try:
             converted = CONVERTERS[args.kind](foreign)
         except ValueError as error:
