@@ -285,15 +285,11 @@ def clip():
     return Clip().state_dict()
 
 
-def timm_vit(width=128, layers=2, **kwargs):
+def timm_vit(width=128, layers=2):
     """With random weights, in timm's names, which are DINO's."""
     timm = pytest.importorskip('timm')
     model = timm.models.VisionTransformer(
-        embed_dim=width,
-        depth=layers,
-        num_heads=width // 64,
-        num_classes=0,
-        **kwargs)
+        embed_dim=width, depth=layers, num_heads=width // 64, num_classes=0)
     randomise(model)
     return model.eval()
 

@@ -9,12 +9,10 @@ from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 from mmpretrain.structures import DataSample
-from models import arch, downstream, student
-from test_checkpoints import timm_vit
+from models import arch, dino_teacher, downstream, student
 from test_tools import command
 
 from mmfd import checkpoints
-from mmfd.convert import CONVERTERS
 
 LEAF = 'configs/classification/clip_vitb_fd_linear.py'
 
@@ -118,6 +116,7 @@ model = dict(
     backbone=dict(
         arch=dict(_delete_=True, **{arch}),
         img_size=32,
+        patch_size=8,
         init_cfg=dict(checkpoint='{folder}/dino.pth')),
     neck=dict(input_features=128),
     head=dict(in_channels=128, num_classes=10))
@@ -133,8 +132,8 @@ default_hooks = dict(param_scheduler=dict(warmup_epochs=0))
 '''
 
 
-def test_teacher_is_probed_from_its_published_file(tmp_path, shapes_root):
-    teacher = CONVERTERS['dino'](timm_vit(img_size=32).state_dict())
+def test_teacher_is_probed_from_its_file(tmp_path, shapes_root):
+    teacher = MODELS.build(dino_teacher(layers=2)).backbone.state_dict()
     checkpoints.save(teacher, tmp_path / 'dino.pth', {})
     config, run = tmp_path / 'probe.py', tmp_path / 'run'
     config.write_text(
