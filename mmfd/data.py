@@ -3,10 +3,12 @@ import hashlib
 import io
 import os
 import random
+from math import exp, log, sqrt
 
 import numpy as np
 from mmengine.dataset import BaseDataset
 from mmengine.dist import broadcast_object_list, is_main_process
+from mmpretrain.datasets import RandomResizedCrop
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mmfd.registry import DATASETS, TRANSFORMS
@@ -61,6 +63,27 @@ def _to_rgb(image):
     if image.mode == 'P':  # maybe with transparency of its own kind
         image = image.convert('RGBA')
     return image.convert('RGB')
+
+
+@TRANSFORMS.register_module()
+class ClampedCrop(RandomResizedCrop):
+    """A random crop that is cut to the image where it would stick out.
+
+    As BYOL and MAE crop for the linear probe (official `data_linear.py`).
+    The host's, like torchvision's, draws again instead, and so has fewer
+    crops that are both large and long.
+    """
+
+    def rand_crop_params(self, img):
+        """Image (H, W, 3) to (top, left, height, width)."""
+        height, width = img.shape[:2]
+        area = height * width * np.random.uniform(*self.crop_ratio_range)
+        aspect = exp(np.random.uniform(*map(log, self.aspect_ratio_range)))
+        w = min(round(sqrt(area * aspect)), width)
+        h = min(round(sqrt(area / aspect)), height)
+        top = np.random.randint(height - h + 1)
+        left = np.random.randint(width - w + 1)
+        return top, left, h, w
 
 
 @DATASETS.register_module()

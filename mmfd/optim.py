@@ -8,7 +8,8 @@ from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 
-from mmfd.registry import HOOKS, OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
+from mmfd.registry import (HOOKS, OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS,
+                           OPTIMIZERS)
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -177,6 +178,48 @@ class AmpOptimWrapper(OptimWrapper):
         if scaler:  # empty where the run so far needed none
             self.scaler.load_state_dict(scaler)
         super().load_state_dict(state_dict)
+
+
+@OPTIMIZERS.register_module()
+class LARS(torch.optim.Optimizer):
+    """SGD whose steps are as long as the weights they change, times `trust`.
+
+    MoCo v3's, as in the official `utils.py`, for the linear probe: what is
+    1-D gets neither the scaling nor weight decay. The momentum holds steps
+    without their lr; the host's LARS puts the lr in, so under a curve of
+    learning rates the two differ.
+    """
+
+    def __init__(self, params, lr, momentum=0.9, weight_decay=0., trust=1e-3):
+        super().__init__(
+            params,
+            dict(
+                lr=lr,
+                momentum=momentum,
+                weight_decay=weight_decay,
+                trust=trust))
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        loss = None if closure is None else torch.enable_grad()(closure)()
+        for group in self.param_groups:
+            for param in group['params']:
+                if param.grad is not None:
+                    self._update(param, **group)
+        return loss
+
+    def _update(self, param, lr, momentum, weight_decay, trust, **_):
+        step = param.grad
+        if param.ndim > 1:
+            step = step + weight_decay * param
+            ratio = trust * param.norm() / step.norm()
+            defined = ratio.isfinite() & (ratio > 0)  # neither norm is 0
+            step = step * ratio.where(defined, 1)
+        state = self.state[param]
+        if not state:
+            state['momentum'] = torch.zeros_like(param)
+        state['momentum'].mul_(momentum).add_(step)
+        param.sub_(lr * state['momentum'])
 
 
 def _fast_dtype(device):

@@ -1,6 +1,7 @@
 """From images to pixels to statistics: what happens before any backbone."""
 import torch
 from mmengine.model import BaseDataPreprocessor
+from mmpretrain.models import ClsDataPreprocessor
 from torch import nn
 
 from mmfd.registry import MODELS
@@ -68,3 +69,27 @@ class Normalize(nn.Module):
     def forward(self, pixels):
         """(B, 3, H, W) RGB 0-255 to the same shape, normalised."""
         return (pixels - self.mean) / self.std
+
+
+@MODELS.register_module()
+class OfficialEvalPreprocessor(ClsDataPreprocessor):
+    """Evaluate in CLIP's statistics whatever was trained in others.
+
+    The official fine-tuning and linear probe do so for every network
+    (`data_finetune.py`, `data_linear.py`), so the published accuracies
+    presumably hold it. For comparing with them; training is not touched.
+    """
+
+    def __init__(self, mean, std, **kwargs):
+        super().__init__(mean, std, **kwargs)
+        self.clip = Normalize(
+            mean=[122.7709383, 116.7460125, 104.09373615],
+            std=[68.5005327, 66.6321375, 70.32316305])
+
+    def forward(self, data, training=False):
+        """As the host's; inputs (B, 3, H, W)."""
+        batch = super().forward(data, training)
+        if not training:
+            pixels = batch['inputs'] * self.std + self.mean
+            batch['inputs'] = self.clip(pixels)
+        return batch

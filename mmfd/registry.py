@@ -17,19 +17,21 @@ def _child(parent, *rooms):
 MODELS = _child(
     host.MODELS,
     'distillation',  # FeatureDistillation: the method
-    'pixels',  # PixelPreprocessor, Normalize
+    'pixels',  # PixelPreprocessor, OfficialEvalPreprocessor, Normalize
     'teacher',  # Teacher
     'students',  # StudentViT, StudentSwin
+    'linear_probe',  # LinearProbe
     'necks',  # ProjectionNeck, WhiteningNeck, those of the ablations
     'head')  # DistillationHead
 DATASETS = _child(host.DATASETS, 'data')  # ImageFolder
-TRANSFORMS = _child(host.TRANSFORMS, 'data')  # LoadImage
+TRANSFORMS = _child(host.TRANSFORMS, 'data')  # LoadImage, ClampedCrop
 METRICS = _child(host.METRICS, 'metrics')  # HeldOutLoss, NearestNeighbours
 HOOKS = _child(
     host.HOOKS,
     'optim',  # WarmupCosine: the learning-rate curve
     'hooks',  # Throughput, MeanOverProcesses, SkippedImages, Provenance
     'dry_run')  # DryRun
+OPTIMIZERS = _child(host.OPTIMIZERS, 'optim')  # LARS
 OPTIM_WRAPPERS = _child(host.OPTIM_WRAPPERS, 'optim')  # AmpOptimWrapper
 OPTIM_WRAPPER_CONSTRUCTORS = _child(
     host.OPTIM_WRAPPER_CONSTRUCTORS,

@@ -44,14 +44,23 @@ def test_no_config_trains_against_random_weights_unasked(leaf):
     assert teacher.checkpoint.endswith('.pth') and teacher.source
 
 
-@pytest.mark.parametrize('name, drop_path', [
-    ('clip_vitb_fd', 0.2),
-    ('clip_vitl_fd', 0.3),
-    ('dino_vitb_fd', 0.3),
-])
-def test_distillation_has_the_papers_numbers(name, drop_path):
+# Facts of the official yaml files; the rows that have none are assumed.
+DISTILLATION = {  # epochs, drop path, smallest crop, size, images a GPU
+    'clip_vitb_fd': (300, 0.2, 0.08, 224, 128),
+    'clip_vitb_fd_100e': (100, 0.1, 0.67, 224, 128),
+    'clip_vitl_fd': (300, 0.3, 0.08, 224, 128),
+    'dino_vitb_fd': (300, 0.3, 0.08, 224, 128),
+    'deit_vitb_fd': (300, 0.3, 0.08, 224, 128),
+    'mae_vitb_fd': (300, 0.3, 0.08, 224, 128),  # assumed
+    'clip_vitl336_fd': (300, 0.3, 0.08, 336, 64),  # assumed
+}
+
+
+@pytest.mark.parametrize('name', DISTILLATION)
+def test_distillation_has_the_papers_numbers(name):
+    epochs, drop_path, smallest, size, batch = DISTILLATION[name]
     cfg = Config.fromfile(f'configs/fd/{name}.py')
-    assert cfg.train_cfg.max_epochs == 300
+    assert cfg.train_cfg.max_epochs == epochs
     assert cfg.optim_wrapper.optimizer == dict(
         type='AdamW', lr=3e-4, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05)
     assert cfg.optim_wrapper.clip_grad == dict(max_norm=3.0)
@@ -60,54 +69,147 @@ def test_distillation_has_the_papers_numbers(name, drop_path):
                                                                     5e-6)
     assert cfg.model.backbone.drop_path_rate == drop_path
     assert cfg.model.backbone.layer_scale_init_value == 0.1
-    assert cfg.model.backbone.img_size == cfg.model.teacher.img_size == 224
-    assert cfg.train_dataloader.batch_size == 128
+    assert cfg.model.backbone.img_size == cfg.model.teacher.img_size == size
+    assert cfg.train_dataloader.batch_size == batch
     assert cfg.train_dataloader.drop_last
     assert cfg.model.head.loss == dict(type='torch.nn.SmoothL1Loss', beta=2.0)
     crop, flip = cfg.train_dataloader.dataset.pipeline[1:3]
-    assert crop.crop_ratio_range == (0.08, 1.0)
+    assert (crop.scale, crop.crop_ratio_range) == (size, (smallest, 1.0))
     assert (crop.interpolation, crop.backend) == ('bilinear', 'pillow')
     assert flip.prob == 0.5
+    assert_evaluates_centre_crops(cfg, size, 'bilinear')
 
 
-@pytest.mark.parametrize('name, lr, drop_path', [
-    ('clip_vitb_fd', 1.25e-3, 0.3),
-    ('clip_vitl_fd', 2.5e-4, 0.4),
-    ('dino_vitb_fd', 1.5e-3, 0.2),
-])
-def test_fine_tuning_has_the_papers_numbers(name, lr, drop_path):
-    cfg = Config.fromfile(f'configs/classification/{name}_in1k.py')
-    large = name == 'clip_vitl_fd'
+FINE_TUNING = {  # epochs, warm-up, lr, first and last lr, layer decay, drop
+    # path, size, images a GPU; the rates are per 512 images
+    'clip_vitb_fd_in1k': (100, 20, 1.25e-3, 2.5e-7, 0.6, 0.3, 224, 128),
+    'clip_vitb_fd_100e_in1k': (100, 20, 1.25e-3, 2.5e-7, 0.65, 0.1, 224, 128),
+    'clip_vitl_fd_in1k': (50, 5, 2.5e-4, 5e-7, 0.75, 0.4, 224, 128),
+    'dino_vitb_fd_in1k': (100, 20, 1.5e-3, 2.5e-7, 0.6, 0.2, 224, 128),
+    'deit_vitb_fd_in1k': (100, 20, 1.25e-3, 2.5e-7, 0.65, 0.3, 224, 128),
+    'mae_vitb_fd_in1k': (100, 20, 1.25e-3, 2.5e-7, 0.65, 0.3, 224, 128),
+    'clip_vitl336_fd_in1k': (50, 5, 2.5e-4, 5e-7, 0.75, 0.4, 336, 64),
+    # BEiT's
+    'clip_vitl_fd_in22k': (90, 5, 5e-4, 2.5e-7, 0.75, 0.2, 224, 128),
+    'clip_vitl336_fd_in22k_in1k': (30, 5, 2e-5, 1e-6, 0.9, 0.4, 336, 32),
+}
+
+
+@pytest.mark.parametrize('name', FINE_TUNING)
+def test_fine_tuning_has_the_papers_numbers(name):
+    epochs, warmup, lr, ends, decay, drop_path, size, batch = FINE_TUNING[name]
+    cfg = Config.fromfile(f'configs/classification/{name}.py')
     curve, optim = cfg.default_hooks.param_scheduler, cfg.optim_wrapper
-    assert (cfg.train_cfg.max_epochs,
-            curve.warmup_epochs) == ((50, 5) if large else (100, 20))
+    assert (cfg.train_cfg.max_epochs, curve.warmup_epochs) == (epochs, warmup)
     assert optim.optimizer.lr == lr
-    assert curve.warmup_lr == curve.min_lr == (5e-7 if large else 2.5e-7)
-    assert optim.paramwise_cfg.layer_decay == (0.75 if large else 0.6)
-    assert optim.optimizer.weight_decay == 0.05
-    assert optim.clip_grad == dict(max_norm=5.0)
+    assert curve.warmup_lr == curve.min_lr == ends
+    assert optim.paramwise_cfg.layer_decay == decay
     backbone, head = cfg.model.backbone, cfg.model.head
-    assert backbone.drop_path_rate == drop_path
+    assert (backbone.img_size, backbone.drop_path_rate) == (size, drop_path)
     assert backbone.layer_scale_init_value == 0.1
+    assert backbone.use_rel_pos_bias and not backbone.use_shared_rel_pos_bias
     assert backbone.out_type == 'avg_featmap'
     assert head.init_cfg.std == 2e-5
     assert head.loss.label_smooth_val == 0.1
-    assert [(a.type[11:], a.alpha)
-            for a in cfg.model.train_cfg.augments] == [('Mixup', 0.8),
-                                                       ('CutMix', 1.0)]
     loader = cfg.train_dataloader
-    assert (loader.batch_size, loader.drop_last) == (128, True)
+    assert (loader.batch_size, loader.drop_last) == (batch, True)
     crop, flip, augment, erase = loader.dataset.pipeline[1:5]
-    assert (crop.scale, crop.crop_ratio_range) == (224, (0.08, 1.0))
+    assert (crop.scale, crop.crop_ratio_range) == (size, (0.08, 1.0))
     assert (crop.interpolation, crop.backend) == ('bicubic', 'pillow')
     assert (augment.num_policies, augment.magnitude_level) == (2, 9)
     assert (augment.policies, augment.magnitude_std) == ('timm_increasing',
                                                          0.5)
     assert (erase.erase_prob, erase.mode) == (0.25, 'rand')
+    assert_evaluates_centre_crops(cfg, size, 'bicubic')
+
+
+def assert_evaluates_centre_crops(cfg, size, interpolation):
+    assert cfg.val_dataloader == cfg.test_dataloader
     resize, centre = cfg.val_dataloader.dataset.pipeline[1:3]
-    assert (resize.scale, resize.edge, resize.interpolation) == (256, 'short',
-                                                                 'bicubic')
-    assert centre.crop_size == 224
+    assert (resize.scale, resize.edge) == (size * 256 // 224, 'short')
+    assert resize.interpolation == interpolation
+    assert centre.crop_size == size
+
+
+@pytest.mark.parametrize('name', FINE_TUNING)
+def test_only_the_stages_of_beit_leave_out_mixup(name):
+    cfg = Config.fromfile(f'configs/classification/{name}.py')
+    weight_decay = cfg.optim_wrapper.optimizer.weight_decay
+    clip, augments = cfg.optim_wrapper.clip_grad, cfg.model.train_cfg
+    if name == 'clip_vitl_fd_in22k':
+        assert (weight_decay, clip.max_norm, augments) == (0.05, 1.0, None)
+    elif name == 'clip_vitl336_fd_in22k_in1k':
+        assert (weight_decay, clip, augments) == (1e-8, None, None)
+    else:
+        assert (weight_decay, clip.max_norm) == (0.05, 5.0)
+        assert [(a.type[11:], a.alpha)
+                for a in augments.augments] == [('Mixup', 0.8),
+                                                ('CutMix', 1.0)]
+
+
+def test_imagenet_22k_has_all_its_classes_and_holds_few_images_out():
+    cfg = Config.fromfile('configs/classification/clip_vitl_fd_in22k.py')
+    assert cfg.model.head.num_classes == 21841
+    assert cfg.model.data_preprocessor.num_classes == 21841
+    for loader in cfg.train_dataloader, cfg.val_dataloader:
+        assert loader.dataset.data_root == 'data/imagenet22k'
+        assert loader.dataset.held_out == 0.001
+
+
+LINEAR = [x for x in LEAVES if x.endswith('_linear.py')]
+
+
+@pytest.mark.parametrize('leaf', LINEAR)
+def test_linear_probe_has_maes_numbers(leaf):
+    cfg = Config.fromfile(leaf)
+    model, optim = cfg.model, cfg.optim_wrapper
+    assert cfg.train_cfg.max_epochs == 90
+    assert optim.optimizer == dict(
+        type='mmfd.LARS', lr=0.2, momentum=0.9, weight_decay=0.)
+    assert 'clip_grad' not in optim and 'paramwise_cfg' not in optim
+    curve = cfg.default_hooks.param_scheduler
+    assert (curve.warmup_epochs, curve.warmup_lr, curve.min_lr) == (10, 0, 0)
+    assert cfg.train_dataloader.batch_size * 16 * 0.2 / 512 == 6.4
+    assert model.type == 'mmfd.LinearProbe'
+    norm = model.neck[-1] if 'swin' in leaf else model.neck
+    assert norm.type == 'mmpretrain.ClsBatchNormNeck'
+    assert norm.input_features == model.head.in_channels
+    assert model.head.loss == dict(type='mmpretrain.CrossEntropyLoss')
+    assert model.head.init_cfg.std == 0.01
+    assert 'train_cfg' not in model  # neither mixup nor cutmix
+    if 'swin' in leaf:
+        assert model.neck[0].type == 'mmpretrain.GlobalAveragePooling'
+    else:
+        expected = 'avg_featmap' if '_fd_' in leaf else 'cls_token'
+        assert model.backbone.out_type == expected
+    assert model.backbone.get('drop_path_rate', 0.) == 0.
+    size = model.backbone.img_size
+    pipeline = cfg.train_dataloader.dataset.pipeline
+    assert [t.type for t in pipeline] == [
+        'mmfd.LoadImage', 'mmfd.ClampedCrop', 'mmpretrain.RandomFlip',
+        'mmpretrain.PackInputs'
+    ]
+    assert (pipeline[1].scale, pipeline[1].crop_ratio_range,
+            pipeline[1].interpolation) == (size, (0.08, 1.0), 'bicubic')
+    assert_evaluates_centre_crops(cfg, size, 'bicubic')
+
+
+@pytest.mark.parametrize('leaf', [x for x in LEAVES if 'classification' in x])
+def test_every_classifier_starts_from_weights_it_can_name(leaf):
+    """A student from a run whose config is there, a teacher from its file."""
+    cfg = Config.fromfile(leaf)
+    init = cfg.model.backbone.init_cfg
+    assert init.type == 'Pretrained'
+    if '_fd_' not in leaf:
+        assert init.checkpoint == cfg.teacher.checkpoint
+        assert 'tools/convert.py' in cfg.source
+        return
+    run, epoch = re.fullmatch(r'work_dirs/(\w+)/epoch_(\d+)\.pth',
+                              init.checkpoint).groups()
+    [config] = Path('configs').glob(f'*/{run}.py')
+    assert Config.fromfile(config).train_cfg.max_epochs == int(epoch)
+    assert str(config) in cfg.source
+    assert init.prefix == 'backbone.'
 
 
 def test_teachers_differ_only_in_what_is_their_own():
@@ -123,7 +225,10 @@ def test_teachers_differ_only_in_what_is_their_own():
     assert dino.img_size == clip.img_size == 224
 
 
-@pytest.mark.parametrize('teacher', ['clip_vitb', 'clip_vitl', 'dino_vitb'])
+@pytest.mark.parametrize('teacher', [
+    'clip_vitb', 'clip_vitl', 'clip_vitl336', 'dino_vitb', 'deit_vitb',
+    'mae_vitb'
+])
 def test_before_column_has_the_recipe_of_its_student(teacher):
     before, after = (
         Config.fromfile(f'configs/classification/{teacher}{x}_in1k.py')

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from mmengine.registry import DATASETS
+from mmengine.registry import DATASETS, TRANSFORMS
 from mmengine.structures import BaseDataElement
 from PIL import Image
 
@@ -421,6 +421,59 @@ def test_no_room_while_remembering_is_a_warning_and_leaves_nothing(
     assert level == logging.WARNING
     assert 'File too large' in message and 'XDG_CACHE_HOME' in message
     assert not list(cache.iterdir())
+
+
+# --- crops ---
+
+
+def crops(height, width, draws=1, **kwargs):
+    """(top, left, height, width) of crops of the linear probe."""
+    np.random.seed(0)
+    crop = TRANSFORMS.build(dict(type='mmfd.ClampedCrop', scale=8, **kwargs))
+    image = np.zeros((height, width, 3), np.uint8)
+    return np.array([crop.rand_crop_params(image) for _ in range(draws)])
+
+
+@pytest.mark.parametrize(
+    'size, aspect, expected',
+    [
+        ((30, 40), 4 / 3, (30, 40)),  # the whole image
+        ((30, 40), 3 / 4,
+         (30, 30)),  # 40 x 30 sticks out: cut, not drawn again
+        ((30, 40), 1, (30, 35)),  # the root of 1200 is 34.6
+        ((10, 90), 1, (10, 30)),
+    ])
+def test_crop_that_sticks_out_is_cut_to_the_image(size, aspect, expected):
+    one = dict(crop_ratio_range=(1, 1), aspect_ratio_range=(aspect, aspect))
+    for top, left, *shape in crops(*size, draws=50, **one):
+        assert tuple(shape) == expected
+        assert top + expected[0] <= size[0] and left + expected[1] <= size[1]
+
+
+def test_crops_have_uniform_areas_log_uniform_aspects_and_any_place():
+    top, left, height, width = crops(
+        400, 400, draws=20000, crop_ratio_range=(0.08, 0.5)).T
+    area = height * width / 400**2  # none of these sticks out
+    shares = np.quantile(area, [0, .25, .5, .75, 1])
+    assert shares == pytest.approx([.08, .185, .29, .395, .5], abs=.01)
+    aspect = np.quantile(np.log(width / height), [0, .25, .5, .75, 1])
+    expected = np.log(4 / 3) * np.array([-1, -.5, 0, .5, 1])
+    assert aspect == pytest.approx(expected, abs=.02)
+    for offset, side in (top, height), (left, width):
+        place = offset / (400 - side)
+        assert place.min() == 0 and place.max() == 1
+        assert place.mean() == pytest.approx(.5, abs=.01)
+
+
+def test_crop_is_resized_to_the_size_asked_for():
+    crop = TRANSFORMS.build(
+        dict(
+            type='mmfd.ClampedCrop',
+            scale=8,
+            interpolation='bicubic',
+            backend='pillow'))
+    image = np.full((30, 40, 3), 7, np.uint8)
+    assert np.array_equal(crop(dict(img=image))['img'], image[:8, :8])
 
 
 # --- skipping ---

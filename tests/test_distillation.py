@@ -238,6 +238,7 @@ ALLOWED = {  # room -> what it may import of mmfd
     '__init__': set(),
     'scan': {'checkpoints'},
     'data': {'registry', 'scan'},
+    'linear_probe': {'registry'},
     'metrics': {'registry'},
     'dry_run': {'registry'},
     'processes': set(),

@@ -5,7 +5,7 @@ import torch
 from mmengine.registry import MODELS, OPTIM_WRAPPERS
 from models import distillation
 
-from mmfd.optim import LayerDecayOptimWrapperConstructor, warmup_cosine
+from mmfd.optim import LARS, LayerDecayOptimWrapperConstructor, warmup_cosine
 
 RATES = dict(base=1., warmup_lr=.1, min_lr=.2, warmup=10, total=50)
 
@@ -83,3 +83,55 @@ def test_precision_may_change_on_resume():
     model = torch.nn.Linear(2, 2)
     for old, new in [('bfloat16', 'float16'), ('float16', 'bfloat16')]:
         wrapper(model, new).load_state_dict(wrapper(model, old).state_dict())
+
+
+# What the official LARS (MoCo v3's) makes of a matrix, of one that starts at
+# zero and of a bias in 20 steps of `lars`, in fp64.
+OFFICIAL_LARS = [
+    [-0.961452565, -0.601417443, -0.199873998,
+     0.214955312, 0.602633066, 0.947684859],
+    [0.122699931, -20.495560197, -22.2702968, -3.56982523],
+    [-8.784182708, 9.657207608],
+]  # yapf: disable
+
+
+def lars(steps, optimizer=None, params=None):
+    """Steps of growing lr and wavy gradients."""
+    params = params or [
+        torch.nn.Parameter(start.double())
+        for start in ((torch.arange(6.).double().view(2, 3) * 2 - 5) / 5,
+                      torch.zeros(2, 2), torch.tensor([.5, -.5]))
+    ]
+    optimizer = optimizer or LARS(params, lr=1., weight_decay=.1)
+    for t in steps:
+        optimizer.param_groups[0]['lr'] = 10 * (t + 1) / 20
+        for param, wave in zip(params, (torch.sin, torch.sin, torch.cos)):
+            phase = (2 if param.shape == (2, 2) else 1) * t
+            angles = phase + torch.arange(param.numel()).double()
+            param.grad = wave(angles).view_as(param)
+        optimizer.step()
+    return optimizer, params
+
+
+def test_lars_of_20_steps_equals_the_official_one():
+    _, params = lars(range(20))
+    for param, expected in zip(params, OFFICIAL_LARS):
+        assert param.flatten().tolist() == pytest.approx(expected, abs=1e-8)
+
+
+def test_lars_goes_on_where_it_was():
+    optimizer, params = lars(range(7))
+    again = LARS(params, lr=3.)
+    again.load_state_dict(optimizer.state_dict())
+    _, params = lars(range(7, 20), again, params)
+    for param, expected in zip(params, OFFICIAL_LARS):
+        assert param.flatten().tolist() == pytest.approx(expected, abs=1e-8)
+
+
+def test_lars_steps_by_the_norm_of_the_matrix_whatever_the_gradient():
+    for gradient in 1e-6, 1e6:
+        weight = torch.nn.Parameter(torch.full((2, 8), .25))  # norm 1
+        weight.grad = torch.full((2, 8), gradient)
+        LARS([weight], lr=6.4).step()
+        step = weight.detach() - .25
+        assert step.norm().item() == pytest.approx(6.4e-3, rel=1e-5)

@@ -6,6 +6,7 @@ and the learning rates that its optimizer really used.
 """
 import json
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -91,23 +92,28 @@ def test_gradient_of_every_parameter_equals_the_official_one(ours, official):
 # --- optimizer: groups and learning rates ---
 
 SWIN = ('fd/esvit_swinb_fd', 'classification/esvit_swinb_fd_in1k')
-CONFIGS = ('fd/clip_vitb_fd', 'fd/clip_vitl_fd',
-           'classification/clip_vitb_fd_in1k',
-           'classification/clip_vitl_fd_in1k', 'fd/dino_vitb_fd',
-           'classification/dino_vitb_fd_in1k')
-RUNS = {  # official yaml -> our config, and what the ablation length changes
-    'fd_pretrain__clip_vit_base__img224__300ep': (CONFIGS[0], {}),
-    'fd_pretrain__clip_vit_large__img224__300ep': (CONFIGS[1], {}),
-    'fd_finetune__clip_vit_base__img224__300ep': (CONFIGS[2], {}),
-    'fd_finetune__clip_vit_large__img224__300ep': (CONFIGS[3], {}),
-    'fd_pretrain__dino_vit_base__img224__300ep': (CONFIGS[4], {}),
-    'fd_finetune__dino_vit_base__img224__300ep': (CONFIGS[5], {}),
-    'fd_pretrain__esvit_swin_base__img224__300ep': (SWIN[0], {}),
-    'fd_finetune__esvit_swin_base__img224__300ep': (SWIN[1], {}),
-    'fd_pretrain__clip_vit_base__img224__100ep':
-    (CONFIGS[0], {'train_cfg.max_epochs': 100}),
+# Those of the ViTs.
+CONFIGS = sorted(f'{path.parent.name}/{path.stem}'
+                 for path in Path('configs').glob('*/*_vit*.py')
+                 if not path.stem.endswith('_linear'))
+RUNS = {  # official yaml -> our config
+    'fd_pretrain__clip_vit_base__img224__100ep': 'fd/clip_vitb_fd_100e',
+    'fd_pretrain__clip_vit_base__img224__300ep': 'fd/clip_vitb_fd',
+    'fd_pretrain__clip_vit_large__img224__300ep': 'fd/clip_vitl_fd',
+    'fd_pretrain__deit_vit_base__img224__300ep': 'fd/deit_vitb_fd',
+    'fd_pretrain__dino_vit_base__img224__300ep': 'fd/dino_vitb_fd',
+    'fd_pretrain__esvit_swin_base__img224__300ep': SWIN[0],
+    'fd_finetune__esvit_swin_base__img224__300ep': SWIN[1],
     'fd_finetune__clip_vit_base__img224__100ep':
-    (CONFIGS[2], {'optim_wrapper.paramwise_cfg.layer_decay': 0.65}),
+    'classification/clip_vitb_fd_100e_in1k',
+    'fd_finetune__clip_vit_base__img224__300ep':
+    'classification/clip_vitb_fd_in1k',
+    'fd_finetune__clip_vit_large__img224__300ep':
+    'classification/clip_vitl_fd_in1k',
+    'fd_finetune__deit_vit_base__img224__300ep':
+    'classification/deit_vitb_fd_in1k',
+    'fd_finetune__dino_vit_base__img224__300ep':
+    'classification/dino_vitb_fd_in1k',
 }
 
 
@@ -133,7 +139,7 @@ def build(config, changes={}):
 class Run:
     """As much of a Runner as the curve asks for: 7 iterations an epoch."""
 
-    def __init__(self, optim_wrapper, epochs, batch=128):
+    def __init__(self, optim_wrapper, epochs, batch):
         self.optim_wrapper = optim_wrapper
         self.max_iters = 7 * epochs
         self.train_dataloader = torch.utils.data.DataLoader(
@@ -150,12 +156,12 @@ def test_lr_of_every_iteration_and_group_equals_the_official_one(
     monkeypatch.setattr('mmfd.optim.get_world_size', lambda: 16)
     with open('tests/data/official_lr_curves.json') as file:
         curve = json.load(file)[yaml]
-    cfg, model, optim_wrapper = build(*RUNS[yaml])
+    cfg, model, optim_wrapper = build(RUNS[yaml])
     hook = HOOKS.build(cfg.default_hooks.param_scheduler)
-    run = Run(optim_wrapper, cfg.train_cfg.max_epochs,
-              cfg.train_dataloader.batch_size)
-    assert 16 * cfg.train_dataloader.batch_size == curve['batch']
-    assert run.max_iters == curve['total_iters']
+    batch = cfg.train_dataloader.batch_size
+    run = Run(optim_wrapper, cfg.train_cfg.max_epochs, batch)
+    assert (run.max_iters, 16 * batch) == (curve['total_iters'],
+                                           curve['batch'])
     hook.before_train(run)
     depth_of = {
         name: model.backbone.get_layer_depth(name, 'backbone.')[0]
@@ -172,7 +178,7 @@ def test_lr_of_every_iteration_and_group_equals_the_official_one(
 
 def test_lr_counts_batch_processes_and_accumulation(monkeypatch):
     monkeypatch.setattr('mmfd.optim.get_world_size', lambda: 4)
-    cfg, _, optim_wrapper = build(CONFIGS[0],
+    cfg, _, optim_wrapper = build('fd/clip_vitb_fd',
                                   {'optim_wrapper.accumulative_counts': 2})
     hook = HOOKS.build(cfg.default_hooks.param_scheduler)
     run = Run(optim_wrapper, 300, batch=64)
@@ -185,8 +191,8 @@ def test_lr_counts_batch_processes_and_accumulation(monkeypatch):
 
 def official_layer(name, depth):
     """Facts C.3: the layer id of an official name."""
-    if name in ('cls_token', 'pos_embed') or name.startswith('patch_embed'):
-        return 0
+    if name.startswith(('cls_token', 'pos_embed', 'patch_embed', 'pre_norm')):
+        return 0  # CLIP's pre_norm, which the official code does not fine-tune
     block = re.match(r'blocks\.(\d+)\.', name)
     return int(block[1]) + 1 if block else depth + 1
 
@@ -204,23 +210,32 @@ def test_decay_and_layer_of_every_parameter_are_the_official_ones(config):
     for name, param in model.named_parameters():
         own = official_name(name.removeprefix('backbone.'))
         weight_decay, lr = found[name]
-        kept = param.ndim == 1 or name.endswith('bias') or own == 'cls_token'
-        assert weight_decay == (0 if kept else 0.05), name
+        kept = (
+            param.ndim == 1 or name.endswith('bias')
+            or own in ('cls_token', 'pos_embed'))
+        decayed = cfg.optim_wrapper.optimizer.weight_decay
+        assert weight_decay == (0 if kept else decayed), name
         scale = decay**(depth + 1 - official_layer(own, depth))
         assert lr == pytest.approx(cfg.optim_wrapper.optimizer.lr * scale)
     tables = [n for n in found if n.endswith('bias_table')]
-    assert tables and all(found[n][0] == 0.05 for n in tables)
+    assert bool(tables) == ('fd' in config)  # the students have them
+    assert all(found[n][0] > 0 for n in tables)
 
 
-def test_parameter_counts_are_the_official_ones():
-    counts = {
-        'fd/clip_vitb_fd': 85_665_360 + 590_592,
-        'fd/dino_vitb_fd': 85_665_360 + 590_592,
-        'fd/clip_vitl_fd': 302_955_584 + 1_049_600,
-        'classification/clip_vitb_fd_in1k': 86_530_984,
-        'classification/dino_vitb_fd_in1k': 86_530_984,
-        'classification/clip_vitl_fd_in1k': 304_335_336,
-    }
-    for config, count in counts.items():
-        _, model, _ = build(config)
-        assert sum(p.numel() for p in model.parameters()) == count
+PARAMETERS = {  # config -> official count; with the projection
+    'fd/clip_vitb_fd': 85_665_360 + 590_592,
+    'fd/dino_vitb_fd': 85_665_360 + 590_592,
+    'fd/deit_vitb_fd': 85_665_360 + 590_592,
+    'fd/clip_vitl_fd': 302_955_584 + 1_049_600,
+    'classification/clip_vitb_fd_in1k': 86_530_984,
+    'classification/dino_vitb_fd_in1k': 86_530_984,
+    'classification/deit_vitb_fd_in1k': 86_530_984,
+    'classification/clip_vitl_fd_in1k': 304_335_336,
+}
+
+
+@pytest.mark.parametrize('config', PARAMETERS)
+def test_parameter_counts_are_the_official_ones(config):
+    _, model, _ = build(config)
+    count = sum(p.numel() for p in model.parameters())
+    assert count == PARAMETERS[config]

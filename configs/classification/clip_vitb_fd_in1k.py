@@ -6,6 +6,7 @@
 """
 _base_ = [
     '../_base_/classifier.py',
+    '../_base_/students/vitb16_pooled.py',
     '../_base_/data/imagenet_finetune.py',
     '../_base_/schedules/finetune_100e.py',
 ]
@@ -13,14 +14,8 @@ _base_ = [
 source = 'python tools/train.py configs/fd/clip_vitb_fd.py writes it'
 model = dict(
     backbone=dict(
-        type='mmfd.StudentViT',
-        arch='base',
-        img_size=224,
-        patch_size=16,
+        _base_.student,
         drop_path_rate=0.3,
-        layer_scale_init_value=0.1,
-        use_rel_pos_bias=True,
-        out_type='avg_featmap',
         init_cfg=dict(
             type='Pretrained',
             checkpoint='work_dirs/clip_vitb_fd/epoch_300.pth',

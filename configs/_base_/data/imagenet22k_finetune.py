@@ -1,0 +1,11 @@
+"""ImageNet-22K: 21,841 folders of images right below `data_root`.
+
+It has no validation set: one image of a thousand is held out by a hash of
+its path, see `mmfd.ImageFolder`.
+"""
+_base_ = 'imagenet_finetune.py'
+
+data_root = 'data/imagenet22k'
+dataset = dict(data_root=data_root, held_out=0.001)
+train_dataloader = dict(dataset=dataset)
+val_dataloader = test_dataloader = dict(dataset=dataset)

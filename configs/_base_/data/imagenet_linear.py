@@ -1,0 +1,15 @@
+"""ImageNet-1K with labels, as the official linear probe sees it."""
+_base_ = 'imagenet_finetune.py'
+
+train_pipeline = [
+    dict(type='mmfd.LoadImage'),
+    dict(
+        type='mmfd.ClampedCrop',
+        scale=_base_.img_size,
+        crop_ratio_range=(0.08, 1.0),
+        interpolation='bicubic',
+        backend='pillow'),
+    dict(type='mmpretrain.RandomFlip', prob=0.5),
+    dict(type='mmpretrain.PackInputs'),
+]
+train_dataloader = dict(batch_size=1024, dataset=dict(pipeline=train_pipeline))

@@ -1,0 +1,24 @@
+"""The linear probe: what a backbone's features tell without being changed."""
+from mmpretrain.models import ImageClassifier
+
+from mmfd.registry import MODELS
+
+
+@MODELS.register_module()
+class LinearProbe(ImageClassifier):
+    """A classifier whose backbone is frozen; neck and head learn.
+
+    Official file `main_linear.py`. The backbone has no gradients, so it is
+    in no optimizer group. It stays in eval mode, so its drop path is off
+    whatever its config says; the official code has to be told so.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.backbone.requires_grad_(False)
+        self.train()
+
+    def train(self, mode=True):
+        super().train(mode)
+        self.backbone.eval()
+        return self
