@@ -51,18 +51,45 @@ def export(path, model, to):
         f'{type(student.backbone).__name__}: export it --to backbone')
 
 
-def carried_config(path):
+def carried_config(path, to):
     """The config of the model that a checkpoint carries; {} if it does not.
 
     Raises:
-        FileNotFoundError, ValueError: as `checkpoints.load`.
+        FileNotFoundError, ValueError: as `checkpoints.load`, and if a network
+            is to be built and its config names what is not in `TRUSTED`.
     """
     carried = checkpoints.meta(path).get('model', '{}')
     try:
-        return dict(json.loads(carried))
+        model = dict(json.loads(carried))
     except (TypeError, ValueError) as error:
         raise ValueError(f'{path} carries no readable config of its model: '
                          f'{error}') from error
+    strange = _strange(model.get('backbone'))
+    if strange and to != 'backbone':
+        raise ValueError(
+            f'{path} carries a config that names {min(strange)!r}, which no '
+            'file is trusted to call: give the config yourself, --config '
+            'configs/....py, or export it --to backbone')
+    return model
+
+
+# What a config may name that comes out of a file. The host takes any dotted
+# name for a type, imports it and calls it.
+TRUSTED = {
+    'mmfd.StudentViT', 'mmfd.StudentSwin', 'mmpretrain.BEiTViT',
+    'mmpretrain.SwinTransformerV2', 'LN', 'GELU', 'Conv2d'
+}
+
+
+def _strange(node):
+    """The types that a part of a config names beyond `TRUSTED`."""
+    if isinstance(node, dict):
+        named = {str(node[k]) for k in ('type', 'conv_type') if k in node}
+        parts = [v for k, v in node.items() if k not in ('type', 'init_cfg')]
+    else:
+        named = {node} if isinstance(node, str) and '.' in node else set()
+        parts = node if isinstance(node, list) else []
+    return (named - TRUSTED).union(*map(_strange, parts))
 
 
 def _backbone(path, model):
@@ -75,8 +102,12 @@ def _backbone(path, model):
         raise ValueError(
             f'{path} holds no student: none of its keys begins with '
             f"'backbone.'; they begin with {', '.join([*weights][:4])}")
-    config = dict(model.get('backbone', {}), init_cfg=None)
-    return Exported(own, config, 'mmengine.registry.MODELS.build(dict({}))')
+    config = dict(model.get('backbone', {}))
+    config.pop('init_cfg', None)
+    python = 'mmengine.registry.MODELS.build(dict({}))'
+    if not config or _strange(config):
+        python = 'its config'
+    return Exported(own, config, python)
 
 
 def _load(path, model):

@@ -343,6 +343,28 @@ def test_what_no_library_has_is_refused(tmp_path, name, library):
         export(file, dict(backbone=config or network), library)
 
 
+@pytest.mark.parametrize('config', [
+    lambda command: dict(type='os.system', command=command),
+    lambda command: student(norm_cfg=dict(type='os.system', command=command)),
+    lambda command: student(patch_cfg=dict(conv_type='subprocess.run')),
+    lambda command: student(layer_cfgs=[dict(type='antigravity')]),
+    lambda command: student(bias='os.system'),
+])
+def test_config_in_a_file_calls_nothing(tmp_path, monkeypatch, capsys, config):
+    file = saved(
+        MODELS.build(student()), tmp_path / 'epoch_1.pth',
+        config(f'touch {tmp_path / "was_here"}'))
+    for library in ('timm', 'hf'):
+        assert 'no file is trusted to call' in refused(monkeypatch, 'export',
+                                                       file,
+                                                       tmp_path / 'out.pth',
+                                                       '--to', library)
+    assert os.listdir(tmp_path) == ['epoch_1.pth']
+    run(monkeypatch, 'export', file, tmp_path / 'out.pth')  # builds nothing
+    assert capsys.readouterr().out.endswith('built by its config\n')
+    assert sorted(os.listdir(tmp_path)) == ['epoch_1.pth', 'out.pth']
+
+
 def test_export_to_no_known_suffix_is_refused(trained, tmp_path, monkeypatch):
     _, file = trained
     assert '.pth or .safetensors' in refused(monkeypatch, 'export', file,

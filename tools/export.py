@@ -38,7 +38,7 @@ def main():
         if args.config:
             model = launch.read_config(args.config).get('model', {})
         else:
-            model = carried_config(args.checkpoint)
+            model = carried_config(args.checkpoint, args.to)
         weights, config, python = export(args.checkpoint, model, args.to)
         told = dict(
             provenance.of_file(args.checkpoint),
