@@ -358,10 +358,11 @@ def test_interrupted_download_leaves_nothing(site, tmp_path):
         time.sleep(60)
 
     url = site.put('/w.pth', stall)
-    run = subprocess.Popen([
-        sys.executable, '-c', 'import sys; from mmfd import download; '
-        'download.fetch(sys.argv[1])', url
-    ],
+    code = ('import signal, sys; from mmfd import download; '
+            # a shell has those ignore it whom it starts in the background
+            'signal.signal(signal.SIGINT, signal.default_int_handler); '
+            'download.fetch(sys.argv[1])')
+    run = subprocess.Popen([sys.executable, '-c', code, url],
                            stderr=subprocess.PIPE)
     deadline = time.monotonic() + 60
     while not files_in(tmp_path) and time.monotonic() < deadline:

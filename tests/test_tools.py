@@ -262,7 +262,7 @@ FAULTS = {
               'img_size=33 is not a multiple of patch_size=8'),
     'missing weights':
     (lambda project: [f'model.teacher.checkpoint={project}/none.pth'],
-     'no weights file .*none.pth. Download ViT-B-16.pt'),
+     'no weights file .*none.pth. OpenAI publishes it .* tools/convert.py'),
 }
 
 
@@ -290,7 +290,8 @@ def test_train_names_the_knob_where_grids_differ(project, monkeypatch):
     message = refused(monkeypatch, 'train', project / 'fd.py', '--work-dir',
                       project / 'run', '--cfg-options',
                       'model.backbone.patch_size=16')
-    assert 'student gives 5 tokens, teacher 17: set teacher' in message
+    assert ('student gives 5 (1 + 2 x 2) tokens, teacher 17 (1 + 4 x 4): set '
+            'neck.grid=4 (or teacher.neck.grid=2, or') in message
 
 
 def test_teachers_weights_that_the_host_would_half_load_are_refused(
