@@ -71,8 +71,9 @@ class DryRun(Hook):
             self._note_skipped(batch)
             with torch.no_grad():
                 runner.model.val_step(batch)
+        lines = [*self.report(runner)]  # by all: shards are read together
         if is_main_process():
-            print('\n'.join(self.report(runner)), flush=True)
+            print('\n'.join(lines), flush=True)
         raise Enough
 
     def _note_skipped(self, batch):
