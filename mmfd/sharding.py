@@ -85,9 +85,9 @@ class FullySharded(nn.Module):
             name that it matches is gathered and let go as one.
         shard_teacher (bool): or keep all of the teacher in every process,
             which saves the time of gathering it.
-        param_dtype (str): `bfloat16` gathers weights in half the size, for
-            `mmfd.AmpOptimWrapper`, which casts all else. Shards, gradients
-            that are summed over processes, and moments stay fp32.
+        param_dtype (str): `bfloat16` gathers weights in half the size and
+            computes under autocast, evaluations too. Shards, gradients summed
+            over processes and moments stay fp32.
     """
 
     def __init__(self,
@@ -97,14 +97,14 @@ class FullySharded(nn.Module):
                  param_dtype=None):
         super().__init__()
         device = torch.device(get_device()).type
+        dtype = param_dtype and getattr(torch, param_dtype)
         shard = partial(
             fully_shard,
             mesh=init_device_mesh(device, (get_world_size(), )),
             mp_policy=MixedPrecisionPolicy(
-                param_dtype and getattr(torch, param_dtype),
+                dtype,
                 reduce_dtype=torch.float32,
-                # pixels and the head's loss are not for bf16
-                cast_forward_inputs=False))
+                cast_forward_inputs=False))  # pixels are not for bf16
         whole = _tensors(module)
         module.to('meta')
         for block in blocks_of(module.backbone, blocks):
@@ -122,6 +122,8 @@ class FullySharded(nn.Module):
         module.register_state_dict_post_hook(_gather_weights)
         for part in module.modules():
             part.register_load_state_dict_pre_hook(_cut_weights)
+        if dtype:  # what meets the weights: buffers, norms, the loss
+            module.forward = torch.autocast(device, dtype)(module.forward)
         self.module = module
 
     def train_step(self, data, optim_wrapper):
