@@ -6,7 +6,7 @@ no process ever holds the whole network. Files know nothing of this: states
 are gathered when they are written and cut when they are read.
 """
 import re
-from contextlib import contextmanager
+from collections import Counter
 from functools import partial
 from itertools import chain
 
@@ -18,51 +18,41 @@ from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
-from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.utils import serialization
 
+from mmfd.meta import weightless
 from mmfd.registry import MODEL_WRAPPERS
 
 # The blocks of ViTs, of Swins and of what is built like them
 BLOCKS = r'(layers|stages\.\d+\.blocks)\.\d+'
 
 
-@contextmanager
-def weightless():
-    """Modules built here have parameters without memory.
+def parts_of(network, pattern):
+    """What of a backbone is gathered and let go as one.
 
-    They are made and moved to the meta device one by one. Buffers are real:
-    what a constructor computes for itself, as Swin V2 does, it may compute.
-    """
-
-    def forget(module, name, param):
-        if param is not None:
-            return nn.Parameter(param.to('meta'), param.requires_grad)
-
-    handle = register_module_parameter_registration_hook(forget)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-def blocks_of(network, pattern):
-    """The modules whose whole name in `network` matches `pattern`.
+    These are its blocks, the modules whose whole name matches `pattern`, and
+    before them what several blocks have in common.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there is no block.
     """
-    found = [
+    blocks = [
         module for name, module in network.named_modules()
         if re.fullmatch(pattern, name)
     ]
-    if not found:
+    if not blocks:
         names = [name for name, _ in network.named_modules()]
         raise ValueError(
             f'no module of {type(network).__name__} matches blocks='
             f'{pattern!r}: set model_wrapper_cfg.blocks to a pattern of its '
             f'blocks; it has {", ".join(names[1:])[:300]}')
-    return found
+    uses = Counter(part for block in blocks for part in block.modules())
+    common = [part for part in uses if uses[part] > 1]
+    within = {inner for part in common for inner in [*part.modules()][1:]}
+    return [
+        part for part in common
+        if part not in within and any(True for _ in part.parameters())
+    ] + blocks
 
 
 @MODEL_WRAPPERS.register_module()
@@ -107,14 +97,13 @@ class FullySharded(nn.Module):
                 cast_forward_inputs=False))  # pixels are not for bf16
         whole = _tensors(module)
         module.to('meta')
-        for block in blocks_of(module.backbone, blocks):
-            shard(block)
+        for part in parts_of(module.backbone, blocks):
+            shard(part)
         shard(module)
         if shard_teacher:
             for network in _teachers(module):
-                for block in blocks_of(network, blocks):
-                    shard(block)
-                shard(network)
+                for part in (*parts_of(network, blocks), network):
+                    shard(part)
         module.to_empty(device=device)
         for tensor, values in zip(_tensors(module), whole):
             _receive(tensor, values)
