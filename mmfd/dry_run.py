@@ -103,7 +103,7 @@ class _Run:
         self.loader = runner.train_dataloader
         self.per_process = self.loader.batch_sampler.batch_size
         self.accumulated = runner.optim_wrapper._accumulative_counts
-        self.batch = self.per_process * get_world_size() * self.accumulated
+        self.batch = self.per_process * get_worldsize() * self.accumulated
         steps = [b - a for a, b in zip(seen.times, seen.times[1:])]
         steady = slice(2 if len(steps) > 2 else 0, None)  # after warming up
         wait, self.step = mean(seen.waits[steady]), mean(steps[steady])
@@ -119,23 +119,23 @@ class _Run:
         yield 'images', (
             f'{len(self.loader.dataset):,}, short side '
             f'{median(self.seen.sides):g} pixels; {self._held_out()}')
-        yield 'batch', (f'{self.per_process} x {get_world_size()} processes x '
+        yield 'batch', (f'{self.per_process} x {get_worldsize()} processes x '
                         f'{self.accumulated} accumulated = {self.batch:,} '
                         'images an update')
         yield 'lr', (f'{max(g["lr"] for g in groups):.3g} now, in iteration '
                      f'{self.now:,}')
         losses = self.seen.losses
         yield 'loss', f'{losses[0]:.4g} -> {losses[-1]:.4g}'
-        images = self.per_process * get_world_size() / self.step
+        images = self.per_process * get_worldsize() / self.step
         yield 'speed', (f'{self.step:.3g} s an iteration, {images:.3g} img/s, '
                         f'{self.wait:.0%} of the time waiting for data')
         left = self.step * (runner.max_iters - self.now)
         yield 'eta', (f'{timedelta(seconds=round(left))} for the whole run, '
                       'evaluation not counted')
         used, there = self._memory()
-        yield 'memory', f'peak {_size(used)} of {_size(there)}'
+        yield 'memory', f'peak {size(used)} of {size(there)}'
         needed, free = self._disk()
-        yield 'disk', f'{_size(needed)} of checkpoints, {_size(free)} free'
+        yield 'disk', f'{size(needed)} of checkpoints, {size(free)} free'
 
     def wrong(self):
         """Sentences: what was seen, what to turn."""
@@ -205,7 +205,7 @@ class _Run:
         used = sum(
             resource.getrusage(who).ru_maxrss * 1024
             for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-        return used * get_world_size(), os.sysconf(
+        return used * get_worldsize(), os.sysconf(
             'SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
 
     def _disk(self):
@@ -213,23 +213,27 @@ class _Run:
         state = sum(t.nbytes for t in self.model.state_dict().values())
         trained = sum(p.nbytes for p in self.model.parameters()
                       if p.requires_grad)
-        hook = self.runner.cfg.default_hooks.get('checkpoint') or {}
-        kept = hook.get('max_keep_ckpts', -1)
-        if kept < 0:
-            length = (
-                self.runner.max_epochs
-                if hook.get('by_epoch', True) else self.runner.max_iters)
-            kept = -(-length // hook.get('interval', 1))
         folder = next(
             f for f in (Path(self.seen.work_dir).absolute(),
                         *Path(self.seen.work_dir).absolute().parents)
             if f.exists())
-        # and the best one; two moments of each number that is trained
-        return ((kept + 1) * (state + 2 * trained),
-                shutil.disk_usage(folder).free)
+        # two moments of each number that is trained
+        return (checkpoint_bytes(
+            self.runner.cfg, self.runner.max_epochs, self.runner.max_iters,
+            state + 2 * trained), shutil.disk_usage(folder).free)
 
 
-def _size(count):
+def checkpoint_bytes(cfg, epochs, iterations, one):
+    """Bytes of all checkpoints that a run will keep, if `one` has so many."""
+    hook = cfg.default_hooks.get('checkpoint') or {}
+    kept = hook.get('max_keep_ckpts', -1)
+    if kept < 0:
+        length = epochs if hook.get('by_epoch', True) else iterations
+        kept = -(-length // hook.get('interval', 1))
+    return (kept + 1) * one  # and the best one
+
+
+def size(count):
     """Bytes, as people read them."""
     return f'{count / 2**30:.1f} GiB' if count > 2**30 else (
         f'{count / 2**20:.0f} MiB')

@@ -23,8 +23,8 @@ from torch.utils import serialization
 from mmfd.meta import weightless
 from mmfd.registry import MODEL_WRAPPERS
 
-# The blocks of ViTs, of Swins and of what is built like them
-BLOCKS = r'(layers|stages\.\d+\.blocks)\.\d+'
+# The blocks of ViTs, ResNets, ConvNeXts and Swins
+BLOCKS = r'(layers|layer\d+|stages\.\d+(\.blocks)?)\.\d+'
 
 
 def parts_of(network, pattern):
@@ -41,11 +41,15 @@ def parts_of(network, pattern):
         if re.fullmatch(pattern, name)
     ]
     if not blocks:
-        names = [name for name, _ in network.named_modules()]
+        lists = [
+            name for name, module in network.named_modules()
+            if isinstance(module, (nn.ModuleList, nn.Sequential))
+        ]
         raise ValueError(
-            f'no module of {type(network).__name__} matches blocks='
-            f'{pattern!r}: set model_wrapper_cfg.blocks to a pattern of its '
-            f'blocks; it has {", ".join(names[1:])[:300]}')
+            f'no module of {type(network).__name__} has a name like blocks='
+            f'{pattern!r}: set model_wrapper_cfg.blocks to a pattern of the '
+            f'names of its blocks; its lists of modules are '
+            f'{", ".join(lists[:6])} ...')
     uses = Counter(part for block in blocks for part in block.modules())
     common = [part for part in uses if uses[part] > 1]
     within = {inner for part in common for inner in [*part.modules()][1:]}
@@ -101,7 +105,7 @@ class FullySharded(nn.Module):
             shard(part)
         shard(module)
         if shard_teacher:
-            for network in _teachers(module):
+            for network in teachers(module):
                 for part in (*parts_of(network, blocks), network):
                     shard(part)
         module.to_empty(device=device)
@@ -181,8 +185,8 @@ class ShardedRunner(Runner):
         super().resume(filename, *args, **kwargs)
 
 
-def _teachers(model):
-    """The backbone that `mmfd.Teacher` hides, if there is one."""
+def teachers(model):
+    """A list of the backbone that `mmfd.Teacher` hides, if there is one."""
     return [
         child.backbone for name, child in model.named_children()
         if name == 'teacher'
@@ -192,7 +196,7 @@ def _teachers(model):
 def _tensors(model):
     """All that has to be given to the other processes, in one order."""
     return [
-        tensor for network in (model, *_teachers(model))
+        tensor for network in (model, *teachers(model))
         for tensor in chain(network.parameters(), network.buffers())
     ]
 
