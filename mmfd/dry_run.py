@@ -103,7 +103,7 @@ class _Run:
         self.loader = runner.train_dataloader
         self.per_process = self.loader.batch_sampler.batch_size
         self.accumulated = runner.optim_wrapper._accumulative_counts
-        self.batch = self.per_process * get_worldsize() * self.accumulated
+        self.batch = self.per_process * get_world_size() * self.accumulated
         steps = [b - a for a, b in zip(seen.times, seen.times[1:])]
         steady = slice(2 if len(steps) > 2 else 0, None)  # after warming up
         wait, self.step = mean(seen.waits[steady]), mean(steps[steady])
@@ -119,14 +119,14 @@ class _Run:
         yield 'images', (
             f'{len(self.loader.dataset):,}, short side '
             f'{median(self.seen.sides):g} pixels; {self._held_out()}')
-        yield 'batch', (f'{self.per_process} x {get_worldsize()} processes x '
+        yield 'batch', (f'{self.per_process} x {get_world_size()} processes x '
                         f'{self.accumulated} accumulated = {self.batch:,} '
                         'images an update')
         yield 'lr', (f'{max(g["lr"] for g in groups):.3g} now, in iteration '
                      f'{self.now:,}')
         losses = self.seen.losses
         yield 'loss', f'{losses[0]:.4g} -> {losses[-1]:.4g}'
-        images = self.per_process * get_worldsize() / self.step
+        images = self.per_process * get_world_size() / self.step
         yield 'speed', (f'{self.step:.3g} s an iteration, {images:.3g} img/s, '
                         f'{self.wait:.0%} of the time waiting for data')
         left = self.step * (runner.max_iters - self.now)
@@ -205,7 +205,7 @@ class _Run:
         used = sum(
             resource.getrusage(who).ru_maxrss * 1024
             for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-        return used * get_worldsize(), os.sysconf(
+        return used * get_world_size(), os.sysconf(
             'SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
 
     def _disk(self):

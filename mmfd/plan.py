@@ -38,14 +38,16 @@ class Watch(TorchDispatchMode):
     Operations are those of matrix products, attention and convolutions.
 
     Args:
-        known (iterable): tensors that are there before, and do not count.
+        weights, others (iterable): tensors that are there before, and do not
+            count.
     """
 
-    def __init__(self, known):
+    def __init__(self, weights, others):
         super().__init__()
         self.bytes = self.peak = self.casts = self.operations = 0
-        self.known = WeakSet(tensor.untyped_storage() for tensor in known)
-        self.seen = WeakSet(self.known)
+        self.weights = WeakSet(w.untyped_storage() for w in weights)
+        self.seen = self.weights | WeakSet(
+            tensor.untyped_storage() for tensor in others)
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -55,7 +57,7 @@ class Watch(TorchDispatchMode):
             self.operations += formula(*args, **kwargs, out_val=out)
         cast = (
             func is torch.ops.aten._to_copy.default
-            and args[0].untyped_storage() in self.known)
+            and args[0].untyped_storage() in self.weights)
         for tensor in tree_leaves(out):
             if isinstance(tensor, torch.Tensor):
                 self._follow(tensor.untyped_storage(), cast)
@@ -113,9 +115,9 @@ def follow(config, batch, side, device, dtype=None, recompute=None,
     """
     model = build(config)
     with FakeTensorMode(allow_non_fake_inputs=True):
-        tensors = []
-        for network in (model, *teachers(model)):
-            tensors += _place(network, device, gathered)
+        networks = [model, *teachers(model)]
+        for network in networks:
+            _place(network, device, gathered)
         for block in parts_of(model.backbone, recompute) if recompute else ():
             block.forward = partial(
                 checkpoint,
@@ -124,7 +126,9 @@ def follow(config, batch, side, device, dtype=None, recompute=None,
                 preserve_rng_state=False)
         inputs = torch.empty(batch, 3, side, side, device=device)
         samples = _samples(config, batch, device)
-        watch = Watch([*tensors, inputs])
+        watch = Watch(
+            [weight for network in networks for weight in network.parameters()],
+            [inputs, *(b for network in networks for b in network.buffers())])
         for param in model.parameters():  # gradients are counted by the row
             param.register_post_accumulate_grad_hook(
                 lambda p: watch.take(-p.grad.nbytes))
@@ -157,18 +161,15 @@ def build(config):
 
 def _place(network, device, dtype):
     """Make parameters, in `dtype` if given, and buffers on `device`."""
-    made = []
     for module in network.modules():
         for name, param in [*module.named_parameters(recurse=False)]:
             values = torch.empty(
                 param.shape, dtype=dtype or param.dtype, device=device)
-            made.append(nn.Parameter(values, param.requires_grad))
-            module._parameters[name] = made[-1]
+            module._parameters[name] = nn.Parameter(values,
+                                                    param.requires_grad)
         for name, buffer in [*module.named_buffers(recurse=False)]:
-            made.append(
-                torch.empty(buffer.shape, dtype=buffer.dtype, device=device))
-            module._buffers[name] = made[-1]
-    return made
+            module._buffers[name] = torch.empty(
+                buffer.shape, dtype=buffer.dtype, device=device)
 
 
 def _samples(config, batch, device):
@@ -330,7 +331,7 @@ class Plan:
         elif self.gpus > 1:
             yield Figure('buckets', weights, 'B', 'assumed',
                          'where DistributedDataParallel sums gradients')
-        if step.casts:
+        if step.casts >> 20:
             yield Figure('casts', step.casts, 'B', 'counted',
                          'weights in bf16, kept by autocast or for backward')
         yield Figure('activations', step.peak - step.casts, 'B', 'counted',
