@@ -218,9 +218,9 @@ class _Run:
                         *Path(self.seen.work_dir).absolute().parents)
             if f.exists())
         # two moments of each number that is trained
-        return (checkpoint_bytes(
-            self.runner.cfg, self.runner.max_epochs, self.runner.max_iters,
-            state + 2 * trained), shutil.disk_usage(folder).free)
+        return (checkpoint_bytes(self.runner.cfg, self.runner.max_epochs,
+                                 self.runner.max_iters, state + 2 * trained),
+                shutil.disk_usage(folder).free)
 
 
 def checkpoint_bytes(cfg, epochs, iterations, one):

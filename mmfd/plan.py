@@ -46,8 +46,8 @@ class Watch(TorchDispatchMode):
         super().__init__()
         self.bytes = self.peak = self.casts = self.operations = 0
         self.weights = WeakSet(w.untyped_storage() for w in weights)
-        self.seen = self.weights | WeakSet(
-            tensor.untyped_storage() for tensor in others)
+        self.seen = self.weights | WeakSet(tensor.untyped_storage()
+                                           for tensor in others)
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -96,8 +96,14 @@ class Step:
     backward: int = 0
 
 
-def follow(config, batch, side, device, dtype=None, recompute=None,
-           backward=True, gathered=None):
+def follow(config,
+           batch,
+           side,
+           device,
+           dtype=None,
+           recompute=None,
+           backward=True,
+           gathered=None):
     """One step of a model of fake tensors.
 
     Args:
@@ -126,9 +132,9 @@ def follow(config, batch, side, device, dtype=None, recompute=None,
                 preserve_rng_state=False)
         inputs = torch.empty(batch, 3, side, side, device=device)
         samples = _samples(config, batch, device)
-        watch = Watch(
-            [weight for network in networks for weight in network.parameters()],
-            [inputs, *(b for network in networks for b in network.buffers())])
+        watch = Watch([
+            weight for network in networks for weight in network.parameters()
+        ], [inputs, *(b for network in networks for b in network.buffers())])
         for param in model.parameters():  # gradients are counted by the row
             param.register_post_accumulate_grad_hook(
                 lambda p: watch.take(-p.grad.nbytes))
@@ -245,9 +251,14 @@ class Plan:
     Args:
         cfg (Config): as `launch.load_config` gives it.
         gpus (int): how many.
+
+    Raises:
+        ValueError: if there is no GPU, or no size of images in the config.
     """
 
     def __init__(self, cfg, gpus):
+        if gpus < 1:
+            raise ValueError(f'--gpus {gpus}: plan for one or more')
         self.cfg, self.gpus = cfg, gpus
         wrapper = cfg.get('model_wrapper_cfg') or {}
         self.blocks = wrapper.get('blocks', BLOCKS)
@@ -309,8 +320,8 @@ class Plan:
         """Of a GPU at its fullest, as if all gradients were there by then."""
         figures = [*self._memory(setting)]
         yield from figures
-        yield Figure('sum',
-                     sum(figure.value for figure in figures), 'B', 'assumed',
+        yield Figure('sum', sum(figure.value for figure in figures), 'B',
+                     'assumed',
                      'without what the allocator loses in fragments')
 
     def _memory(self, setting):
@@ -334,10 +345,11 @@ class Plan:
         if step.casts >> 20:
             yield Figure('casts', step.casts, 'B', 'counted',
                          'weights in bf16, kept by autocast or for backward')
-        yield Figure('activations', step.peak - step.casts, 'B', 'counted',
-                     f'of {setting.batch} images, ' +
-                     ('blocks are computed again' if setting.recompute else
-                      'all are kept'))
+        yield Figure(
+            'activations', step.peak - step.casts, 'B', 'counted',
+            f'of {setting.batch} images, ' +
+            ('blocks are computed again'
+             if setting.recompute else 'all are kept'))
         yield Figure('libraries', LIBRARIES, 'B', 'assumed', 'CUDA, NCCL')
 
     def _gathered(self):
@@ -394,8 +406,7 @@ class Plan:
         moments = _moments(self.cfg.optim_wrapper.optimizer)
         yield Figure(
             'disk',
-            checkpoint_bytes(self.cfg, epochs,
-                             epochs * images // batch,
+            checkpoint_bytes(self.cfg, epochs, epochs * images // batch,
                              state + 4 * moments * _numbers(self.trained)),
             'B', 'counted', 'all checkpoints that are kept')
 

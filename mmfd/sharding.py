@@ -96,8 +96,7 @@ class FullySharded(nn.Module):
             fully_shard,
             mesh=init_device_mesh(device, (get_world_size(), )),
             mp_policy=MixedPrecisionPolicy(
-                dtype,
-                reduce_dtype=torch.float32,
+                dtype, reduce_dtype=torch.float32,
                 cast_forward_inputs=False))  # pixels are not for bf16
         whole = _tensors(module)
         module.to('meta')
@@ -168,8 +167,7 @@ class ShardedRunner(Runner):
 
     def save_checkpoint(self, *args, save_optimizer=True, **kwargs):
         """The first process writes, the others give their shards."""
-        super().save_checkpoint(
-            *args, save_optimizer=save_optimizer, **kwargs)
+        super().save_checkpoint(*args, save_optimizer=save_optimizer, **kwargs)
         if not is_main_process():  # the host has returned at once
             self.model.module.state_dict()
             if save_optimizer:
@@ -242,8 +240,10 @@ def _cut_weights(module, state_dict, prefix, *_):
 
 def _gather_moments(optimizer, state_dict):
     state = {
-        index: {name: _gather(value)
-                for name, value in moments.items()}
+        index: {
+            name: _gather(value)
+            for name, value in moments.items()
+        }
         for index, moments in state_dict['state'].items()
     }
     return dict(state_dict, state=state)
@@ -251,7 +251,8 @@ def _gather_moments(optimizer, state_dict):
 
 def _cut_moments(optimizer, state_dict):
     params = dict(
-        zip(_members(state_dict['param_groups']),
+        zip(
+            _members(state_dict['param_groups']),
             _members(optimizer.param_groups)))
     state = {
         index: {

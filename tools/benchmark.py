@@ -13,7 +13,10 @@ def main():
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     launch.add_arguments(parser)
     parser.add_argument(
-        '--plan', action='store_true', required=True, help='count, run nothing')
+        '--plan',
+        action='store_true',
+        required=True,
+        help='count, run nothing')
     parser.add_argument('--gpus', type=int, default=1, help='how many')
     parser.add_argument('--memory', type=float, help='GiB of each GPU')
     speed = parser.add_mutually_exclusive_group()
@@ -40,10 +43,11 @@ def main():
             print('\n' + plan.verdict(counted, args.memory))
         if args.json:
             with open(args.json, 'w') as file:
-                json.dump({
-                    title: [vars(figure) for figure in figures]
-                    for title, figures in sections.items()
-                }, file)
+                json.dump(
+                    {
+                        title: [vars(figure) for figure in figures]
+                        for title, figures in sections.items()
+                    }, file)
 
 
 if __name__ == '__main__':
