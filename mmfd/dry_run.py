@@ -71,8 +71,9 @@ class DryRun(Hook):
             self._note_skipped(batch)
             with torch.no_grad():
                 runner.model.val_step(batch)
+        lines = [*self.report(runner)]  # by all: shards are read together
         if is_main_process():
-            print('\n'.join(self.report(runner)), flush=True)
+            print('\n'.join(lines), flush=True)
         raise Enough
 
     def _note_skipped(self, batch):
@@ -132,9 +133,9 @@ class _Run:
         yield 'eta', (f'{timedelta(seconds=round(left))} for the whole run, '
                       'evaluation not counted')
         used, there = self._memory()
-        yield 'memory', f'peak {_size(used)} of {_size(there)}'
+        yield 'memory', f'peak {size(used)} of {size(there)}'
         needed, free = self._disk()
-        yield 'disk', f'{_size(needed)} of checkpoints, {_size(free)} free'
+        yield 'disk', f'{size(needed)} of checkpoints, {size(free)} free'
 
     def wrong(self):
         """Sentences: what was seen, what to turn."""
@@ -212,23 +213,27 @@ class _Run:
         state = sum(t.nbytes for t in self.model.state_dict().values())
         trained = sum(p.nbytes for p in self.model.parameters()
                       if p.requires_grad)
-        hook = self.runner.cfg.default_hooks.get('checkpoint') or {}
-        kept = hook.get('max_keep_ckpts', -1)
-        if kept < 0:
-            length = (
-                self.runner.max_epochs
-                if hook.get('by_epoch', True) else self.runner.max_iters)
-            kept = -(-length // hook.get('interval', 1))
         folder = next(
             f for f in (Path(self.seen.work_dir).absolute(),
                         *Path(self.seen.work_dir).absolute().parents)
             if f.exists())
-        # and the best one; two moments of each number that is trained
-        return ((kept + 1) * (state + 2 * trained),
+        # two moments of each number that is trained
+        return (checkpoint_bytes(self.runner.cfg, self.runner.max_epochs,
+                                 self.runner.max_iters, state + 2 * trained),
                 shutil.disk_usage(folder).free)
 
 
-def _size(count):
+def checkpoint_bytes(cfg, epochs, iterations, one):
+    """Bytes of all checkpoints that a run will keep, if `one` has so many."""
+    hook = cfg.default_hooks.get('checkpoint') or {}
+    kept = hook.get('max_keep_ckpts', -1)
+    if kept < 0:
+        length = epochs if hook.get('by_epoch', True) else iterations
+        kept = -(-length // hook.get('interval', 1))
+    return (kept + 1) * one  # and the best one
+
+
+def size(count):
     """Bytes, as people read them."""
     return f'{count / 2**30:.1f} GiB' if count > 2**30 else (
         f'{count / 2**20:.0f} MiB')

@@ -21,10 +21,12 @@ from mmengine.registry import DefaultScope, Registry
 from mmengine.runner import (EpochBasedTrainLoop, LogProcessor, Runner,
                              TestLoop, ValLoop, find_latest_checkpoint)
 from mmengine.runner.utils import set_random_seed
+from torch.utils import serialization
 from torch.utils.data import DataLoader
 
 from mmfd import checkpoints, processes, versions
 from mmfd.dry_run import Enough
+from mmfd.sharding import ShardedRunner
 
 # What takes a config dict that names no type.
 TYPELESS = dict(
@@ -38,7 +40,10 @@ TYPELESS = dict(
     randomness=set_random_seed,
     clip_grad=torch.nn.utils.clip_grad_norm_)
 # What the Runner reads from the config beside its own arguments.
-ALSO_READ = {'compile', 'model_wrapper_cfg', 'find_unused_parameters'}
+ALSO_READ = {
+    'compile', 'model_wrapper_cfg', 'find_unused_parameters',
+    'activation_checkpointing'
+}
 
 
 @contextmanager
@@ -218,6 +223,12 @@ def prepare(cfg, train):
     if cfg.launcher != 'none':
         processes.join(cfg.launcher, **cfg.env_cfg.get('dist_cfg', {}))
         _wrap(cfg)
+    # each process takes its shards out of a map of the file
+    with serialization.config.patch('load.mmap', _sharded(cfg)):
+        return _prepare(cfg, train)
+
+
+def _prepare(cfg, train):
     loops = ('train', 'val') if train else ('test', )
     whole = _whole_model(cfg, train)
     for path in {whole, cfg.get('load_from')} - {None}:  # often the same
@@ -263,9 +274,16 @@ def dry_run(cfg):
 
 def _wrap(cfg):
     """The host's wrapper takes a GPU for granted."""
-    if not torch.cuda.is_available():
+    if not torch.cuda.is_available() and not _sharded(cfg):
         own = cfg.get('model_wrapper_cfg') or dict(broadcast_buffers=False)
         cfg.model_wrapper_cfg = dict(own, device_ids=None)
+
+
+def _sharded(cfg):
+    """Whether several processes share one copy of the weights."""
+    wrapper = cfg.get('model_wrapper_cfg') or {}
+    return cfg.launcher != 'none' and wrapper.get(
+        'type') == 'mmfd.FullySharded'
 
 
 def _check_same_model(model, checkpoint, path):
@@ -313,7 +331,7 @@ def _changes(before, now, where='model'):
 
 def _build(cfg, loops):
     try:
-        runner = Runner.from_cfg(cfg)
+        runner = (ShardedRunner if _sharded(cfg) else Runner).from_cfg(cfg)
         for loop in loops:  # the host would wait with their images until then
             if cfg.get(f'{loop}_dataloader'):
                 getattr(runner, f'{loop}_loop')

@@ -1,5 +1,9 @@
 """Building host networks on the meta device, where shapes have no values."""
+from contextlib import contextmanager
+
 import torch
+from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.overrides import TorchFunctionMode
 
 
@@ -18,3 +22,22 @@ class RealSchedules(TorchFunctionMode):
         if func is torch.linspace:
             return func(*args, **dict(kwargs or {}, device='cpu'))
         return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def weightless():
+    """Modules built here have parameters without memory.
+
+    They are made and moved to the meta device one by one. Buffers are real:
+    what a constructor computes for itself, as Swin V2 does, it may compute.
+    """
+
+    def forget(module, name, param):
+        if param is not None:
+            return nn.Parameter(param.to('meta'), param.requires_grad)
+
+    handle = register_module_parameter_registration_hook(forget)
+    try:
+        yield
+    finally:
+        handle.remove()

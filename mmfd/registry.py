@@ -31,6 +31,7 @@ HOOKS = _child(
     'optim',  # WarmupCosine: the learning-rate curve
     'hooks',  # Throughput, MeanOverProcesses, SkippedImages, Provenance
     'dry_run')  # DryRun
+MODEL_WRAPPERS = _child(host.MODEL_WRAPPERS, 'sharding')  # FullySharded
 OPTIMIZERS = _child(host.OPTIMIZERS, 'optim')  # LARS
 OPTIM_WRAPPERS = _child(host.OPTIM_WRAPPERS, 'optim')  # AmpOptimWrapper
 OPTIM_WRAPPER_CONSTRUCTORS = _child(

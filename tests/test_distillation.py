@@ -243,7 +243,9 @@ ALLOWED = {  # room -> what it may import of mmfd
     'dry_run': {'registry'},
     'processes': set(),
     'versions': set(),
-    'launch': {'checkpoints', 'processes', 'versions', 'dry_run'},
+    'sharding': {'registry', 'meta'},
+    'plan': {'dry_run', 'meta', 'sharding'},
+    'launch': {'checkpoints', 'processes', 'versions', 'dry_run', 'sharding'},
 }
 
 

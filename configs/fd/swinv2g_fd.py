@@ -6,7 +6,7 @@ Assumed here: all of the published recipe of EsViT Swin-B (esvit_swinb_fd.py),
 positions, and a drop path of 0.3. The paper's images are ImageNet-22K and
 70 million of its own; ImageNet-1K stands in for them.
 
-    python tools/train.py configs/fd/swinv2g_fd.py
+    tools/dist_train.sh configs/fd/swinv2g_fd.py 8
 """
 _base_ = [
     '../_base_/distillation.py',
@@ -21,3 +21,5 @@ model = dict(
     normalize=_base_.statistics,
     backbone=_base_.student,
     neck=dict(in_channels=4096, out_channels=4096))
+model_wrapper_cfg = dict(type='mmfd.FullySharded', param_dtype='bfloat16')
+train_dataloader = dict(batch_size=64)  # x 32 GPUs = 2048
