@@ -270,19 +270,27 @@ def load_into(module, path, prefix='', source=''):
         key: value
         for key, value in state_dict.items() if not key.endswith(TABLES)
     }
+    own = module.state_dict().keys()
     if not state_dict:
         raise ValueError(
             f'{path} does not fit {name}: none of its keys begins with '
             f'prefix={prefix!r}; they begin with {_listed([*whole], 3)}. '
-            f'{_advice(whole, prefix, path)}')
+            f'{_advice(whole, prefix, path, own)}')
+    check_precision(state_dict, path)
+    if state_dict.keys().isdisjoint(own):
+        raise ValueError(f'{path} does not fit {name}, which knows none of '
+                         f'its names: {_listed([*state_dict], 3)}. '
+                         f'{_advice(state_dict, prefix, path, own)}')
     try:
         missing, unexpected = module.load_state_dict(state_dict, strict=False)
     except RuntimeError as error:
-        shapes = '; '.join(line.strip() for line in str(error).split('\n')
-                           if 'size mismatch' in line)
-        shapes = shapes[:600] or 'its bias tables are of other windows'
+        sizes = [
+            f'{key} is {there} in the file and {here} in the network'
+            for key, there, here in re.findall(SIZES, str(error))
+        ]
+        sizes = _listed(sizes, 3) if sizes else 'its bias tables are of other windows'
         raise ValueError(
-            f'{path} is of another size than {name}: {shapes}. Set arch, '
+            f'{path} is of another size than {name}: {sizes}. Set arch, '
             'img_size and patch_size, of a Swin window_size too, to those of '
             'the file') from None
     missing = [
@@ -294,7 +302,26 @@ def load_into(module, path, prefix='', source=''):
         raise ValueError(
             f'{path} does not fit {name}: it lacks {_listed(missing)} and has '
             f'{_listed(unexpected)} that {name} does not know. '
-            f'{_advice(unexpected, prefix, path)}')
+            f'{_advice(unexpected, prefix, path, own)}')
+
+
+# How PyTorch says that a weight has another shape than the file's
+SIZES = (r'size mismatch for (\S+): copying a param with shape '
+         r'torch\.Size\((.*?)\) from checkpoint, the shape in current model '
+         r'is torch\.Size\((.*?)\)')
+
+
+def check_precision(state_dict, path):
+    """Refuse weights that have lost digits: training here saves fp32.
+
+    Raises:
+        ValueError: names one of them.
+    """
+    for name, value in state_dict.items():
+        if value.is_floating_point() and value.dtype != torch.float32:
+            raise ValueError(
+                f'{path} holds {name!r} in {value.dtype}, so it has lost '
+                'digits that fp32 has: give the file that it was made from')
 
 
 def _listed(keys, most=6):
@@ -302,11 +329,16 @@ def _listed(keys, most=6):
     return (', '.join(keys[:most]) or 'nothing') + more
 
 
-def _advice(unexpected, prefix, path):
+def _advice(unexpected, prefix, path, own):
     for pattern, kind in FOREIGN.items():
         if any(re.fullmatch(pattern, key) for key in unexpected):
             return ('It is as its authors published it; bring it into mm '
                     f'names first: python tools/convert.py {kind} {path} DST')
+    if 'head.fc.weight' in own:
+        return ('If it is a distilled student or a backbone alone: '
+                'fine-tuning makes the classifier that is expected')
+    if any(k.startswith('backbone.') for k in own):
+        return 'It is of another model: give the config that it is of'
     if not prefix and any(k.startswith('backbone.') for k in unexpected):
         return ("It is a whole model: add prefix='backbone.' to its init_cfg; "
                 'for a teacher, python tools/export.py SRC DST takes the '
@@ -369,7 +401,12 @@ def save(state_dict, path, meta):
         state_dict (dict): name -> tensor.
         path (str): `.pth`, or `.safetensors`.
         meta (dict): name -> str.
+
+    Raises:
+        ValueError: if the suffix is another.
     """
+    if Path(path).suffix not in ('.pth', '.safetensors'):
+        raise ValueError(f'{path} is to end in .pth or .safetensors')
     state_dict = {k: v.contiguous().clone() for k, v in state_dict.items()}
     with written_whole(path) as beside:
         if Path(path).suffix == '.safetensors':

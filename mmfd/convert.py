@@ -325,16 +325,8 @@ def fd_official_to_mmpretrain(state_dict):
         }
     swin = 'patch_embed.norm.weight' in backbone
     backbone = (_fd_swin if swin else _fd_vit)(backbone)
-    return {
-        **{
-            f'backbone.{key}': value
-            for key, value in backbone.items()
-        },
-        **{
-            f'head.fc.{key}': value.float()
-            for key, value in head.items()
-        }
-    }
+    head = _rename(head, {r'(weight|bias)': r'head.fc.\1'}, "FD's classifier")
+    return head | {f'backbone.{key}': value for key, value in backbone.items()}
 
 
 def _part(state_dict, prefix):

@@ -62,7 +62,7 @@ def _place(url):
     name = unquote(parts.path.rpartition('/')[2])
     plain = name.isprintable() and name not in ('', '.', '..')
     if parts.scheme not in ('http', 'https') or not plain or '/' in name:
-        raise ValueError(f'{url} is no address of a file: expected '
+        raise ValueError(f'{_shown(url)} is no address of a file: expected '
                          'https://.../NAME, or a path')
     folder = hashlib.sha256(_beside(url, '').encode()).hexdigest()[:16]
     cache = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
@@ -94,22 +94,23 @@ def _download(url, path, expected):
     free = shutil.disk_usage(folder).free
     if size and size > free:
         raise ValueError(
-            f'{url} has {size:,} bytes, {folder} room for {free:,}: set '
-            'XDG_CACHE_HOME to a folder with room')
+            f'{_shown(url)} has {size:,} bytes, {folder} room for {free:,}: '
+            'set XDG_CACHE_HOME to a folder with room')
     done = 0
     with checkpoints.written_whole(path) as beside:
         with open(beside, 'wb') as file:
             for block in _reported(answer, path.name, size):
                 if not done and checkpoints.is_web_page(block):
                     raise ValueError(
-                        f'{url} answers with a web page, not with weights: '
-                        f'check the address and whether it asks for a login, '
-                        f'{OTHERWISE}')
+                        f'{_shown(url)} answers with a web page, not with '
+                        'weights: check the address and whether it asks for a '
+                        f'login, {OTHERWISE}')
                 file.write(block)
                 done += len(block)
         if size is not None and done != size:
-            raise ConnectionError(f'{url} broke off: {done:,} of {size:,} '
-                                  f'bytes arrived; try again, {OTHERWISE}')
+            raise ConnectionError(
+                f'{_shown(url)} broke off: {done:,} of {size:,} '
+                f'bytes arrived; try again, {OTHERWISE}')
         found = checkpoints.file_sha256(beside)
         checkpoints.check_sha256(found, expected, url)
     with checkpoints.written_whole(_sum_of(path)) as beside:
@@ -130,12 +131,14 @@ def _answer(url):
                 yield block
     except HTTPError as error:
         answer = ' '.join(f'{error.code} {error.reason}'.split())
-        raise ConnectionError(f'{url} is answered with {answer}: check the '
-                              f'address, {OTHERWISE}') from None
+        raise ConnectionError(
+            f'{_shown(url)} is answered with {answer}: check the '
+            f'address, {OTHERWISE}') from None
     except (OSError, HTTPException, ValueError) as error:
         reason = str(error) or type(error).__name__
-        raise ConnectionError(f'{url} cannot be downloaded: {reason}; check '
-                              f'network and proxy, {OTHERWISE}') from None
+        raise ConnectionError(
+            f'{_shown(url)} cannot be downloaded: {reason}; check '
+            f'network and proxy, {OTHERWISE}') from None
 
 
 def _reported(blocks, name, size):
@@ -163,3 +166,8 @@ def _progress(name, done, size, spent):
     left = size and timedelta(seconds=round((size - done) / speed))
     eta = f', eta {left}' if size else ''
     return f'{name}: {done / 1e6:,.0f}{of} MB, {speed / 1e6:,.1f} MB/s{eta}'
+
+
+def _shown(url):
+    """Without its query, which may hold a secret."""
+    return url.partition('?')[0]

@@ -101,7 +101,9 @@ def _backbone(path, model):
     if not own:
         raise ValueError(
             f'{path} holds no student: none of its keys begins with '
-            f"'backbone.'; they begin with {', '.join([*weights][:4])}")
+            f"'backbone.'; they begin with {', '.join([*weights][:4])}. A "
+            'backbone alone is given to --to timm or hf with its --config')
+    checkpoints.check_precision(own, path)
     config = dict(model.get('backbone', {}))
     config.pop('init_cfg', None)
     python = 'mmengine.registry.MODELS.build(dict({}))'

@@ -303,16 +303,17 @@ def _check_same_model(model, checkpoint, path):
 def _check_not_classified(model, checkpoint, path):
     """Refuse to begin with what such a fine-tuning ends with.
 
-    A classifier of another number of classes is a start: a network goes on
-    from ImageNet-22K to ImageNet-1K.
+    A classifier of another number of classes is a start, but for a linear
+    probe: a network goes on from ImageNet-22K to ImageNet-1K.
     """
     classes = (model.get('head') or {}).get('num_classes')
     head = checkpoints.state_dict_of(checkpoint, path).get('head.fc.bias')
-    if head is not None and len(head) == classes:
+    probe = model.get('type') == 'mmfd.LinearProbe'
+    if head is not None and (probe or len(head) == classes):
         raise ValueError(
-            f'{path} is fine-tuned already, a classifier of {classes} classes '
-            'as this config trains; here a distilled student or another '
-            'pre-trained backbone is expected. tools/test.py CONFIG FILE '
+            f'{path} is fine-tuned already, a classifier of {len(head)} '
+            'classes as this config trains; here a distilled student or '
+            'another pre-trained backbone is expected. tools/test.py CONFIG FILE '
             'tests it, --cfg-options load_from=FILE trains it further, head '
             'and all')
 

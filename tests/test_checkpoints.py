@@ -277,3 +277,27 @@ def test_plain_state_dict_and_archive_convert_to_the_same(tmp_path):
 def resnet():
     from torchvision.models import resnet18
     return resnet18().state_dict()
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_weights_that_have_lost_digits_are_refused_by_name(tmp_path, dtype):
+    file = tmp_path / 'half.pth'
+    checkpoints.save(dict(weight=torch.ones(2, 2, dtype=dtype)), file, {})
+    with pytest.raises(ValueError, match="half.pth holds 'weight' in torch."):
+        checkpoints.load_into(torch.nn.Linear(2, 2, bias=False), file)
+
+
+def test_size_message_names_both_shapes(tmp_path):
+    file = tmp_path / 'large.pth'
+    checkpoints.save(torch.nn.Linear(3, 2).state_dict(), file, {})
+    with pytest.raises(
+            ValueError,
+            match=r'weight is \[2, 3\] in the file and \[2, 2\] in the '
+            r'network\. Set arch'):
+        checkpoints.load_into(torch.nn.Linear(2, 2), file)
+
+
+def test_weights_are_written_by_their_suffix_alone(tmp_path):
+    with pytest.raises(ValueError, match='out.txt is to end in .pth or'):
+        checkpoints.save(dict(x=torch.ones(1)), tmp_path / 'out.txt', {})
+    assert not list(tmp_path.iterdir())

@@ -261,7 +261,7 @@ def test_shards_of_an_address_are_fetched_beside_their_list(
     shard = sorted((tmp_path / 'clip').glob('model-*'))[1].name
     del site.pages[f'/clip/{shard}']
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'another'))
-    assert f'{shard}?download=true is answered with 404' in refused(
+    assert f'{shard} is answered with 404' in refused(
         monkeypatch, 'convert', 'hf-clip', url, tmp_path / 'out.pth')
     assert not (tmp_path / 'out.pth').exists()
 

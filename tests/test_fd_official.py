@@ -413,8 +413,11 @@ def test_fine_tuned_file_is_no_distilled_one(vit, tmp_path):
     with pytest.raises(ValueError, match='fine-tuned already.* of 7 classes'):
         launch._check_not_classified(model, saved, 'student.pth')
     # of ImageNet-22K it would be a start
-    launch._check_not_classified(
-        dict(head=dict(num_classes=10)), saved, 'student.pth')
+    model = dict(head=dict(num_classes=10))
+    launch._check_not_classified(model, saved, 'student.pth')
+    with pytest.raises(ValueError, match='fine-tuned already.* of 7 classes'):
+        launch._check_not_classified(
+            dict(model, type='mmfd.LinearProbe'), saved, 'student.pth')
 
 
 def test_fine_tuned_file_is_tested_and_refused_as_a_start(

@@ -35,12 +35,13 @@ def main():
     args = parser.parse_args()
     with launch.one_message():
         url, path = '', args.src
+        shown = published.without_query(args.src)
         row = published.find(url=args.src)
         expected = [s for s in (args.sha256, row and row.sha256) if s]
         if '://' in args.src:
             url, path = args.src, download.fetch(args.src, expected)
         sha256 = checkpoints.sha256(path)
-        checkpoints.check_sha256(sha256, expected, args.src)
+        checkpoints.check_sha256(sha256, expected, shown)
         row = row or published.find(sha256=sha256)
         checkpoint = checkpoints.load(path)
         foreign = checkpoints.state_dict_of(checkpoint, path,
@@ -48,7 +49,7 @@ def main():
         try:
             converted = convert(args.kind, foreign)
         except ValueError as error:
-            raise ValueError(f'{args.src}: {error}') from None
+            raise ValueError(f'{shown}: {error}') from None
         meta = dict(
             kind=args.kind,
             source=os.path.basename(path),
