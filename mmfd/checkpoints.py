@@ -288,7 +288,9 @@ def load_into(module, path, prefix='', source=''):
             f'{key} is {there} in the file and {here} in the network'
             for key, there, here in re.findall(SIZES, str(error))
         ]
-        sizes = _listed(sizes, 3) if sizes else 'its bias tables are of other windows'
+        sizes = (
+            _listed(sizes, 3)
+            if sizes else 'its bias tables are of other windows')
         raise ValueError(
             f'{path} is of another size than {name}: {sizes}. Set arch, '
             'img_size and patch_size, of a Swin window_size too, to those of '
