@@ -42,7 +42,7 @@ TYPELESS = dict(
 # What the Runner reads from the config beside its own arguments.
 ALSO_READ = {
     'compile', 'model_wrapper_cfg', 'find_unused_parameters',
-    'activation_checkpointing'
+    'activation_checkpointing', 'runner_type', 'strategy'
 }
 
 
@@ -223,6 +223,8 @@ def prepare(cfg, train):
     if cfg.launcher != 'none':
         processes.join(cfg.launcher, **cfg.env_cfg.get('dist_cfg', {}))
         _wrap(cfg)
+    if 'runner_type' in cfg:  # one that builds its model when it is run
+        return registry.RUNNERS.build(cfg)
     # each process takes its shards out of a map of the file
     with serialization.config.patch('load.mmap', _sharded(cfg)):
         return _prepare(cfg, train)
@@ -313,8 +315,8 @@ def _check_not_classified(model, checkpoint, path):
         raise ValueError(
             f'{path} is fine-tuned already, a classifier of {len(head)} '
             'classes as this config trains; here a distilled student or '
-            'another pre-trained backbone is expected. tools/test.py CONFIG FILE '
-            'tests it, --cfg-options load_from=FILE trains it further, head '
+            'another pre-trained backbone is expected. tools/test.py CONFIG '
+            'FILE tests it, --cfg-options load_from=FILE trains it further, head '
             'and all')
 
 

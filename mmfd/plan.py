@@ -229,7 +229,8 @@ class Setting:
             yield ('activation checkpointing: model.backbone.with_cp=True, or '
                    'the names of the blocks in activation_checkpointing')
         if self.sharded > before.sharded:
-            yield 'shards: model_wrapper_cfg.type=mmfd.FullySharded'
+            yield ('shards: model_wrapper_cfg.type=mmfd.FullySharded '
+                   'model_wrapper_cfg.param_dtype=bfloat16')
         if self.batch < before.batch:
             yield (f'train_dataloader.batch_size={self.batch} and as many '
                    'times more in optim_wrapper.accumulative_counts')

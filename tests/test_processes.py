@@ -52,6 +52,10 @@ def train(config, data, run, count, *options):
     code, log = launched('dist_train', config, count, '--data-root', data,
                          '--work-dir', run, '--cfg-options', *options)
     assert code == 0, log[-3000:]
+    return logged_losses(run)
+
+
+def logged_losses(run):
     [scalars] = Path(run).glob('*/vis_data/scalars.json')
     lines = [json.loads(line) for line in scalars.read_text().splitlines()]
     return torch.tensor([line['loss'] for line in lines if 'loss' in line])

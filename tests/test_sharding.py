@@ -9,7 +9,8 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
-from test_processes import CONFIG, launched, train
+from test_processes import CONFIG, launched, logged_losses, train
+from test_tools import command
 
 from mmfd.meta import weightless
 from mmfd.sharding import BLOCKS, parts_of
@@ -266,6 +267,58 @@ def test_vit_is_trained_in_shards_with_blocks_computed_again(
             'activation_checkpointing=[backbone.layers.0,backbone.layers.1]'
         ]))
     ]
+    torch.testing.assert_close(losses[1], losses[0], rtol=1e-5, atol=0)
+
+
+DEEPSPEED = '''
+_base_ = 'base.py'
+runner_type = 'mmengine.FlexibleRunner'
+strategy = dict(
+    type='DeepSpeedStrategy',
+    config=dict(zero_allow_untested_optimizer=True),
+    zero_optimization=dict(stage=3),
+    gradient_clipping=0.7,
+    train_micro_batch_size_per_gpu=12)
+'''
+HOST_SCHEDULE = '''
+default_hooks = dict(
+    param_scheduler=dict(_delete_=True, type='ParamSchedulerHook'))
+param_scheduler = [dict(
+    type='LinearLR', start_factor=0.1, end=4, convert_to_iter_based=True)]
+optim_wrapper = dict(
+    _delete_=True,
+    optimizer=dict(type='AdamW', lr=1.5e-3, weight_decay=0.05),
+    constructor='mmfd.LayerDecayOptimWrapperConstructor',
+'''
+
+
+@pytest.mark.full
+def test_deepspeed_gives_the_losses_of_one_process(folder, shapes_root,
+                                                   tmp_path, monkeypatch):
+    pytest.importorskip('deepspeed', reason='an extra that no test brings')
+    monkeypatch.setenv('DS_ACCELERATOR', 'cpu')
+    (folder / 'one.py').write_text("_base_ = 'base.py'" + HOST_SCHEDULE +
+                                   'clip_grad=dict(max_norm=0.7))')
+    (folder / 'zero.py').write_text(DEEPSPEED + HOST_SCHEDULE +
+                                    "type='DeepSpeedOptimWrapper')")
+    losses = [
+        train(folder / f'{name}.py', shapes_root / 'imagenet', tmp_path / name,
+              count, f'train_dataloader.batch_size={24 // count}')
+        for name, count in (('one', 1), ('zero', 2))
+    ]
+    torch.testing.assert_close(losses[1], losses[0], rtol=1e-5, atol=0)
+
+
+@pytest.mark.full
+def test_config_may_name_another_runner(folder, shapes_root, tmp_path):
+    (folder / 'flexible.py').write_text(
+        "_base_ = 'base.py'\nrunner_type = 'mmengine.FlexibleRunner'")
+    losses = []
+    for name in 'base', 'flexible':
+        command('train', folder / f'{name}.py', '--work-dir', tmp_path / name,
+                '--data-root', shapes_root / 'imagenet', '--cfg-options',
+                'train_dataloader.batch_size=24')
+        losses.append(logged_losses(tmp_path / name))
     torch.testing.assert_close(losses[1], losses[0], rtol=1e-5, atol=0)
 
 

@@ -6,6 +6,10 @@ Assumed here: all of the published recipe of EsViT Swin-B (esvit_swinb_fd.py),
 positions, and a drop path of 0.3. The paper's images are ImageNet-22K and
 70 million of its own; ImageNet-1K stands in for them.
 
+In shards over all GPUs, 64 images each: 32 GPUs make the batch of 2048. Not
+run; tools/benchmark.py --plan counts 20 GiB of each of them and 2e21
+operations, with 8 GPUs and accumulative_counts=4 25 GiB.
+
     tools/dist_train.sh configs/fd/swinv2g_fd.py 8
 """
 _base_ = [
