@@ -316,8 +316,8 @@ def _check_not_classified(model, checkpoint, path):
             f'{path} is fine-tuned already, a classifier of {len(head)} '
             'classes as this config trains; here a distilled student or '
             'another pre-trained backbone is expected. tools/test.py CONFIG '
-            'FILE tests it, --cfg-options load_from=FILE trains it further, head '
-            'and all')
+            'FILE tests it, --cfg-options load_from=FILE trains it further, '
+            'head and all')
 
 
 def _changes(before, now, where='model'):
