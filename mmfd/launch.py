@@ -224,7 +224,8 @@ def prepare(cfg, train):
         processes.join(cfg.launcher, **cfg.env_cfg.get('dist_cfg', {}))
         _wrap(cfg)
     if 'runner_type' in cfg:  # one that builds its model when it is run
-        return registry.RUNNERS.build(cfg)
+        with _one_refusal():
+            return registry.RUNNERS.build(cfg)
     # each process takes its shards out of a map of the file
     with serialization.config.patch('load.mmap', _sharded(cfg)):
         return _prepare(cfg, train)
@@ -333,14 +334,21 @@ def _changes(before, now, where='model'):
 
 
 def _build(cfg, loops):
-    try:
+    with _one_refusal():
         runner = (ShardedRunner if _sharded(cfg) else Runner).from_cfg(cfg)
         for loop in loops:  # the host would wait with their images until then
             if cfg.get(f'{loop}_dataloader'):
                 getattr(runner, f'{loop}_loop')
         return runner
+
+
+@contextmanager
+def _one_refusal():
+    """The many ways in which the host refuses a config are one."""
+    try:
+        yield
     except (KeyError, TypeError, AssertionError, AttributeError,
-            RuntimeError) as error:  # how the host refuses a config
+            RuntimeError) as error:
         raise ValueError(f'this config builds nothing: '
                          f'{type(error).__name__}: {error}') from error
 
