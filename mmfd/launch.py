@@ -238,6 +238,10 @@ def _prepare(cfg, train):
         checkpoint = checkpoints.load(path)
         if train and path == whole:
             _check_same_model(cfg.model, checkpoint, path)
+    teacher = cfg.model.get('teacher')
+    if teacher and teacher.checkpoint != checkpoints.RANDOM:
+        # to say so before billions of weights are drawn
+        checkpoints.files_of(teacher.checkpoint, teacher.get('source', ''))
     if not whole:
         for path in _pretrained(cfg.model):
             _check_not_classified(

@@ -135,9 +135,10 @@ def follow(config,
         watch = Watch([
             weight for network in networks for weight in network.parameters()
         ], [inputs, *(b for network in networks for b in network.buffers())])
-        for param in model.parameters():  # gradients are counted by the row
-            param.register_post_accumulate_grad_hook(
-                lambda p: watch.take(-p.grad.nbytes))
+        for param in model.parameters():  # their gradients are counted apart
+            if param.requires_grad:
+                param.register_post_accumulate_grad_hook(
+                    lambda p: watch.take(-p.grad.nbytes))
         with watch:
             with _autocast(device, dtype):
                 for _ in teachers(model):
@@ -326,13 +327,14 @@ class Plan:
                      'without what the allocator loses in fragments')
 
     def _memory(self, setting):
-        step, weights = self.step(setting), 4 * _numbers(self.trained)
+        step, trained = self.step(setting), 4 * _numbers(self.trained)
+        weights = 4 * _numbers(self.model.parameters())
         share = self.gpus if setting.sharded else 1
         moments = _moments(self.cfg.optim_wrapper.optimizer)
         part = f'1/{share} of the fp32 ones' if share > 1 else 'fp32'
         yield Figure('weights', weights / share, 'B', 'counted', part)
-        yield Figure('gradients', weights / share, 'B', 'counted', part)
-        yield Figure('moments', moments * weights / share, 'B', 'counted',
+        yield Figure('gradients', trained / share, 'B', 'counted', part)
+        yield Figure('moments', moments * trained / share, 'B', 'counted',
                      f'{moments} of the optimizer for each weight')
         for network in teachers(self.model):
             parts = share if self.shard_teacher else 1
@@ -341,7 +343,7 @@ class Plan:
         if setting.sharded:
             yield self._gathered()
         elif self.gpus > 1:
-            yield Figure('buckets', weights, 'B', 'assumed',
+            yield Figure('buckets', trained, 'B', 'assumed',
                          'where DistributedDataParallel sums gradients')
         if step.casts >> 20:
             yield Figure('casts', step.casts, 'B', 'counted',
@@ -365,7 +367,7 @@ class Plan:
             _numbers(part.parameters())
             for part in parts_of(self.model.backbone, self.blocks)
         ]
-        rest = _numbers(self.trained) - sum(blocks)
+        rest = _numbers(self.model.parameters()) - sum(blocks)
         return Figure(
             'gathered', 2 * rest * each + max(blocks) * (5 * each + 4), 'B',
             'assumed', f'two blocks of {max(blocks) / 1e6:,.0f} M, and '
