@@ -12,6 +12,7 @@ from mmengine.registry import MODELS, DefaultScope
 from test_processes import CONFIG, launched, logged_losses, train
 from test_tools import command
 
+from mmfd import checkpoints
 from mmfd.meta import weightless
 from mmfd.sharding import BLOCKS, parts_of
 
@@ -104,7 +105,7 @@ def norms(run):
 
 
 def weights(run, epoch=4):
-    return torch.load(run / f'epoch_{epoch}.pth', weights_only=False)
+    return checkpoints.load(run / f'epoch_{epoch}.pth')
 
 
 @pytest.fixture(scope='module')
