@@ -87,15 +87,19 @@ def load(path, source=''):
         ValueError: if it is no weights file, is damaged or wants to run code,
             or if shards and their list disagree.
     """
-    if '://' in str(path):
-        raise ValueError(f'{path} is an address: download the file, compare '
-                         'its sha256, and give its path')
     first, *shards = files_of(path, source)
     return _load_shards(first, shards) if shards else _load_file(first)
 
 
 def files_of(path, source=''):
-    """The files that `load` reads: one, or a list of shards and the shards."""
+    """The files that `load` reads: one, or a list of shards and the shards.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load`.
+    """
+    if '://' in str(path):
+        raise ValueError(f'{path} is an address: download the file, compare '
+                         'its sha256, and give its path')
     path = Path(path)
     if path.is_dir():
         there = [path / name for name in IN_FOLDER if (path / name).is_file()]
@@ -246,12 +250,17 @@ def state_dict_of(checkpoint, path, branch='teacher'):
     return tensors
 
 
-def load_into(module, path, prefix='', source=''):
+def load_into(module, path, prefix='', source='', exact=False):
     """Load a file into a module, and refuse to leave anything to chance.
 
     Args:
         prefix (str): take only the keys that begin so, without it.
         source (str): told to who has not got the file.
+        exact (bool): refuse also what the module would resize, such as
+            positions of another grid.
+
+    Returns:
+        list[str]: first parts of the names that were left out, as `head`.
 
     Raises:
         FileNotFoundError, ValueError: as `load`, and if a weight of the
@@ -270,31 +279,28 @@ def load_into(module, path, prefix='', source=''):
         key: value
         for key, value in state_dict.items() if not key.endswith(TABLES)
     }
-    own = module.state_dict().keys()
+    own = module.state_dict()
     if not state_dict:
         raise ValueError(
             f'{path} does not fit {name}: none of its keys begins with '
             f'prefix={prefix!r}; they begin with {_listed([*whole], 3)}. '
             f'{_advice(whole, prefix, path, own)}')
     check_precision(state_dict, path)
-    if state_dict.keys().isdisjoint(own):
+    if state_dict.keys().isdisjoint(own.keys()):
         raise ValueError(f'{path} does not fit {name}, which knows none of '
                          f'its names: {_listed([*state_dict], 3)}. '
                          f'{_advice(state_dict, prefix, path, own)}')
+    if exact:
+        _check_sizes(
+            name, path,
+            [(key, str([*state_dict[key].shape]), str([*own[key].shape]))
+             for key in state_dict if key in own])
     try:
         missing, unexpected = module.load_state_dict(state_dict, strict=False)
     except RuntimeError as error:
-        sizes = [
-            f'{key} is {there} in the file and {here} in the network'
-            for key, there, here in re.findall(SIZES, str(error))
-        ]
-        sizes = (
-            _listed(sizes, 3)
-            if sizes else 'its bias tables are of other windows')
-        raise ValueError(
-            f'{path} is of another size than {name}: {sizes}. Set arch, '
-            'img_size and patch_size, of a Swin window_size too, to those of '
-            'the file') from None
+        _check_sizes(name, path, re.findall(SIZES, str(error)))
+        raise ValueError(f'{path} is of another size than {name}: its bias '
+                         f'tables are of other windows. {RESIZE}') from None
     missing = [
         k for k in missing
         if not k.startswith(FRESH) and not k.endswith(TABLES)
@@ -305,12 +311,29 @@ def load_into(module, path, prefix='', source=''):
             f'{path} does not fit {name}: it lacks {_listed(missing)} and has '
             f'{_listed(unexpected)} that {name} does not know. '
             f'{_advice(unexpected, prefix, path, own)}')
+    names = [key.removeprefix(prefix) for key in whole]
+    return sorted({
+        key.partition('.')[0]
+        for key in names if key not in own and not key.endswith(TABLES)
+    })
 
 
+RESIZE = ('Set arch, img_size and patch_size, of a Swin window_size too, to '
+          'those of the file')
 # How PyTorch says that a weight has another shape than the file's
 SIZES = (r'size mismatch for (\S+): copying a param with shape '
          r'torch\.Size\((.*?)\) from checkpoint, the shape in current model '
          r'is torch\.Size\((.*?)\)')
+
+
+def _check_sizes(name, path, sizes):
+    differ = [
+        f'{key} is {there} in the file and {here} in the network'
+        for key, there, here in sizes if there != here
+    ]
+    if differ:
+        raise ValueError(f'{path} is of another size than {name}: '
+                         f'{_listed(differ, 3)}. {RESIZE}')
 
 
 def check_precision(state_dict, path):

@@ -381,11 +381,13 @@ CONVERTERS = {
 BRANCHES = dict.fromkeys(CONVERTERS, 'teacher') | {'esvit': 'student'}
 # kind -> what its files do not say, and the key of the config that does
 UNSAID = dict.fromkeys(
-    ('hf-clip', 'open-clip', 'timm'),
+    ('hf-clip', 'open-clip', 'openai-clip', 'timm'),
     "activation and statistics are not in the file. OpenAI's are in "
     'configs/_base_/teachers/clip_*.py; on such a base LAION and most others '
     'need model.teacher.backbone.layer_cfgs.act_cfg.type=GELU, some also '
     'their own model.teacher.normalize')
+# kind -> name beside the weights of the one origin that leaves nothing unsaid
+ORIGINAL = {'openai-clip': 'input_resolution'}
 
 # name that no table knows -> what kind of network has such a name
 STRANGERS = {
@@ -480,6 +482,12 @@ def convert(kind, state_dict):
         others = [other for other in CONVERTERS if _takes(other, state_dict)]
         hint = f'. Kind {" or ".join(others)} takes it' if others else ''
         raise ValueError(f'{error}{hint}') from None
+
+
+def unsaid(kind, state_dict):
+    """What weights of a kind leave open, in words; '' if nothing."""
+    known = ORIGINAL.get(kind) in state_dict
+    return '' if known else UNSAID.get(kind, '')
 
 
 def _takes(kind, state_dict):

@@ -16,6 +16,7 @@ import torch
 from mmengine import registry
 from mmengine.config import Config, DictAction
 from mmengine.dist import barrier, get_rank, get_world_size
+from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.registry import DefaultScope, Registry
 from mmengine.runner import (EpochBasedTrainLoop, LogProcessor, Runner,
@@ -360,19 +361,23 @@ def _one_refusal():
 @contextmanager
 def _no_traces(work_dir):
     """If the start fails, remove the log that it began, and nothing else."""
-    there = os.listdir(work_dir) if os.path.isdir(work_dir) else None
+    there = os.listdir(work_dir) if os.path.isdir(work_dir) else ()
+    new = [
+        f for f in (Path(work_dir), *Path(work_dir).parents) if not f.exists()
+    ]
     barrier()  # else a faster process makes it before this one looks
     try:
         yield
     except BaseException:
         if get_rank() == 0 and os.path.isdir(work_dir):
-            for name in set(os.listdir(work_dir)) - set(there or ()):
+            for name in set(os.listdir(work_dir)) - set(there):
                 if re.fullmatch(r'\d{8}_\d{6}', name):
                     shutil.rmtree(Path(work_dir, name), ignore_errors=True)
                 elif name.endswith('.py'):  # the resolved config
                     Path(work_dir, name).unlink()
-            if there is None and not os.listdir(work_dir):
-                os.rmdir(work_dir)
+            for folder in new:
+                if folder.exists() and not os.listdir(folder):
+                    folder.rmdir()
         raise
 
 
@@ -421,5 +426,12 @@ def _settle_pretrained(module, whole):
         if whole:  # brings all weights itself
             module.init_cfg = None
         else:
-            checkpoints.load_into(module, init['checkpoint'],
-                                  init.get('prefix') or '')
+            prefix = init.pop('prefix', None)
+            left_out = checkpoints.load_into(module, init['checkpoint'], prefix
+                                             or '')
+            print_log(
+                f'{type(module).__name__} starts from {init["checkpoint"]}' +
+                (f', without its {" and ".join(left_out)}'
+                 if left_out else ''), 'current')
+            if prefix:  # the host takes an empty one for a name
+                init['prefix'] = prefix

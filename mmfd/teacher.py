@@ -52,7 +52,8 @@ class Teacher(nn.Module):
             backbone = dict(backbone, drop_path_rate=drop_path_rate)
         backbone = MODELS.build(backbone)
         if checkpoint != checkpoints.RANDOM:
-            checkpoints.load_into(backbone, checkpoint, source=source)
+            checkpoints.load_into(
+                backbone, checkpoint, source=source, exact=True)
         backbone.eval()
         backbone.requires_grad_(False)
         self._hidden = (backbone, )  # a tuple, so not a submodule

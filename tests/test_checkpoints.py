@@ -287,6 +287,16 @@ def test_weights_that_have_lost_digits_are_refused_by_name(tmp_path, dtype):
         checkpoints.load_into(torch.nn.Linear(2, 2, bias=False), file)
 
 
+def test_loading_tells_what_it_left_out(tmp_path):
+    file = tmp_path / 'classifier.pth'
+    weights = torch.nn.Linear(2, 2).state_dict(prefix='backbone.')
+    weights |= torch.nn.Linear(2, 9).state_dict(prefix='head.fc.')
+    checkpoints.save(weights, file, {})
+    linear = torch.nn.Linear(2, 2)
+    assert checkpoints.load_into(linear, file, 'backbone') == ['head']
+    assert torch.equal(linear.weight, weights['backbone.weight'])
+
+
 def test_size_message_names_both_shapes(tmp_path):
     file = tmp_path / 'large.pth'
     checkpoints.save(torch.nn.Linear(3, 2).state_dict(), file, {})

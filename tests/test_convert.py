@@ -14,7 +14,7 @@ from test_checkpoints import Clip, resnet
 from test_tools import refused
 
 from mmfd import checkpoints, launch
-from mmfd.convert import CONVERTERS, UNSAID, convert
+from mmfd.convert import CONVERTERS, convert, unsaid
 from mmfd.published import PUBLISHED
 
 TINY = dict(width=128, layers=2, patch=8, size=32)
@@ -113,9 +113,11 @@ def test_features_equal_those_of_open_clip(size):
 
 def test_laions_need_the_key_that_the_note_names():
     key = 'model.teacher.backbone.layer_cfgs.act_cfg.type'
-    assert f'{key}=GELU' in UNSAID['open-clip']
     launch._check_option(Config.fromfile('configs/fd/clip_vitb_fd.py'), key)
     model = open_clip_model(TINY, quick_gelu=False)
+    for kind in 'open-clip', 'openai-clip':
+        assert f'{key}=GELU' in unsaid(kind, model.state_dict())
+    assert unsaid('openai-clip', Clip().state_dict()) == ''
     weights = CONVERTERS['open-clip'](model.state_dict())
     assert_features(
         weights,
@@ -613,6 +615,8 @@ def test_refusal_is_one_message_with_the_file_and_nothing_is_written(
     ('clip_vitb16', dict(width=192, layers=4), 'of another size .*cls_token'),
     ('clip_vitb16', dict(patch=4, img_size=16), 'patch_embed.projection'),
     ('clip_vitb16', dict(layers=4), 'has layers.2.attn'),
+    ('clip_vitl14', dict(img_size=48), r'pos_embed is \[1, 37, 128\] in the '
+     r'file and \[1, 17, 128\] in the network. Set arch, img_size'),
 ])
 def test_file_of_another_size_of_the_family_is_refused_when_it_is_loaded(
         tmp_path, name, size, message):

@@ -12,7 +12,7 @@ from models import arch
 from test_configs import LEAVES, SCOPE
 from test_tools import command
 
-from mmfd import checkpoints
+from mmfd import checkpoints, launch
 
 RECIPES = [  # DeepSpeed's optimizer works in its own engine alone
     x for x in LEAVES
@@ -108,6 +108,18 @@ def assert_loaded(model, path):
     shared = [k for k in ours if 'weight' in k and k in file]
     assert len(shared) > 10
     assert all(torch.equal(ours[k], file[k]) for k in shared)
+
+
+def test_empty_prefix_of_the_hosts_own_backbone_is_none(tmp_path):
+    cfg = small('configs/classification/esvit_swinb_in1k.py')
+    init = cfg.model.backbone.init_cfg
+    init.checkpoint = before('', cfg.model.backbone, tmp_path)
+    init.prefix = ''
+    model = build(cfg.model)
+    for module in model.modules():
+        launch._settle_pretrained(module, whole=None)
+    model.init_weights()
+    assert_loaded(model, init.checkpoint)
 
 
 @pytest.mark.full

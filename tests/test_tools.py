@@ -145,6 +145,8 @@ def test_from_a_published_file_to_a_fine_tuned_student(project):
 
     log = command('train', project / 'finetune.py', '--work-dir',
                   project / 'finetune')
+    assert (f'StudentViT starts from {run}/epoch_2.pth, without its ln1 and '
+            'neck') in log
     trained = float(re.findall(r'accuracy/top1: ([\d.]+)', log)[-1])
     log = command('test', project / 'finetune.py',
                   project / 'finetune' / 'epoch_1.pth', '--work-dir',
@@ -271,7 +273,8 @@ def test_train_refuses_and_leaves_nothing_behind(project, monkeypatch, fault):
     there = ready(project)
     options, expected = FAULTS[fault]
     message = refused(monkeypatch, 'train', project / 'fd.py', '--work-dir',
-                      project / 'run', '--cfg-options', *options(project))
+                      project / 'runs' / 'fd', '--cfg-options',
+                      *options(project))
     assert re.search(expected, message), message
     assert set(os.listdir(project)) == there
 

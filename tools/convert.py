@@ -18,7 +18,7 @@ class List(argparse.Action):
 
 def main():
     from mmfd import checkpoints, download, launch, provenance, published
-    from mmfd.convert import BRANCHES, CONVERTERS, UNSAID, convert
+    from mmfd.convert import BRANCHES, CONVERTERS, convert, unsaid
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument(
@@ -61,8 +61,9 @@ def main():
         print(f'{args.dst}: {len(converted)} tensors, '
               f'{sum(t.numel() for t in converted.values()):,} numbers, '
               f'source sha256 {sha256}, licence {meta["licence"]}')
-        if args.kind in UNSAID:
-            print(f'note: {UNSAID[args.kind]}')
+        note = unsaid(args.kind, foreign)
+        if note:
+            print(f'note: {note}')
 
 
 if __name__ == '__main__':
