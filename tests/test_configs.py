@@ -120,6 +120,7 @@ def test_fine_tuning_has_the_papers_numbers(name):
     assert (augment.policies, augment.magnitude_std) == ('timm_increasing',
                                                          0.5)
     assert (erase.erase_prob, erase.mode) == (0.25, 'rand')
+    assert (erase.min_area_ratio, erase.max_area_ratio) == (0.02, 1 / 3)
     assert_evaluates_centre_crops(cfg, size, 'bicubic')
 
 
@@ -227,7 +228,7 @@ def test_teachers_differ_only_in_what_is_their_own():
 
 @pytest.mark.parametrize('teacher', [
     'clip_vitb', 'clip_vitl', 'clip_vitl336', 'dino_vitb', 'deit_vitb',
-    'mae_vitb'
+    'mae_vitb', 'esvit_swinb', 'swinv2g'
 ])
 def test_before_column_has_the_recipe_of_its_student(teacher):
     before, after = (
@@ -235,7 +236,11 @@ def test_before_column_has_the_recipe_of_its_student(teacher):
         for x in ('', '_fd'))
     same = ('train_cfg', 'train_dataloader', 'val_dataloader', 'default_hooks')
     assert all(before[key] == after[key] for key in same)
-    stem = before.optim_wrapper.paramwise_cfg.pop('stem', ())
+    groups = before.optim_wrapper.paramwise_cfg
+    tables = groups.pop('no_decay', ())  # Swin V1 has them, V2 computes them
+    assert ('relative_position_bias_table' in tables) == (
+        teacher == 'esvit_swinb')
+    stem = groups.pop('stem', ())
     clip = teacher.startswith('clip')
     assert stem == (('pre_norm', ) if clip else ())  # the host says: last
     assert before.optim_wrapper == after.optim_wrapper

@@ -28,6 +28,21 @@ def test_readme_and_metafile_have_a_row_for_every_config(folder):
     assert names <= {model['Name'] for model in models(folder)}
 
 
+# Images an update (the official yaml files; BEiT's stage at 336 pixels).
+BATCHES = {
+    r'.*_linear': 16384,
+    r'(esvit_swinb|swinv2g)\w*_in1k': 1024,
+    r'clip_vitl336_fd_in22k_in1k': 512,
+    r'.*': 2048,
+}
+
+
+def batch(leaf):
+    return next(n for pattern, n in BATCHES.items()
+                if re.fullmatch(pattern,
+                                Path(leaf).stem))
+
+
 @pytest.mark.parametrize('leaf', TABLES)
 def test_metafile_has_the_numbers_of_the_config(leaf):
     _, folder, file = leaf.split('/')
@@ -35,7 +50,13 @@ def test_metafile_has_the_numbers_of_the_config(leaf):
     assert file == row['Name'] + '.py'
     cfg, said = Config.fromfile(leaf), row['Metadata']
     assert said['Epochs'] == cfg.train_cfg.max_epochs
-    assert said['Batch Size'] % (16 * cfg.train_dataloader.batch_size) == 0
+    assert said['Batch Size'] == batch(leaf)
+    each = cfg.train_dataloader.batch_size
+    assert batch(leaf) // each in (16, 32) and batch(leaf) % each == 0
+    stated = re.search(r'(\d+) GPUs x (\d+) images', Path(leaf).read_text())
+    if stated:
+        gpus, images = map(int, stated.groups())
+        assert (gpus * images, images) == (batch(leaf), each)
     with torch.device('meta'), RealSchedules(), SCOPE('mmpretrain'):
         model = MODELS.build(neutral(cfg))
     part = model.backbone if folder == 'fd' else model  # no projection
@@ -61,3 +82,41 @@ def test_official_weights_are_the_same_in_readme_and_metafile(folder):
     links = re.findall(r'https://drive\.google\.com/file/d/[\w-]+/view', text)
     said = [x['Metadata'].get('Official Weights') for x in models(folder)]
     assert len(links) == 5 and set(links) == {*said} - {None}
+
+
+def test_downstream_of_a_student_is_all_that_starts_from_it():
+    starts = {}
+    for leaf in TABLES:
+        init = Config.fromfile(leaf).model.backbone.get('init_cfg')
+        run = init and re.match(r'work_dirs/(\w+)/', init.checkpoint)
+        if run:
+            starts.setdefault(run[1], set()).add(Path(leaf).stem)
+    for model in models('fd'):
+        said = model.get('Downstream', [])
+        assert len(said) == len({*said})
+        assert {*said} == starts.get(model['Name'], set())
+
+
+def test_first_table_has_what_the_folders_have():
+    """Figures, and a config before and after FD, or the two stages of 89.0."""
+    text = Path('README.md').read_text()
+    results = {
+        model['Name']: model['Results'][0]['Metrics']['Top 1 Accuracy']
+        for model in models('classification') if model['Results']
+    }
+    rows = re.findall(
+        r'^\| .+ \| ([\d.-]+) \| \*\*([\d.]+)\*\* \| \[config\]\(configs/fd/'
+        r'(\w+)\.py\) \| (.+) \|$', text, re.M)
+    assert len(rows) == 8
+    for before, after, student, links in rows:
+        names = dict(
+            re.findall(r'\[([\w -]+)\]\(configs/classification/(\w+)\.py\)',
+                       links))
+        assert len(names) == 2
+        assert results[names['student']] == float(after)
+        if before == '-':
+            assert names['ImageNet-22K'] == f'{student}_in22k'
+        else:
+            assert names['student'] == f'{student}_in1k'
+            assert names['before'] == names['student'].replace('_fd_', '_')
+            assert results[names['before']] == float(before)

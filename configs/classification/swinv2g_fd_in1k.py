@@ -1,10 +1,11 @@
-"""Fine-tune the Swin V2-G FD student on ImageNet-1K: 89.4 % in the paper.
+r"""Fine-tune the Swin V2-G FD student on ImageNet-1K: 89.4 % in the paper.
 
 No recipe is published, nor at how many pixels. Assumed is all of the published
 one of EsViT's student (esvit_swinb_fd_in1k.py), at 224: 100 epochs at batch
 1024, 16 GPUs x 64 images.
 
-    tools/dist_train.sh configs/classification/swinv2g_fd_in1k.py 8
+    tools/dist_train.sh configs/classification/swinv2g_fd_in1k.py 8 \
+        --cfg-options optim_wrapper.accumulative_counts=2
 """
 _base_ = 'esvit_swinb_fd_in1k.py'
 

@@ -1,8 +1,9 @@
-"""Linear probe of the Swin V2-G FD student on ImageNet-1K.
+r"""Linear probe of the Swin V2-G FD student on ImageNet-1K.
 
 90 epochs at batch 16384, 16 GPUs x 1024 images, as EsViT's.
 
-    tools/dist_train.sh configs/classification/swinv2g_fd_linear.py 8
+    tools/dist_train.sh configs/classification/swinv2g_fd_linear.py 8 \
+        --cfg-options optim_wrapper.accumulative_counts=2
 """
 _base_ = 'esvit_swinb_fd_linear.py'
 

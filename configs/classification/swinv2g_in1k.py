@@ -1,9 +1,10 @@
-"""Before: Swin V2-G itself, fine-tuned like its student: 89.2 %.
+r"""Before: Swin V2-G itself, fine-tuned like its student: 89.2 %.
 
 On the student's blocks, as those of mmpretrain drop their branches before the
 norm that ends them. No weights are published. 16 GPUs x 64 images.
 
-    tools/dist_train.sh configs/classification/swinv2g_in1k.py 8
+    tools/dist_train.sh configs/classification/swinv2g_in1k.py 8 \
+        --cfg-options optim_wrapper.accumulative_counts=2
 """
 _base_ = [
     '../_base_/classifier.py',

@@ -1,8 +1,9 @@
-"""Before: linear probe of Swin V2-G itself on ImageNet-1K.
+r"""Before: linear probe of Swin V2-G itself on ImageNet-1K.
 
 90 epochs at batch 16384, 16 GPUs x 1024 images. No weights are published.
 
-    tools/dist_train.sh configs/classification/swinv2g_linear.py 8
+    tools/dist_train.sh configs/classification/swinv2g_linear.py 8 \
+        --cfg-options optim_wrapper.accumulative_counts=2
 """
 _base_ = [
     '../_base_/linear_probe.py',
