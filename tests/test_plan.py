@@ -215,7 +215,7 @@ def test_giant_fits_in_eight_gpus_of_80_gib_only_in_shards():
     assert parameters['backbone'] == parameters['teacher'] == 2_997_843_680
     assert giant.setting == plan.Setting(64, recompute=True, sharded=True)
     assert plan.verdict(giant, 80).startswith('It fits')
-    whole = plan.replace(giant.setting, sharded=False, batch=1)
+    whole = plan.replace(giant.setting, sharded=False)
     assert values(giant.memory(whole))['sum'] > 80 * 2**30
     step = giant.step(giant.setting)
     assert step.backward == pytest.approx(3 * step.forward, rel=0.01)
