@@ -1,3 +1,5 @@
+import gc
+
 import pytest
 import torch
 
@@ -5,6 +7,14 @@ import torch
 @pytest.fixture(autouse=True)
 def seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def room(request):
+    """Modules hold each other; large ones are not left to the collector."""
+    yield
+    if request.node.get_closest_marker('full'):
+        gc.collect()
 
 
 @pytest.fixture(scope='session')

@@ -1,6 +1,5 @@
 """Foreign weights: the features of their own library, or a refusal."""
 import argparse
-import gc
 import os
 from functools import partial
 
@@ -21,14 +20,6 @@ TINY = dict(width=128, layers=2, patch=8, size=32)
 BASE = dict(width=768, layers=12, patch=16, size=224)
 LARGE = dict(width=1024, layers=24, patch=14, size=224)
 LARGE_336 = dict(LARGE, size=336)
-
-
-@pytest.fixture(autouse=True)
-def room(request):
-    """Modules hold each other; large ones are not left to the collector."""
-    yield
-    if request.node.get_closest_marker('full'):
-        gc.collect()
 
 
 def full(size, name):
