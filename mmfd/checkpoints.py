@@ -50,9 +50,10 @@ BESIDE_WEIGHTS = [
     ))
 ]
 # A backbone that averages its patches has a norm that no pre-training knows,
-# and has no use for the norm that pre-training ends with; nor has any for the
+# and has no use for the norm that pre-training ends with; a Swin that gives
+# the map of every stage has norms for them. None has any use for the
 # classifier that a converted teacher brings.
-FRESH, LEFT_OUT = ('ln2.', ), ('ln1.', 'head.')
+FRESH, LEFT_OUT = ('ln2.', 'norm0.', 'norm1.', 'norm2.'), ('ln1.', 'head.')
 # How a folder of weights names them: in one file, or in a list of shards
 IN_FOLDER = ('model.safetensors', 'model.safetensors.index.json',
              'pytorch_model.bin', 'pytorch_model.bin.index.json',

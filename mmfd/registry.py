@@ -21,6 +21,7 @@ MODELS = _child(
     'teacher',  # Teacher
     'students',  # StudentViT, StudentSwin
     'linear_probe',  # LinearProbe
+    'pyramid',  # SimplePyramid: a plain ViT's maps for detectors
     'necks',  # ProjectionNeck, WhiteningNeck, those of the ablations
     'head')  # DistillationHead
 DATASETS = _child(host.DATASETS, 'data')  # ImageFolder

@@ -10,7 +10,7 @@ from mmpretrain.models.utils import WindowMSAV2, to_2tuple
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from mmfd import checkpoints, relative_position
+from mmfd import any_size, checkpoints, relative_position
 from mmfd.meta import RealSchedules
 from mmfd.registry import MODELS
 
@@ -50,12 +50,34 @@ class StudentViT(Student, BEiTViT):
     (`use_rel_pos_bias`): loading copies the shared table into every block,
     and brings all positions of a file to the grid of `img_size`.
 
+    With `out_type='featmap'` it takes images of any size, as detectors and
+    segmentors need, and gives a map (B, C, h, w) for each of `out_indices`.
+
+    Args:
+        window_size (int): side in patches of windows that the blocks attend
+            in. 0 is attention over all patches in every block. It is for
+            maps.
+        global_blocks (Sequence[int]): blocks that attend over all patches
+            nevertheless.
+        with_cp (bool): compute blocks again in the backward instead of
+            keeping what it needs. It is for maps.
+
     Raises:
-        ValueError: if the patch does not divide the image, or if a checkpoint
-            does not fit in every weight that it should have.
+        ValueError: if the patch does not divide the image, if there is no
+            such block, or if a checkpoint does not fit in every weight that
+            it should have.
     """
 
-    def __init__(self, img_size=224, patch_size=16, **kwargs):
+    def __init__(self,
+                 arch='base',
+                 img_size=224,
+                 patch_size=16,
+                 out_indices=-1,
+                 out_type='avg_featmap',
+                 window_size=0,
+                 global_blocks=(),
+                 with_cp=False,
+                 **kwargs):
         if img_size % patch_size:
             nearest = img_size // patch_size * patch_size
             raise ValueError(
@@ -63,10 +85,29 @@ class StudentViT(Student, BEiTViT):
                 f'patch_size={patch_size}: set backbone.img_size and the size '
                 f'of the crops to {nearest} or {nearest + patch_size}')
         super().__init__(
+            arch=arch,
             img_size=img_size,
             patch_size=patch_size,
+            out_type=out_type,
             layer_cfgs=DROP_ONCE,
             **kwargs)
+        self.out_indices = self._blocks('out_indices', out_indices)
+        self.global_blocks = self._blocks('global_blocks', global_blocks)
+        self.window_size, self.with_cp = window_size, with_cp
+        if out_type != 'featmap' and (window_size or with_cp):
+            raise ValueError(f"out_type={out_type!r} with window_size or "
+                             "with_cp: set backbone.out_type='featmap'")
+
+    def _blocks(self, name, indices):
+        """Indices from the front; refuses those of no block."""
+        indices = [indices] if isinstance(indices, int) else [*indices]
+        for index in indices:
+            if not -self.num_layers <= index < self.num_layers:
+                raise ValueError(
+                    f'{name}={indices} of a backbone of {self.num_layers} '
+                    f'blocks: set backbone.{name} to some of 0 to '
+                    f'{self.num_layers - 1}')
+        return [index % self.num_layers for index in indices]
 
     def draw_weights(self):
         # truncated at one standard deviation, as BEiT does
@@ -79,6 +120,8 @@ class StudentViT(Student, BEiTViT):
 
     def forward(self, x):
         """Images (B, 3, img_size, img_size), normalised, to a tuple."""
+        if self.out_type == 'featmap' and self.with_cls_token:
+            return any_size.forward(self, x)
         _check_size(x, self.img_size[0])
         return super().forward(x)
 

@@ -228,7 +228,12 @@ ALLOWED = {  # room -> what it may import of mmfd
     'optim': {'registry'},
     'teacher': {'registry', 'checkpoints'},
     'relative_position': set(),
-    'students': {'registry', 'checkpoints', 'meta', 'relative_position'},
+    'students': {
+        'registry', 'any_size', 'checkpoints', 'meta', 'relative_position'
+    },
+    'any_size': {'relative_position'},
+    'pyramid': {'registry'},
+    'ops': set(),
     'checkpoints': set(),
     'meta': set(),
     'convert': set(),
