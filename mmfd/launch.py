@@ -15,7 +15,8 @@ from pathlib import Path
 import torch
 from mmengine import registry
 from mmengine.config import Config, DictAction
-from mmengine.dist import barrier, get_rank, get_world_size
+from mmengine.config.utils import MODULE2PACKAGE
+from mmengine.dist import barrier, get_rank
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.registry import DefaultScope, Registry
@@ -25,7 +26,7 @@ from mmengine.runner.utils import set_random_seed
 from torch.utils import serialization
 from torch.utils.data import DataLoader
 
-from mmfd import checkpoints, processes, versions
+from mmfd import agreement, checkpoints, ops, processes, versions
 from mmfd.dry_run import Enough
 from mmfd.sharding import ShardedRunner
 
@@ -56,7 +57,7 @@ def one_message():
     try:
         yield
     except (ValueError, OSError) as error:
-        files = [f.filename for f in traceback.extract_tb(error.__traceback__)]
+        files = _files(error)
         message = str(error)
         if 'in DataLoader worker process' in message:  # brings its own trace
             files += re.findall(r'File "([^"]+)"', message)
@@ -67,6 +68,11 @@ def one_message():
         if processes.rank():  # the first says it for all, and ends them
             time.sleep(5)
         sys.exit(f'error: {message}')
+
+
+def _files(error):
+    """Where an error came through, from the tool to where it was raised."""
+    return [f.filename for f in traceback.extract_tb(error.__traceback__)]
 
 
 class Options(DictAction):
@@ -108,20 +114,57 @@ def load_config(args):
     """
     versions.check()
     cfg = read_config(args.config)
+    if cfg.get('default_scope') == 'mmdet':
+        ops.install()  # before anything imports its models
     cfg.work_dir = cfg.get('work_dir') or os.path.join('work_dirs',
                                                        Path(args.config).stem)
     for key in args.cfg_options:
         _check_option(cfg, key)
     cfg.merge_from_dict(args.cfg_options)
-    for loop in ('train', 'val', 'test'):
-        if args.data_root and cfg.get(f'{loop}_dataloader'):
-            first, *others = args.data_root
-            cfg[f'{loop}_dataloader'].dataset.data_root = (
-                args.data_root if others else first)
+    if args.data_root:
+        _set_data_root(cfg, args.data_root)
     cfg.work_dir = args.work_dir or cfg.work_dir
     cfg.launcher = args.launcher
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return cfg
+
+
+def _set_data_root(cfg, folders):
+    """Put folders in the place of every data_root of a dataset.
+
+    Stock configs have it in the annotations of their evaluators too.
+
+    Raises:
+        ValueError: for several folders, if a dataset takes but one.
+    """
+    first, *others = folders
+    before = set()
+    for loop in ('train', 'val', 'test'):
+        loader = cfg.get(f'{loop}_dataloader') or {}
+        for dataset in _dicts(loader.get('dataset')):
+            if 'data_root' not in dataset:
+                continue
+            if others and not dataset.type.startswith('mmfd.'):
+                raise ValueError(f'--data-root has {len(folders)} folders: '
+                                 f'{dataset.type} takes one')
+            before.add(dataset.data_root)
+            dataset.data_root = folders if others else first
+    for loop in ('val', 'test'):
+        for metric in _dicts(cfg.get(f'{loop}_evaluator')):
+            path = str(metric.get('ann_file') or '')
+            for root in filter(path.startswith, map(str, before)):
+                metric.ann_file = os.path.join(first,
+                                               path[len(root):].lstrip('/'))
+
+
+def _dicts(node):
+    """A config node and all below it that are dicts."""
+    if isinstance(node, dict):
+        yield node
+        node = [*node.values()]
+    if isinstance(node, (list, tuple)):
+        for value in node:
+            yield from _dicts(value)
 
 
 def read_config(path):
@@ -132,6 +175,7 @@ def read_config(path):
     """
     if not os.path.isfile(path):
         raise ValueError(f'no config file {path}')
+    MODULE2PACKAGE['mmseg'] = 'mmseg'  # whatever the distribution is called
     try:
         return Config.fromfile(path)
     except Exception as error:  # a config is Python and may raise anything
@@ -159,16 +203,16 @@ def _check_option(cfg, key):
         if isinstance(node, (list, tuple)):
             known = {str(index) for index in range(len(node))}
         elif isinstance(node, dict) and part != 'default_hooks':
-            known = _known(part, node)
+            known = _known(part, node, cfg.get('default_scope'))
         else:
             return  # what follows, if anything, is new
 
 
-def _known(name, node):
+def _known(name, node, scope):
     """Keys of a config dict, and arguments of what it is given to."""
     taker = TYPELESS.get(name)
     if isinstance(node.get('type'), str):
-        taker = _find(node['type'])
+        taker = _find(node['type'], scope or 'mmpretrain')
     takers = inspect.getmro(taker) if inspect.isclass(taker) else [taker]
     arguments = [
         argument for taker in takers if taker is not None
@@ -178,9 +222,9 @@ def _known(name, node):
     return {*node, *arguments, 'paramwise_cfg'} - {'self', 'args', 'kwargs'}
 
 
-def _find(name):
+def _find(name, scope):
     """The class that a config means by `type=name`."""
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
+    with DefaultScope.overwrite_default_scope(scope):
         for root in vars(registry).values():
             if isinstance(root, Registry):
                 with root.switch_scope_and_registry(None) as found:
@@ -224,6 +268,8 @@ def prepare(cfg, train):
     if cfg.launcher != 'none':
         processes.join(cfg.launcher, **cfg.env_cfg.get('dist_cfg', {}))
         _wrap(cfg)
+    if cfg.launcher == 'none' or not torch.cuda.is_available():
+        _unsynchronise(cfg)
     if 'runner_type' in cfg:  # one that builds its model when it is run
         with _one_refusal():
             return registry.RUNNERS.build(cfg)
@@ -257,8 +303,7 @@ def _prepare(cfg, train):
         if whole:
             checkpoints.load_into(model, whole)
         loader = runner.train_dataloader if train else runner.test_dataloader
-        _check_length(loader)
-        _check_classes(cfg.model, loader.dataset)
+        agreement.check(cfg.model, loader)
     return runner
 
 
@@ -285,6 +330,13 @@ def _wrap(cfg):
     if not torch.cuda.is_available() and not _sharded(cfg):
         own = cfg.get('model_wrapper_cfg') or dict(broadcast_buffers=False)
         cfg.model_wrapper_cfg = dict(own, device_ids=None)
+
+
+def _unsynchronise(cfg):
+    """SyncBN takes several GPUs for granted."""
+    for node in _dicts(cfg.model):
+        if node.get('type') == 'SyncBN':
+            node.type = 'BN'
 
 
 def _sharded(cfg):
@@ -343,8 +395,23 @@ def _build(cfg, loops):
         runner = (ShardedRunner if _sharded(cfg) else Runner).from_cfg(cfg)
         for loop in loops:  # the host would wait with their images until then
             if cfg.get(f'{loop}_dataloader'):
-                getattr(runner, f'{loop}_loop')
+                with _listed(loop):
+                    getattr(runner, f'{loop}_loop')
         return runner
+
+
+@contextmanager
+def _listed(loop):
+    """A host that finds no images or annotations says where to look."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        if Path(_files(error)[-1]).parent == Path(__file__).parent:
+            raise
+        raise ValueError(
+            f'the images of {loop}_dataloader cannot be listed '
+            f'({type(error).__name__}: {error}): check --data-root, and '
+            'data_prefix, ann_file and metainfo of its dataset') from error
 
 
 @contextmanager
@@ -381,24 +448,6 @@ def _no_traces(work_dir):
         raise
 
 
-def _check_length(loader):
-    if not len(loader):
-        raise ValueError(
-            f'{len(loader.dataset)} images give no batch of '
-            f'{loader.batch_sampler.batch_size} on {get_world_size()} '
-            'processes: lower train_dataloader.batch_size')
-
-
-def _check_classes(model, dataset):
-    found = len(dataset.metainfo.get('classes') or ())
-    expected = (model.get('head') or {}).get('num_classes')
-    if found and expected and found != expected:
-        raise ValueError(
-            f'the images have {found} classes, the head {expected}: set '
-            f'--cfg-options model.head.num_classes={found} '
-            f'model.data_preprocessor.num_classes={found}')
-
-
 def _whole_model(cfg, train):
     """The checkpoint that must fit the model, to resume or to test it."""
     if train and cfg.get('resume') and not cfg.get('load_from'):
@@ -408,21 +457,20 @@ def _whole_model(cfg, train):
 
 
 def _pretrained(node):
-    """Every file that an `init_cfg` in a config names."""
-    if isinstance(node, dict):
-        if node.get('type') == 'Pretrained':
-            yield node['checkpoint']
-        for value in node.values():
-            yield from _pretrained(value)
-    elif isinstance(node, (list, tuple)):
-        for value in node:
-            yield from _pretrained(value)
+    """Every file that an `init_cfg` in a config names; the host fetches."""
+    for init in _dicts(node):
+        if init.get(
+                'type') == 'Pretrained' and '://' not in init['checkpoint']:
+            yield init['checkpoint']
 
 
 def _settle_pretrained(module, whole):
     """The host loads what fits and warns of the rest; refuse instead."""
     init = getattr(module, 'init_cfg', None)
+    library = type(module).__module__.partition('.')[0]
     if isinstance(init, dict) and init.get('type') == 'Pretrained':
+        if library not in ('mmfd', 'mmpretrain'):
+            return
         if whole:  # brings all weights itself
             module.init_cfg = None
         else:

@@ -6,10 +6,16 @@ its own. `tools/train.py` imports it by itself, other programs by
 
     custom_imports = dict(imports=['mmfd.ops'], allow_failed_imports=False)
 
+in a config, or, where a program imports mmdet before it reads one, as mmdet's
+own test.py does, by
+
+    python -m mmfd.ops PROGRAM [ARGUMENTS]
+
 Every function takes and fills what the C++ function of its name does (mmcv
 `ops/csrc/pytorch/`), forward and backward.
 """
 import importlib.util
+import runpy
 import sys
 from functools import partial
 from importlib.machinery import ModuleSpec
@@ -160,3 +166,7 @@ def install():
 
 
 install()
+
+if __name__ == '__main__':
+    sys.argv = sys.argv[1:]
+    runpy.run_path(sys.argv[0], run_name='__main__')

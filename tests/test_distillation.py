@@ -250,7 +250,11 @@ ALLOWED = {  # room -> what it may import of mmfd
     'versions': set(),
     'sharding': {'registry', 'meta'},
     'plan': {'dry_run', 'meta', 'sharding'},
-    'launch': {'checkpoints', 'processes', 'versions', 'dry_run', 'sharding'},
+    'agreement': set(),
+    'launch': {
+        'agreement', 'checkpoints', 'ops', 'processes', 'versions', 'dry_run',
+        'sharding'
+    },
 }
 
 

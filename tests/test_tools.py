@@ -391,7 +391,7 @@ def test_head_of_another_number_of_classes_is_refused(project, monkeypatch):
                       '--work-dir', project / 'run', '--cfg-options',
                       'model.backbone.init_cfg=None',
                       'model.head.num_classes=1000')
-    assert 'have 10 classes, the head 1000: set --cfg-options ' in message
+    assert 'have 10 classes, the model 1,000: set --cfg-options ' in message
     assert not (project / 'run').exists()
 
 
