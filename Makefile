@@ -3,7 +3,8 @@ BIN = .venv/bin
 # CPU threads that wait in a loop starve those of a run beside this one
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: install demo demo-ablations demo-teacher test test-full lint
+.PHONY: install demo demo-ablations demo-teacher demo-transfer \
+	test test-full lint
 
 install: .venv/installed
 
@@ -11,7 +12,8 @@ install: .venv/installed
 needs = || { echo "mmfd needs $(1)" >&2; exit 1; }
 
 # onedl-mmcv asks for opencv-python, which needs libGL; the headless build is
-# the same library without windows, and runs on slim images too.
+# the same library without windows, and runs on slim images too. 4.13 is too
+# new for imaug, which mmdet brings.
 .venv/installed: setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import ensurepip' 2> /dev/null \
 	  $(call needs,$(PYTHON) with venv: apt install $(notdir $(PYTHON))-venv)
@@ -22,7 +24,7 @@ needs = || { echo "mmfd needs $(1)" >&2; exit 1; }
 	  $(call needs,PyPI and certificates: apt install ca-certificates)
 	$(BIN)/pip install -q -e '.[test]'
 	$(BIN)/pip uninstall -q -y opencv-python opencv-python-headless
-	$(BIN)/pip install -q opencv-python-headless
+	$(BIN)/pip install -q --no-deps 'opencv-python-headless<4.13'
 	touch $@
 
 demo: install
@@ -33,6 +35,9 @@ demo-ablations: install
 
 demo-teacher: install
 	$(BIN)/python tools/demo_teacher.py
+
+demo-transfer: install
+	$(BIN)/python tools/demo_transfer.py
 
 test: install
 	$(BIN)/python -m pytest
