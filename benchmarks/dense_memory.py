@@ -63,9 +63,10 @@ def main():
                 for dtype in (None, torch.bfloat16)
             ]
         said = ', '.join(f'{k}={v}' for k, v in settings.items())
-        print(f'{name:18}{batch:<6}{f"{height} x {width}":12}{said:18}' +
-              ''.join(f'{gib:8.1f}' for gib in cells),
-              flush=True)
+        print(
+            f'{name:18}{batch:<6}{f"{height} x {width}":12}{said:18}' +
+            ''.join(f'{gib:8.1f}' for gib in cells),
+            flush=True)
 
 
 if __name__ == '__main__':

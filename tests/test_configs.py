@@ -335,7 +335,7 @@ def test_segmentor_has_the_numbers_of_its_readme(name):
             if value.decay_mult == 0
         }
         assert {'norm', 'cpb_mlp', 'logit_scale'} < undecayed
-    if 'vit' in name:
+    if '_vit' in name:
         assert cfg.model.backbone.out_indices in ([3, 5, 7,
                                                    11], [7, 11, 15, 23])
         assert crop % cfg.model.backbone.patch_size == 0

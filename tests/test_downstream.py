@@ -223,7 +223,8 @@ def iou(project, last, scales=None):
     return launch.prepare(cfg, train=False).test()['mIoU']
 
 
-def test_several_scales_are_tested_as_the_config_says(project, monkeypatch):
+@pytest.mark.full
+def test_several_scales_are_tested_as_the_config_says(project):
     cfg = launch.read_config(project / 'seg.py')
     with DefaultScope.overwrite_default_scope('mmseg'):
         segmentor = MODELS.build(cfg.model)
@@ -233,9 +234,28 @@ def test_several_scales_are_tested_as_the_config_says(project, monkeypatch):
     alone = iou(project, last)
     assert iou(project, last, slice(2, 3)) == alone > 0  # at its own size
     assert iou(project, last, slice(0, 2)) != alone
-    said = refused(monkeypatch, 'test', project / 'det.py', last, '--tta')
+
+
+def test_scales_are_refused_where_the_config_has_none(project, monkeypatch):
+    said = refused(monkeypatch, 'test', project / 'det.py', 'any.pth', '--tta')
     assert said == ('error: --tta: the config has no tta_model and no '
                     'tta_pipeline')
+
+
+@pytest.mark.parametrize('start', ['simclr', 'simclr_fd', 'scratch'])
+@pytest.mark.parametrize('host', ['upernet', 'mask_rcnn'])
+def test_demo_starts_its_networks_alike(start, host):
+    cfg = Config.fromfile(f'configs/demo/{start}_{host}.py')
+    other = Config.fromfile(f'configs/demo/scratch_{host}.py')
+    init = cfg.model.backbone.pop('init_cfg', None)
+    if start == 'simclr':
+        assert init.checkpoint == cfg.teacher.checkpoint
+    else:
+        assert cfg.model.backbone == other.model.backbone
+        assert init == (cfg.distilled if start == 'simclr_fd' else None)
+    cfg.model.backbone = other.model.backbone
+    for key in ('model', 'train_cfg', 'train_dataloader', 'optim_wrapper'):
+        assert cfg[key] == other[key]
 
 
 # --- the optimizer's groups ---
@@ -418,8 +438,7 @@ def classifier(project):
 
 def official(project):
     file = project / 'official.pth'
-    torch.save(
-        dict(model={'encoder.blocks.0.gamma_1': torch.ones(48)}), file)
+    torch.save(dict(model={'encoder.blocks.0.gamma_1': torch.ones(48)}), file)
     return [f'model.backbone.init_cfg.checkpoint={file}']
 
 

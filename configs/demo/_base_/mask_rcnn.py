@@ -8,7 +8,7 @@ _base_ = [
 ]
 
 custom_imports = dict(imports=['mmfd.ops'], allow_failed_imports=False)
-levels = dict(out_channels=48, featmap_strides=[2, 4, 8, 16], finest_scale=14)
+levels = dict(out_channels=48, featmap_strides=[4, 8, 16], finest_scale=14)
 fewer = dict(sampler=dict(num=64))
 model = dict(
     data_preprocessor=dict(pad_size_divisor=16),
@@ -16,11 +16,14 @@ model = dict(
         _delete_=True,
         type='mmfd.SimplePyramid',
         in_channels=96,
-        out_channels=48),
+        out_channels=48,
+        scales=(2, 1, 0.5),
+        num_outs=4),
     rpn_head=dict(
         in_channels=48,
         feat_channels=48,
-        anchor_generator=dict(scales=[4], strides=[2, 4, 8, 16, 32])),
+        anchor_generator=dict(
+            scales=[2], ratios=[1.0], strides=[4, 8, 16, 32])),
     roi_head=dict(
         bbox_roi_extractor=levels,
         mask_roi_extractor=levels,
@@ -67,7 +70,7 @@ optim_wrapper = dict(
     type='OptimWrapper',
     constructor='mmfd.LayerDecayOptimWrapperConstructor',
     paramwise_cfg=dict(layer_decay=0.8),
-    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
+    optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05),
     clip_grad=dict(max_norm=5.0))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, end=25),

@@ -10,7 +10,7 @@ _base_ = [
 heads = dict(num_classes=11, channels=32, norm_cfg=dict(type='BN'))
 model = dict(
     data_preprocessor=dict(size=(96, 96)),
-    neck=dict(embed_dim=96),
+    neck=dict(embed_dim=96, rescales=[2, 1, 0.5, 0.25]),  # strides 4-32
     decode_head=dict(in_channels=[96] * 4, pool_scales=(1, 2, 3), **heads),
     auxiliary_head=dict(in_channels=96, **heads))
 dataset = dict(
