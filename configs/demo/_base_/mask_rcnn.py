@@ -42,7 +42,7 @@ train_dataloader = dict(
     num_workers=1,
     dataset=dict(
         dataset,
-        indices=2000,
+        indices=1200,
         pipeline=[
             dict(type='LoadImageFromFile'),
             dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
@@ -74,6 +74,6 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=5.0))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, end=25),
-    dict(type='PolyLR', by_epoch=False, begin=25, end=250)
+    dict(type='PolyLR', by_epoch=False, begin=25, end=150)
 ]
 train_cfg = dict(max_epochs=1, val_interval=1)
