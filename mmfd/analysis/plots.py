@@ -111,11 +111,11 @@ def average_maps(diagnosis):
         names = [*survey.attention]
         chosen = _spread(len(names), SHOWN)
         for axis, index in zip(row, chosen):
-            average = survey.maps(names[index]).mean(0)
+            average = survey.maps(names[index]).mean(0).numpy()
             axis.imshow(
                 average,
                 vmin=0,
-                vmax=average.quantile(0.995),
+                vmax=np.quantile(average, 0.995),
                 interpolation='nearest')
             axis.set(title=f'layer {index}', xticks=[], yticks=[])
         for axis in row[len(chosen):]:
@@ -149,6 +149,7 @@ def shares(diagnosis):
 def cka(diagnosis):
     """Similarity of every layer to every other, within and between."""
     names, values = diagnosis.cka()
+    values = values.numpy()
     parts = {}  # network -> slice
     for survey in diagnosis.surveys:
         mine = [
@@ -258,7 +259,7 @@ def colours(diagnosis):
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)
         for axis, image in zip(row, images):
-            axis.imshow(image, interpolation='nearest')
+            axis.imshow(image.numpy(), interpolation='nearest')
         row[0].set_ylabel(name)
     return figure
 
