@@ -408,7 +408,7 @@ def test_standardising_is_recommended_for_outlier_channels():
     advice = whitening.advise(patches, torch.zeros(64, 0))
     assert advice['recommended'] == 'standardise'
     assert advice['choices']['none']['outlier_channels'] == [5]
-    assert '1 outlier channel' in advice['reason']
+    assert '1 outlier channels' in advice['reason']
 
 
 # --- the tool ---

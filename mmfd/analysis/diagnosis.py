@@ -152,7 +152,7 @@ class Diagnosis:
                 asked=self.images.asked,
                 unreadable=self.images.unreadable),
             notes=[*self.notes()],
-            networks={s.network.name: s.numbers()
+            networks={s.network.name: s.numbers
                       for s in self.surveys},
             landscape=self.landscapes,
             whitening=self.advice)

@@ -44,27 +44,29 @@ def attention_distance(diagnosis):
     """A dot for each head, layer by layer (FD, fig. 2)."""
     surveys = _attending(diagnosis)
     figure, axes = _panels(len(surveys), 3.2, sharey=True)
-    for axis, survey, colour in zip(axes, surveys, COLOURS):
-        layers = survey.numbers()['attention'].values()
-        for index, layer in enumerate(layers):
-            heads = layer['distance']
-            axis.plot(
-                [index] * len(heads),
-                heads,
-                'o',
-                ms=4,
-                color=colour,
-                alpha=0.8)
+    for axis, survey in zip(axes, surveys):
+        spots = [
+            (index, distance)
+            for index, layer in enumerate(survey.numbers['attention'].values())
+            for distance in layer['distance']
+        ]
+        axis.plot(
+            *zip(*spots),
+            'o',
+            ms=4,
+            alpha=0.8,
+            color=_colour(diagnosis, survey.network.name))
         uniform = [
             _uniform_distance(survey, name) for name in survey.attention
         ]
         axis.plot(
             uniform, '--', color='#444444', lw=1, label='uniform attention')
         axis.set(title=survey.network.name, xlabel='layer')
-        axis.set_ylim(0, 1.3 * max(uniform))
         _whole(axis)
+    low, high = axes[0].get_ylim()
+    axes[0].set_ylim(0 if low < high / 2 else low, high + 0.2 * (high - low))
     axes[0].set_ylabel('mean attention distance (pixels)')
-    axes[-1].legend(loc='lower right')
+    axes[-1].legend(loc='upper right')
     return figure
 
 
@@ -74,8 +76,9 @@ def heads(diagnosis):
     figure, (cosine, divergence, entropy) = _panels(3, 2.9)
     width = _width(surveys)
     for i, (survey, x) in enumerate(_depths(surveys)):
-        layers = [*survey.numbers()['attention'].values()]
-        name, colour = survey.network.name, COLOURS[i]
+        layers = [*survey.numbers['attention'].values()]
+        name = survey.network.name
+        colour = _colour(diagnosis, name)
         for axis, key in ((cosine, 'similarity'), (divergence, 'divergence')):
             axis.plot(
                 x, [layer[key] for layer in layers],
@@ -132,10 +135,11 @@ def shares(diagnosis):
         offset_share='relative offset (diagonals)',
         key_share='key position (columns)')
     for axis, (key, title) in zip(axes, titles.items()):
-        for (survey, x), colour in zip(_depths(surveys), COLOURS):
+        for survey, x in _depths(surveys):
+            colour = _colour(diagnosis, survey.network.name)
             values = [
                 100 * layer[key]
-                for layer in survey.numbers()['attention'].values()
+                for layer in survey.numbers['attention'].values()
             ]
             axis.plot(
                 x, values, 'o-', ms=3, color=colour, label=survey.network.name)
@@ -178,8 +182,9 @@ def ranks(diagnosis):
     """Singular values of the last layer; effective rank of all."""
     surveys = diagnosis.surveys
     figure, (spectrum, rank) = _panels(2, 2.9)
-    for (survey, x), colour in zip(_depths(surveys, 'tokens'), COLOURS):
-        layers = [*survey.numbers()['tokens'].values()]
+    for survey, x in _depths(surveys, 'tokens'):
+        colour = _colour(diagnosis, survey.network.name)
+        layers = [*survey.numbers['tokens'].values()]
         values = np.array(layers[-1]['singular_values'])
         spectrum.plot(
             np.arange(1,
@@ -212,8 +217,9 @@ def norms(diagnosis):
     """Lengths of tokens, and the loudest channel, layer by layer."""
     surveys = diagnosis.surveys
     figure, (length, channel) = _panels(2, 2.9)
-    for (survey, x), colour in zip(_depths(surveys, 'tokens'), COLOURS):
-        layers = [*survey.numbers()['tokens'].values()]
+    for survey, x in _depths(surveys, 'tokens'):
+        colour = _colour(diagnosis, survey.network.name)
+        layers = [*survey.numbers['tokens'].values()]
         name = survey.network.name
         length.plot(
             x, [layer['norm'] for layer in layers],
@@ -267,11 +273,15 @@ def colours(diagnosis):
 def line(diagnosis):
     """Loss, and accuracy where there is one, along random directions."""
     found = diagnosis.landscapes
-    keys = [*next(iter(found.values()))['lines'][0][0]]
     titles = dict(loss='loss', top1='top-1 (%)')
+    keys = [
+        key for key in titles
+        if all(key in shape['plane'][0] for shape in found.values())
+    ]
     figure, axes = _panels(len(keys), 3.0)
     for axis, key in zip(axes, keys):
-        for (name, shape), colour in zip(found.items(), COLOURS[-len(found):]):
+        for name, shape in found.items():
+            colour = _colour(diagnosis, name)
             curves = np.array([[point[key] for point in curve]
                                for curve in shape['lines']])
             axis.plot(shape['line'], curves.T, lw=0.7, alpha=0.5, color=colour)
@@ -348,6 +358,11 @@ def _panels(count, height, **kwargs):
     figure = _figure(height)
     axes = figure.subplots(1, count, squeeze=False, **kwargs)[0]
     return figure, axes
+
+
+def _colour(diagnosis, name):
+    names = [network.name for network in diagnosis.networks]
+    return COLOURS[names.index(name)]
 
 
 def _attending(diagnosis):

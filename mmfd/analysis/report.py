@@ -85,8 +85,8 @@ SECTIONS = [
         'Left, the mean length of patch and cls tokens. Right, the root mean '
         'square of the loudest channel over that of the median channel; above '
         'the dashed line it is an outlier.',
-        'FD, section 3.2: features of different teachers differ in scale by '
-        'orders of magnitude, which is why the target is whitened.'),
+        'Not in the FD paper. Scales differ by orders of magnitude between '
+        'teachers, which is why FD whitens its target.'),
     Section(
         plots.colours, 'layers', 'What patches mean',
         'The first three principal components of the last patch tokens, over '
@@ -99,8 +99,9 @@ SECTIONS = [
         'Left, the standard deviation of each channel of the target, by '
         'choice of normalisation: flat is even. Right, how many of the '
         'channels and tokens the loss effectively looks at.',
-        "FD, table on targets: its whitening was the best, before the "
-        "teacher's own norm, unit length and no normalisation."),
+        'FD compares targets in an ablation and finds its whitening best: '
+        'features of different teachers differ in scale by orders of '
+        'magnitude, and one loss and learning rate are to suit them all.'),
     Section(
         plots.line, 'landscapes', 'How flat the loss is',
         'Weights are moved along random directions in which every filter is '
@@ -199,11 +200,11 @@ def _advice(advice):
     names = [*advice['choices']]
     head = ''.join(f'<th>{html.escape(whitening.TITLES[n])}</th>'
                    for n in names)
-    rows = ''.join(f'<tr><td>{html.escape(title)}</td>' +
-                   ''.join(f'<td>{advice["choices"][n][key]:.3g}</td>'
-                           for n in names) + '</tr>'
-                   for key, title in ROWS.items()
-                   if key in advice['choices'][names[0]])
+    rows = ''.join(
+        f'<tr><td>{html.escape(title)}</td>' +
+        ''.join(f'<td>{round(advice["choices"][n][key], 5):.3g}</td>'
+                for n in names) + '</tr>' for key, title in ROWS.items()
+        if key in advice['choices'][names[0]])
     outliers = ''.join(
         f'<td>{len(advice["choices"][n]["outlier_channels"])}</td>'
         for n in names)

@@ -5,6 +5,7 @@ maps only one layer's is there at a time.
 """
 from collections import defaultdict
 from contextlib import ExitStack
+from functools import cached_property
 
 import torch
 
@@ -106,7 +107,7 @@ class Survey:
         for name, value in seen.items():
             means[name].add(value, images)
         self.grams.append(measures.gram(measures.regions(self.last)))
-        if layer == OUTPUT:
+        if layer == OUTPUT and self.images < SAMPLE:
             self._keep(tokens)
 
     def _keep(self, tokens):
@@ -128,8 +129,9 @@ class Survey:
         pictures = torch.stack(self.pictures).flip(1).permute(0, 2, 3, 1)
         return pictures / 255, measures.colours(torch.stack(self.patches))
 
+    @cached_property
     def numbers(self):
-        """All measures as plain numbers, layer by layer."""
+        """When all are seen: all measures as plain numbers, layer by layer."""
         return dict(
             images=self.images,
             attention={

@@ -32,7 +32,7 @@ NECKS = dict(
     none="neck=dict(type='mmfd.PlainNeck')",
     whitening="neck=dict(type='mmfd.WhiteningNeck')",
     l2="neck=dict(type='mmfd.L2Neck')",
-    standardise='a neck of your own, which standardises each channel')
+    standardise="neck=dict(type=...), of your own: per channel")
 CLEARLY = 1.25  # times more even than whitening, to be recommended instead
 
 
@@ -96,17 +96,15 @@ def advise(patches, cls_tokens):
 
 
 def _reason(choices, best):
-    own, white = choices['none'], choices['whitening']
-    text = (f'As they are, {TITLES[best]} targets' if best == 'none' else
-            f'Without whitening the target spreads its energy over '
-            f'{own["even"]:.0%} of what it could (channels '
+    even = {name: f'{found["even"]:.0%}' for name, found in choices.items()}
+    own, outliers = choices['none'], choices['whitening']['outlier_channels']
+    text = ("Of what it could, the teacher's features spread their energy "
+            f'over {even["none"]} as they are (channels '
             f'{own["even_channels"]:.0%}, tokens {own["even_tokens"]:.0%}), '
-            f"with FD's whitening over {white['even']:.0%}")
+            f"over {even['whitening']} after FD's whitening")
     if best != 'whitening':
-        text += (f', with "{TITLES[best]}" over {choices[best]["even"]:.0%}, '
-                 f'clearly more')
-    if white['outlier_channels']:
-        text += (f'; whitening works on each token, so '
-                 f'{len(white["outlier_channels"])} outlier channels of all '
-                 'tokens remain')
-    return f'{text}. In the config of the teacher: {NECKS[best]}.'
+        text += f', over {even[best]} with "{TITLES[best]}", clearly more'
+    if outliers:
+        text += (f'. Whitening works on each token, so {len(outliers)} '
+                 'outlier channels of all tokens remain')
+    return f'{text}. In the config, teacher.{NECKS[best]}.'
