@@ -3,7 +3,7 @@ BIN = .venv/bin
 # CPU threads that wait in a loop starve those of a run beside this one
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: install demo demo-ablations demo-teacher demo-transfer \
+.PHONY: install demo demo-report demo-ablations demo-teacher demo-transfer \
 	test test-full lint
 
 install: .venv/installed
@@ -29,6 +29,17 @@ needs = || { echo "mmfd needs $(1)" >&2; exit 1; }
 
 demo: install
 	$(BIN)/python tools/demo.py
+
+ANALYZE = $(BIN)/python tools/analyze.py --images data/shapes/imagenet \
+  --batch-size 50
+
+demo-report: install
+	$(ANALYZE) --out work_dirs/report/distilled \
+	  configs/demo/simclr_fd.py work_dirs/simclr_fd/epoch_4.pth
+	$(ANALYZE) --out work_dirs/report/fine_tuned \
+	  configs/demo/simclr_shapes.py work_dirs/simclr_shapes/epoch_3.pth \
+	  configs/demo/simclr_fd_shapes.py work_dirs/simclr_fd_shapes/epoch_3.pth \
+	  --measures landscape
 
 demo-ablations: install
 	$(BIN)/python tools/demo_ablations.py

@@ -66,7 +66,8 @@ def one_message():
             files += re.findall(r'File "([^"]+)"', message)
             message = message.strip().split('\n')[-1].partition(': ')[2]
         by_tool = files[-1] == files[1]  # the first is this one
-        if not by_tool and Path(files[-1]).parent != Path(__file__).parent:
+        if not by_tool and Path(__file__).parent not in Path(
+                files[-1]).parents:
             raise
         if processes.rank():  # the first says it for all, and ends them
             time.sleep(5)
@@ -121,9 +122,7 @@ def load_config(args):
         ops.install()  # before anything imports its models
     cfg.work_dir = cfg.get('work_dir') or os.path.join('work_dirs',
                                                        Path(args.config).stem)
-    for key in args.cfg_options:
-        _check_option(cfg, key)
-    cfg.merge_from_dict(args.cfg_options)
+    override(cfg, args.cfg_options)
     if args.data_root:
         _set_data_root(cfg, args.data_root)
     cfg.work_dir = args.work_dir or cfg.work_dir
@@ -168,6 +167,17 @@ def _dicts(node):
     if isinstance(node, (list, tuple)):
         for value in node:
             yield from _dicts(value)
+
+
+def override(cfg, options):
+    """Put settings in the place of a config's own.
+
+    Raises:
+        ValueError: if one of them is no setting there.
+    """
+    for key in options:
+        _check_option(cfg, key)
+    cfg.merge_from_dict(options)
 
 
 def read_config(path):

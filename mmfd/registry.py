@@ -31,6 +31,7 @@ HOOKS = _child(
     host.HOOKS,
     'optim',  # WarmupCosine: the learning-rate curve
     'hooks',  # Throughput, MeanOverProcesses, SkippedImages, Provenance
+    'verdict',  # Verdict
     'dry_run')  # DryRun
 MODEL_WRAPPERS = _child(host.MODEL_WRAPPERS, 'sharding')  # FullySharded
 OPTIMIZERS = _child(host.OPTIMIZERS, 'optim')  # LARS

@@ -246,6 +246,7 @@ ALLOWED = {  # room -> what it may import of mmfd
     'linear_probe': {'registry'},
     'metrics': {'registry'},
     'dry_run': {'registry'},
+    'verdict': {'registry', 'checkpoints', 'data'},
     'processes': set(),
     'versions': set(),
     'sharding': {'registry', 'meta'},

@@ -31,3 +31,4 @@ default_hooks = dict(
         warmup_lr=1e-5,  # per 512 images
         min_lr=1e-4))  # per 512 images
 param_scheduler = None
+custom_hooks = [dict(type='mmfd.Verdict', interval=100)]

@@ -1,0 +1,1 @@
+"""Diagnosis: what distillation did to a representation, of any backbone."""

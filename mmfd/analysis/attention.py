@@ -1,0 +1,186 @@
+"""Attention maps of any backbone, as they are computed, without editing it.
+
+Every backbone ends its attention in one of two functions: a softmax, or
+PyTorch's fused attention, whose map is computed again from its arguments. So
+one watcher serves those of mmpretrain, timm and transformers, plain and
+windowed, and ours.
+"""
+from math import isqrt, prod
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch.overrides import TorchFunctionMode
+
+SOFTMAX = (F.softmax, torch.softmax, torch.Tensor.softmax)
+MOST_EXTRA = 5  # cls, distillation, registers
+
+
+class AttentionMap(NamedTuple):
+    """What the tokens of one layer attend to.
+
+    Args:
+        layer: name of the module.
+        weights: (B, W, H, L, L) fp32, a row for every query. W is the number
+            of windows in an image, one where all attend to all.
+        positions: (W, L - extra, 2), centres of the patches in pixels, (row,
+            column). Windows that were shifted are where they really were.
+        extra: tokens that come before the patches.
+    """
+    layer: str
+    weights: torch.Tensor
+    positions: torch.Tensor
+    extra: int
+
+
+class Recorder(TorchFunctionMode):
+    """While it is entered, hand every map of `backbone` to `consume`.
+
+    One map is there at a time, and nothing is kept. Maps that belong to no
+    square grid are not handed on: `refused` says which and why.
+
+    Args:
+        backbone (nn.Module): what is called with images (B, 3, H, W).
+        consume (Callable): takes an `AttentionMap`.
+    """
+
+    def __init__(self, backbone, consume):
+        super().__init__()
+        self.backbone, self.consume = backbone, consume
+        self.running = []  # (name, module, arguments), the innermost last
+        self.refused = {}  # layer -> reason
+        self.handles, self.count = [], 0
+
+    def __enter__(self):
+        for name, module in self.backbone.named_modules():
+            self.handles += [
+                module.register_forward_pre_hook(self._enter(name)),
+                module.register_forward_hook(self._leave, always_call=True)
+            ]
+        return super().__enter__()
+
+    def __exit__(self, *error):
+        while self.handles:
+            self.handles.pop().remove()
+        self.running.clear()
+        return super().__exit__(*error)
+
+    def _enter(self, name):
+
+        def hook(module, args):
+            if module is self.backbone:
+                self.count = 0
+            self.running.append((name, module, args))
+
+        return hook
+
+    def _leave(self, module, args, output):
+        self.running.pop()
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        # what is called in here is not watched
+        kwargs = kwargs or {}
+        output = func(*args, **kwargs)
+        if self.running and func in SOFTMAX:
+            self._record(output)
+        elif self.running and func is F.scaled_dot_product_attention:
+            self._record(weights_of(*args, **kwargs))
+        return output
+
+    def _record(self, weights):
+        if weights.ndim != 4 or weights.shape[-1] != weights.shape[-2]:
+            return  # (B W, H, L, L) is attention, anything else is not
+        layer = self._layer()
+        images = self.running[0][2][0]
+        windows, length = len(weights) // len(images), weights.shape[-1]
+        try:
+            self._check_not_padded(windows * length)
+            positions, extra = layout(images.shape[-2:], windows, length,
+                                      self._shift(windows))
+        except ValueError as error:
+            self.refused[layer] = str(error)
+            return
+        self.consume(
+            AttentionMap(layer,
+                         weights.unflatten(0, (-1, windows)).float(),
+                         positions.to(weights.device), extra))
+
+    def _layer(self):
+        self.count += 1
+        inner = [
+            name for name, module, _ in self.running if [*module.children()]
+        ]
+        return inner[-1] or f'layer {self.count}'
+
+    def _shifting(self):
+        """The module around that shifts windows, and what it was given."""
+        found = [(module, args) for _, module, args in self.running
+                 if hasattr(module, 'shift_size')]
+        return found[-1] if found else (None, ())
+
+    def _shift(self, windows):
+        module, _ = self._shifting()
+        if module is None:
+            return 0
+        padding = hasattr(module, 'pad_small_map') and module.pad_small_map
+        if windows == 1 and not padding:
+            return 0  # hosts do not shift a window as large as the map
+        shift = module.shift_size
+        return shift if isinstance(shift, int) else shift[0]
+
+    def _check_not_padded(self, slots):
+        _, args = self._shifting()
+        if args and prod(args[0].shape[1:-1]) != slots:
+            raise ValueError(
+                f'{prod(args[0].shape[1:-1])} tokens were padded to {slots} '
+                'to fill the windows: use images of a size that they divide')
+
+
+def weights_of(query,
+               key,
+               value,
+               attn_mask=None,
+               dropout_p=0.,
+               is_causal=False,
+               scale=None,
+               enable_gqa=False):
+    """The map (B, H, L, L) that fused attention does not show, in fp32."""
+    if enable_gqa:
+        key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3)
+    scale = query.shape[-1]**-0.5 if scale is None else scale
+    logits = query.float() @ key.float().transpose(-2, -1) * scale
+    if is_causal:
+        attn_mask = torch.ones_like(logits[0, 0], dtype=torch.bool).tril()
+    if attn_mask is not None and attn_mask.dtype == torch.bool:
+        logits = logits.masked_fill(~attn_mask, -torch.inf)
+    elif attn_mask is not None:
+        logits = logits + attn_mask
+    return logits.softmax(-1)
+
+
+def layout(size, windows, length, shift=0):
+    """Where the tokens of square windows of a square map are.
+
+    Args:
+        size (tuple[int]): (height, width) of the image in pixels.
+        windows (int): how many there are, row by row.
+        length (int): tokens in each: a few extra ones, then a square.
+        shift (int): by how many patches the map was rolled, up and left.
+
+    Returns:
+        Tensor and int: positions (windows, length - extra, 2), and extra.
+
+    Raises:
+        ValueError: if windows or tokens are no square.
+    """
+    side, across = isqrt(length), isqrt(windows)
+    extra = length - side**2
+    if extra > MOST_EXTRA or across**2 != windows:
+        raise ValueError(f'{windows} windows of {length} tokens are no '
+                         'square map')
+    index = (torch.arange(side * across) + shift) % (side * across)
+    centres = [(index + 0.5) * pixels / len(index) for pixels in size]
+    positions = torch.stack(torch.meshgrid(*centres, indexing='ij'), -1)
+    positions = positions.unflatten(1, (across, side))
+    positions = positions.unflatten(0, (across, side)).transpose(1, 2)
+    return positions.flatten(0, 1).flatten(1, 2), extra

@@ -1,0 +1,237 @@
+"""One HTML file that a colleague can open: figures, and how to read them."""
+import base64
+import html
+import json
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from mmfd import __version__, checkpoints
+from mmfd.analysis import plots, whitening
+
+
+class Section(NamedTuple):
+    """A figure of the report.
+
+    Args:
+        draw: function of `mmfd.analysis.plots`.
+        needs: what has to be there of a diagnosis.
+        title: what it shows.
+        read: how to read it.
+        paper: what Feature Distillation did to it, or what it says of it.
+    """
+    draw: object
+    needs: str
+    title: str
+    read: str
+    paper: str
+
+
+SECTIONS = [
+    Section(
+        plots.attention_distance, 'attention', 'How far heads look',
+        'Each dot is a head: the distance between a patch and what it attends '
+        'to, weighted by attention and averaged over patches and images. '
+        'Heads at different heights look near and far; heads in one narrow '
+        'band near the dashed line all look everywhere alike.',
+        'FD, figure 2: before distillation the heads of the last layers of '
+        'DINO, DeiT and CLIP collapse into such a band; after it they are '
+        'spread from local to global in every layer.'),
+    Section(
+        plots.heads, 'attention', 'How different heads are',
+        'Left, the cosine between the attention maps of two heads of a layer, '
+        'averaged over pairs and images: 1 is heads that do the same. Middle, '
+        'the divergence of their rows: 0 is the same again. Right, the '
+        'entropy of each head: low looks at few patches, the dashed line at '
+        'all.', 'FD, figure 3: heads of deep layers are much less alike after '
+        'distillation. Divergence and entropy follow Xie et al. '
+        '(arXiv 2205.13543), who find them collapsed in the last layers of '
+        'supervised and contrastive networks.'),
+    Section(
+        plots.average_maps, 'attention', 'Where attention goes on average',
+        'Rows are querying patches, columns the patches they attend to, both '
+        'row by row through the image; bright is much. Diagonals are '
+        'attention by relative offset, vertical stripes attention to fixed '
+        'places.',
+        'FD, figure 4: after distillation there are more diagonals and fewer '
+        'stripes, so the network treats a shifted image more alike.'),
+    Section(
+        plots.shares, 'attention', 'By offset, or by place',
+        'The share of the variance of each map above that offset, or key '
+        'position, explains; adjusted so that both explain nothing of noise. '
+        'They need not add up to 100 %.',
+        "This puts a number on FD's figure 4: the left curve should rise with "
+        'distillation, the right one fall.'),
+    Section(
+        plots.cka, 'layers', 'Which layers compute alike',
+        'Linear CKA between what layers give for the same regions of the '
+        'same images: 1 is the same up to rotation and scale. The last row '
+        'and column are the output, behind the final norm. A bright block is '
+        'a run of layers that change little.',
+        'Not in the FD paper; Xie et al. find layers of supervised networks '
+        'less alike (0.5 to 1) than those of contrastive and of masked '
+        'modelling (0.9 to 1). Between teacher and student, the last layers '
+        'should agree: that is what is distilled.'),
+    Section(
+        plots.ranks, 'layers', 'How many directions are used',
+        'Singular values of the centred patch tokens, and the effective rank '
+        'they amount to (the exponential of their entropy). A curve that '
+        'falls early is a representation in few directions.',
+        "Not in the FD paper. Whitening gives each token's channels equal "
+        'scale, not equal directions, so the student inherits much of the '
+        "teacher's spectrum; a rank near zero is a collapse."),
+    Section(
+        plots.norms, 'layers', 'How long tokens are, how loud channels',
+        'Left, the mean length of patch and cls tokens. Right, the root mean '
+        'square of the loudest channel over that of the median channel; above '
+        'the dashed line it is an outlier.',
+        'Not in the FD paper. Scales differ by orders of magnitude between '
+        'teachers, which is why FD whitens its target.'),
+    Section(
+        plots.colours, 'layers', 'What patches mean',
+        'The first three principal components of the last patch tokens, over '
+        'these images, as red, green and blue. Patches of one colour are '
+        'alike to the network. Colours cannot be compared between rows.',
+        'Not in the FD paper. A good student draws the same borders as its '
+        'teacher.'),
+    Section(
+        plots.whitened, 'advice', 'Is the teacher well whitened?',
+        'Left, the standard deviation of each channel of the target, by '
+        'choice of normalisation: flat is even. Right, how many of the '
+        'channels and tokens the loss effectively looks at.',
+        'FD compares targets in an ablation and finds its whitening best: '
+        'features of different teachers differ in scale by orders of '
+        'magnitude, and one loss and learning rate are to suit them all.'),
+    Section(
+        plots.line, 'landscapes', 'How flat the loss is',
+        'Weights are moved along random directions in which every filter is '
+        'as long as its weights (Li et al., arXiv 1712.09913): thin lines are '
+        'directions, thick ones their mean. Flat around 0 is good.',
+        'FD, figure 5: after distillation and fine-tuning, loss and accuracy '
+        'are flatter for most teachers.'),
+    Section(
+        plots.plane, 'landscapes', 'The loss in two directions',
+        'The same in the plane of two random directions; the cross is where '
+        'training ended. Wide contours are flat.',
+        'FD, figure 5: basins are wider after distillation.'),
+]
+
+STYLE = """
+body { max-width: 60rem; margin: 3rem auto; padding: 0 1.5rem;
+  font: 1.05rem/1.55 Georgia, 'Times New Roman', serif; color: #222; }
+h1 { font-size: 1.9rem; line-height: 1.2; margin-bottom: .3rem; }
+h2 { font-size: 1.3rem; margin: 3rem 0 .3rem; }
+figure { margin: 1rem 0 0; }
+img { width: 100%; height: auto; }
+figcaption p { margin: .5rem 0; max-width: 46rem; }
+.paper { color: #555; font-style: italic; }
+.note { border-left: 3px solid #D55E00; padding-left: .8rem; }
+.advice { border-left: 3px solid #0072B2; padding-left: .8rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .92rem; }
+th, td { text-align: right; padding: .2rem .7rem; }
+th:first-child, td:first-child { text-align: left; padding-left: 0; }
+tr:first-child th { border-bottom: 1px solid #999; }
+code { font-size: .88em; overflow-wrap: anywhere; }
+"""
+
+
+def write(diagnosis, folder, command):
+    """Figures, `numbers.json` and `report.html` in a folder.
+
+    Args:
+        command (str): what made it, for the reader to repeat.
+
+    Returns:
+        Path: of the report.
+    """
+    folder = Path(folder)
+    os.makedirs(folder, exist_ok=True)
+    parts = []
+    for section in SECTIONS:
+        if _has(diagnosis, section.needs):
+            path = folder / f'{section.draw.__name__}.png'
+            plots.save(section.draw, diagnosis, path)
+            parts.append(_figure(section, path.read_bytes(), diagnosis))
+    numbers = json.dumps(diagnosis.numbers(), indent=1)
+    (folder / 'numbers.json').write_text(numbers)
+    page = _page(diagnosis, parts, command)
+    with checkpoints.written_whole(folder / 'report.html') as temporary:
+        Path(temporary).write_text(page, encoding='utf-8')
+    return folder / 'report.html'
+
+
+def _has(diagnosis, needs):
+    return {
+        'attention':
+        any(s.attention for s in diagnosis.surveys),
+        'layers':
+        'tokens' in diagnosis.wanted and bool(diagnosis.surveys)
+        and all(s.tokens for s in diagnosis.surveys),
+        'advice':
+        diagnosis.advice is not None,
+        'landscapes':
+        bool(diagnosis.landscapes),
+    }[needs]
+
+
+def _figure(section, png, diagnosis):
+    data = base64.b64encode(png).decode()
+    extra = _advice(diagnosis.advice) if section.needs == 'advice' else ''
+    return (f'<section><h2>{html.escape(section.title)}</h2><figure>'
+            f'<img alt="{html.escape(section.title)}" '
+            f'src="data:image/png;base64,{data}"><figcaption>'
+            f'<p>{html.escape(section.read)}</p>'
+            f'<p class="paper">{html.escape(section.paper)}</p>'
+            f'</figcaption></figure>{extra}</section>')
+
+
+ROWS = dict(  # of the table on whitening
+    rms='root mean square',
+    linear_share="share beyond smooth-L1's 2",
+    token_norm_variation='variation of token lengths',
+    cls_over_patch_norm='cls / patch length',
+    largest_channel_over_median='largest / median channel',
+    effective_rank='effective rank',
+    even='evenness, channels x tokens')
+
+
+def _advice(advice):
+    names = [*advice['choices']]
+    head = ''.join(f'<th>{html.escape(whitening.TITLES[n])}</th>'
+                   for n in names)
+    rows = ''.join(
+        f'<tr><td>{html.escape(title)}</td>' +
+        ''.join(f'<td>{round(advice["choices"][n][key], 5):.3g}</td>'
+                for n in names) + '</tr>' for key, title in ROWS.items()
+        if key in advice['choices'][names[0]])
+    outliers = ''.join(
+        f'<td>{len(advice["choices"][n]["outlier_channels"])}</td>'
+        for n in names)
+    return (f'<p class="advice"><strong>Recommended: '
+            f'{html.escape(whitening.TITLES[advice["recommended"]])}.</strong>'
+            f' {html.escape(advice["reason"])}</p><div class="scroll"><table>'
+            f'<tr><th></th>{head}</tr>{rows}<tr><td>outlier channels</td>'
+            f'{outliers}</tr></table></div>')
+
+
+def _page(diagnosis, parts, command):
+    names = ' and '.join(network.name for network in diagnosis.networks)
+    notes = ''.join(f'<p class="note">{html.escape(note)}</p>'
+                    for note in diagnosis.notes())
+    images = max([s.images for s in diagnosis.surveys], default=0)
+    seen = f'{images:,} images of' if images else 'images of'
+    return (
+        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width">'
+        f'<title>{html.escape(names)}</title><style>{STYLE}</style></head>'
+        f'<body><h1>What {html.escape(names)} see</h1>'
+        f'<p>{seen} <code>{html.escape(str(diagnosis.images.root))}</code>. '
+        f'Made by mmfd {__version__} with</p>'
+        f'<p><code>{html.escape(command)}</code></p>'
+        '<p>Attention distance is over patches alone, with rows that sum to '
+        'one without the cls token; all other measures of attention take the '
+        'cls token in. Every number is in <code>numbers.json</code>, the '
+        'distance with the cls token too. FD is Feature Distillation (Wei et '
+        'al., arXiv 2205.14141), whose figures are these.</p>'
+        f'{notes}{"".join(parts)}</body></html>')
