@@ -34,7 +34,7 @@ def test_model_of_every_config_builds(leaf):
 
 @pytest.mark.parametrize('leaf', LEAVES)
 def test_docstring_ends_with_the_command_that_runs_it(leaf):
-    docstring = re.match(r'"""(.*?)"""', Path(leaf).read_text(), re.S)[1]
+    docstring = re.match(r'r?"""(.*?)"""', Path(leaf).read_text(), re.S)[1]
     assert leaf in docstring or 'make demo-teacher' in docstring
 
 
