@@ -3,8 +3,8 @@ BIN = .venv/bin
 # CPU threads that wait in a loop starve those of a run beside this one
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: install demo demo-ablations demo-teacher test test-full \
-  test-openmmlab lint
+.PHONY: install demo demo-ablations demo-teacher demo-transfer \
+	test test-full test-openmmlab lint
 
 install: .venv/installed
 
@@ -17,7 +17,8 @@ needs = || { echo "mmfd needs $(1)" >&2; exit 1; }
 .venv-openmmlab/installed: requirements-openmmlab.txt
 
 # mmcv asks for opencv-python, which needs libGL; the headless build is the
-# same library without windows, and runs on slim images too.
+# same library without windows, and runs on slim images too. 4.13 is too
+# new for imaug, which onedl-mmdetection brings.
 .venv/installed .venv-openmmlab/installed: setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import ensurepip' 2> /dev/null \
 	  $(call needs,$(PYTHON) with venv: apt install $(notdir $(PYTHON))-venv)
@@ -28,7 +29,7 @@ needs = || { echo "mmfd needs $(1)" >&2; exit 1; }
 	  $(call needs,PyPI and certificates: apt install ca-certificates)
 	$(@D)/bin/pip install -q $(packages)
 	$(@D)/bin/pip uninstall -q -y opencv-python opencv-python-headless
-	$(@D)/bin/pip install -q --no-deps opencv-python-headless -e .
+	$(@D)/bin/pip install -q --no-deps 'opencv-python-headless<4.13' -e .
 	touch $@
 
 demo: install
@@ -39,6 +40,9 @@ demo-ablations: install
 
 demo-teacher: install
 	$(BIN)/python tools/demo_teacher.py
+
+demo-transfer: install
+	$(BIN)/python tools/demo_transfer.py
 
 test: install
 	$(BIN)/python -m pytest

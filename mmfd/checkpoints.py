@@ -306,17 +306,15 @@ def load_into(module, path, prefix='', source='', exact=False):
         k for k in missing
         if not k.startswith(FRESH) and not k.endswith(TABLES)
     ]
+    outside = [key for key in whole if not key.startswith(prefix)]
+    left_out = {key.partition('.')[0] for key in [*outside, *unexpected]}
     unexpected = [k for k in unexpected if not k.startswith(LEFT_OUT)]
     if missing or unexpected:
         raise ValueError(
             f'{path} does not fit {name}: it lacks {_listed(missing)} and has '
             f'{_listed(unexpected)} that {name} does not know. '
             f'{_advice(unexpected, prefix, path, own)}')
-    names = [key.removeprefix(prefix) for key in whole]
-    return sorted({
-        key.partition('.')[0]
-        for key in names if key not in own and not key.endswith(TABLES)
-    })
+    return sorted(left_out)
 
 
 RESIZE = ('Set arch, img_size and patch_size, of a Swin window_size too, to '

@@ -20,7 +20,7 @@ from mmengine.config import Config, DictAction
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.dist import barrier, get_rank
 from mmengine.logging import HistoryBuffer, print_log
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import DefaultScope, Registry
 from mmengine.runner import (CheckpointLoader, EpochBasedTrainLoop,
                              LogProcessor, Runner, TestLoop, ValLoop,
@@ -49,6 +49,9 @@ ALSO_READ = {
     'compile', 'model_wrapper_cfg', 'find_unused_parameters',
     'activation_checkpointing', 'runner_type', 'strategy'
 }
+
+# Libraries that an extra of setup.cfg brings.
+DOWNSTREAM = ('mmseg', 'mmdet')
 
 
 @contextmanager
@@ -182,8 +185,10 @@ def read_config(path):
     try:
         return Config.fromfile(path)
     except Exception as error:  # a config is Python and may raise anything
+        lacking = isinstance(error, ImportError) and error.name in DOWNSTREAM
+        advice = ": pip install 'mmfd[downstream]'" if lacking else ''
         raise ValueError(f'config {path}: {type(error).__name__}: '
-                         f'{error}') from error
+                         f'{error}{advice}') from error
 
 
 def _check_option(cfg, key):
@@ -325,7 +330,10 @@ def _prepare(cfg, train):
     with _no_traces(cfg.work_dir):
         runner = _build(cfg, loops)
         model = runner.model
-        model = model.module if is_model_wrapper(model) else model
+        if is_model_wrapper(model):
+            model = model.module
+        if isinstance(model, BaseTTAModel):
+            model = model.module
         for module in model.modules():
             _settle_pretrained(module, whole)
         if whole:
@@ -333,6 +341,20 @@ def _prepare(cfg, train):
         loader = runner.train_dataloader if train else runner.test_dataloader
         agreement.check(cfg.model, loader)
     return runner
+
+
+def augment(cfg):
+    """Test every image at several scales and flipped, as a config says.
+
+    Raises:
+        ValueError: if it does not say how.
+    """
+    missing = [key for key in ('tta_model', 'tta_pipeline') if key not in cfg]
+    if missing:
+        raise ValueError(
+            f'--tta: the config has no {" and no ".join(missing)}')
+    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+    cfg.model = dict(cfg.tta_model, module=cfg.model)
 
 
 def dry_run(cfg):

@@ -7,8 +7,10 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
+from mmfd import ops
 from mmfd.meta import RealSchedules
 
+ops.install()  # before mmdet is imported
 SCOPE = DefaultScope.overwrite_default_scope
 LEAVES = sorted(
     str(path) for path in Path('configs').glob('*/*.py')
@@ -25,11 +27,23 @@ def neutral(cfg):
     return model
 
 
+BUILT = {}  # many leaves have the model of another
+
+
+def weightless(leaf):
+    """The model of a config, on the meta device."""
+    cfg = Config.fromfile(leaf)
+    scope, model = cfg.get('default_scope') or 'mmpretrain', neutral(cfg)
+    key = scope, repr(model)
+    if key not in BUILT:
+        with torch.device('meta'), RealSchedules(), SCOPE(scope):
+            BUILT[key] = MODELS.build(model)
+    return BUILT[key]
+
+
 @pytest.mark.parametrize('leaf', LEAVES)
 def test_model_of_every_config_builds(leaf):
-    model = neutral(Config.fromfile(leaf))
-    with torch.device('meta'), RealSchedules(), SCOPE('mmpretrain'):
-        assert sum(p.numel() for p in MODELS.build(model).parameters()) > 1e5
+    assert sum(p.numel() for p in weightless(leaf).parameters()) > 1e5
 
 
 @pytest.mark.parametrize('leaf', LEAVES)
@@ -157,7 +171,9 @@ def test_imagenet_22k_has_all_its_classes_and_holds_few_images_out():
         assert loader.dataset.held_out == 0.001
 
 
-LINEAR = [x for x in LEAVES if x.endswith('_linear.py')]
+LINEAR = [
+    x for x in LEAVES if 'classification' in x and x.endswith('_linear.py')
+]
 
 
 @pytest.mark.parametrize('leaf', LINEAR)
@@ -195,8 +211,14 @@ def test_linear_probe_has_maes_numbers(leaf):
     assert_evaluates_centre_crops(cfg, size, 'bicubic')
 
 
-@pytest.mark.parametrize('leaf', [x for x in LEAVES if 'classification' in x])
-def test_every_classifier_starts_from_weights_it_can_name(leaf):
+STARTED = [
+    x for x in LEAVES
+    if x.split('/')[1] in ('classification', 'ade20k', 'coco')
+]
+
+
+@pytest.mark.parametrize('leaf', STARTED)
+def test_every_downstream_starts_from_weights_it_can_name(leaf):
     """A student from a run whose config is there, a teacher from its file."""
     cfg = Config.fromfile(leaf)
     init = cfg.model.backbone.init_cfg
@@ -248,3 +270,103 @@ def test_before_column_has_the_recipe_of_its_student(teacher):
     assert before.model.train_cfg == after.model.train_cfg
     drop_path = after.model.backbone.drop_path_rate
     assert before.model.backbone.drop_path_rate == drop_path
+
+
+DENSE = [x for x in STARTED if 'classification' not in x]
+BEFORE = [x for x in DENSE if '_fd_' not in x]
+
+
+@pytest.mark.parametrize('leaf', BEFORE)
+def test_before_of_a_dense_task_has_the_recipe_of_its_student(leaf):
+    network = re.search(r'/(\w+_(vit|swin)[bl]|swinv2g)_', leaf)[1]
+    before, after = map(Config.fromfile,
+                        (leaf, leaf.replace(network, f'{network}_fd')))
+    for key in ('train_cfg', 'train_dataloader', 'test_dataloader',
+                'param_scheduler', 'test_evaluator'):
+        assert before[key] == after[key]
+    groups = before.optim_wrapper.get('paramwise_cfg', {})
+    assert groups.pop(
+        'stem',
+        ()) == (('pre_norm', ) if 'clip' in leaf and 'linear' not in leaf else
+                ())
+    assert before.optim_wrapper == after.optim_wrapper
+    assert 'LayerDecay' in before.optim_wrapper.get(
+        'constructor', '') or 'swinb' in leaf or 'linear' in leaf
+    ours, theirs = after.model, before.model
+    for key in set(ours) - {'backbone', 'data_preprocessor'}:
+        assert ours[key] == theirs[key], key
+    assert theirs.data_preprocessor.mean == before.teacher.normalize.mean
+    assert theirs.data_preprocessor.std == before.teacher.normalize.std
+    assert ours.data_preprocessor.mean == after.statistics.mean
+    assert theirs.backbone.get('drop_path_rate',
+                               0.) == ours.backbone.drop_path_rate
+
+
+RECIPES = {  # lr, decay of weights, of layers, drop path, crop, iterations
+    'ade20k/clip_vitb_fd_ade20k': (7e-4, 0.05, 0.65, 0.1, 512, 160000),
+    'ade20k/dino_vitb_fd_ade20k': (7e-4, 0.05, 0.65, 0.1, 512, 160000),
+    'ade20k/deit_vitb_fd_ade20k': (7e-4, 0.05, 0.65, 0.1, 512, 160000),
+    'ade20k/clip_vitl_fd_ade20k': (7e-4, 0.05, 0.75, 0.2, 504, 160000),
+    'ade20k/esvit_swinb_fd_ade20k': (6e-5, 0.01, None, 0.3, 512, 160000),
+    'ade20k/swinv2g_fd_ade20k': (4e-5, 0.05, 0.95, 0.3, 896, 160000),
+}
+
+
+@pytest.mark.parametrize('name', RECIPES)
+def test_segmentor_has_the_numbers_of_its_readme(name):
+    lr, weight_decay, decay, drop_path, crop, iterations = RECIPES[name]
+    cfg = Config.fromfile(f'configs/{name}.py')
+    optim = cfg.optim_wrapper
+    assert (optim.optimizer.type, optim.optimizer.lr,
+            optim.optimizer.weight_decay) == ('AdamW', lr, weight_decay)
+    assert optim.paramwise_cfg.get('layer_decay') == decay
+    assert cfg.model.backbone.drop_path_rate == drop_path
+    assert cfg.train_cfg.max_iters == iterations
+    assert cfg.param_scheduler[-1].end == iterations
+    size = (crop, crop)
+    [cropped] = [
+        t for t in cfg.train_dataloader.dataset.pipeline
+        if t.type == 'RandomCrop'
+    ]
+    assert cropped.crop_size == cfg.model.data_preprocessor.size == size
+    test = cfg.model.test_cfg
+    assert test.mode == 'whole' or test.crop_size == size
+    assert cfg.tta_pipeline and cfg.tta_model
+    if 'swinb' in name:
+        undecayed = {
+            key
+            for key, value in optim.paramwise_cfg.custom_keys.items()
+            if value.decay_mult == 0
+        }
+        assert {'norm', 'cpb_mlp', 'logit_scale'} < undecayed
+    if '_vit' in name:
+        assert cfg.model.backbone.out_indices in ([3, 5, 7,
+                                                   11], [7, 11, 15, 23])
+        assert crop % cfg.model.backbone.patch_size == 0
+
+
+@pytest.mark.parametrize('leaf', [x for x in DENSE if 'coco' in x])
+def test_detector_has_the_schedule_of_its_name(leaf):
+    cfg = Config.fromfile(leaf)
+    epochs = 36 if '_3x' in leaf else 12
+    assert cfg.train_cfg.max_epochs == epochs
+    steps = cfg.param_scheduler[-1]
+    assert steps.end == epochs
+    assert steps.milestones == ([27, 33] if epochs == 36 else [8, 11])
+    assert 'mmfd.ops' in cfg.custom_imports.imports
+    kinds = [t.type for t in cfg.train_dataloader.dataset.pipeline]
+    jitter = 'htc' in leaf or '_3x' in leaf and 'vit' in leaf.split('_')[1]
+    assert ('RandomCrop' in kinds) == jitter
+    backbone = cfg.model.backbone
+    if '_fd_' in leaf and 'clip' in leaf:
+        side = backbone.img_size // backbone.patch_size
+        assert backbone.window_size == side  # so its table is used as it is
+        depth = 12 if backbone.arch == 'base' else 24
+        assert backbone.global_blocks == [
+            *range(depth // 4 - 1, depth, depth // 4)
+        ]
+    scale = dict(clip_vitl=3.5).get('_'.join(Path(leaf).stem.split('_')[:2]),
+                                    4)
+    assert cfg.model.rpn_head.anchor_generator.strides == [
+        scale * 2**i for i in range(5)
+    ]

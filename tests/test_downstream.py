@@ -210,6 +210,54 @@ def test_segmentor_goes_on_where_it_stopped(project, tmp_path):
     assert len({w['meta']['iter'] for w in weights}) == 1
 
 
+def iou(project, last, scales=None):
+    """mIoU of three images, once as they are or at some of the scales."""
+    cfg = launch.read_config(project / 'seg.py')
+    cfg.work_dir, cfg.launcher = str(project / 'tta'), 'none'
+    cfg.load_from = str(last)
+    cfg.test_dataloader.dataset.indices = 3
+    if scales:
+        sizes, flips = cfg.tta_pipeline[1].transforms[:2]
+        sizes[:], flips[:] = sizes[scales], flips[:1]
+        launch.augment(cfg)
+    return launch.prepare(cfg, train=False).test()['mIoU']
+
+
+@pytest.mark.full
+def test_several_scales_are_tested_as_the_config_says(project):
+    cfg = launch.read_config(project / 'seg.py')
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        segmentor = MODELS.build(cfg.model)
+    segmentor.backbone.init_weights()
+    last = project / 'segmentor.pth'
+    checkpoints.save(segmentor.state_dict(), last, {})
+    alone = iou(project, last)
+    assert iou(project, last, slice(2, 3)) == alone > 0  # at its own size
+    assert iou(project, last, slice(0, 2)) != alone
+
+
+def test_scales_are_refused_where_the_config_has_none(project, monkeypatch):
+    said = refused(monkeypatch, 'test', project / 'det.py', 'any.pth', '--tta')
+    assert said == ('error: --tta: the config has no tta_model and no '
+                    'tta_pipeline')
+
+
+@pytest.mark.parametrize('start', ['simclr', 'simclr_fd', 'scratch'])
+@pytest.mark.parametrize('host', ['upernet', 'mask_rcnn'])
+def test_demo_starts_its_networks_alike(start, host):
+    cfg = Config.fromfile(f'configs/demo/{start}_{host}.py')
+    other = Config.fromfile(f'configs/demo/scratch_{host}.py')
+    init = cfg.model.backbone.pop('init_cfg', None)
+    if start == 'simclr':
+        assert init.checkpoint == cfg.teacher.checkpoint
+    else:
+        assert cfg.model.backbone == other.model.backbone
+        assert init == (cfg.distilled if start == 'simclr_fd' else None)
+    cfg.model.backbone = other.model.backbone
+    for key in ('model', 'train_cfg', 'train_dataloader', 'optim_wrapper'):
+        assert cfg[key] == other[key]
+
+
 # --- the optimizer's groups ---
 
 BACKBONES = {
@@ -230,7 +278,8 @@ BACKBONES = {
             num_heads=[1, 2, 4],
             extra_norm_every_n_blocks=0),
         img_size=32,
-        window_size=4)
+        window_size=4,
+        out_indices=[2])
 }
 
 
@@ -246,7 +295,7 @@ def groups(model, scope):
                 optimizer=dict(type='AdamW', lr=1., weight_decay=0.05)))
     return {
         name: (group['lr'], group['weight_decay'])
-        for group in optim.param_groups
+        for group in optim.optimizer.param_groups
         for name in group['param_names']
     }
 
@@ -331,6 +380,15 @@ def test_stock_resnet_still_runs(name, tmp_path):
 # --- bad input ---
 
 
+@pytest.mark.parametrize('library', ['mmseg', 'mmdet'])
+def test_library_that_is_not_there_is_named_with_the_command(
+        project, monkeypatch, library):
+    monkeypatch.setitem(sys.modules, library, None)  # cannot be imported
+    name = dict(mmseg='seg', mmdet='det')[library]
+    said = refused(monkeypatch, 'train', project / f'{name}.py')
+    assert library in said and said.endswith("pip install 'mmfd[downstream]'")
+
+
 def test_data_root_reaches_nested_datasets_and_evaluators(project, tmp_path):
     args = dict(
         config=str(project / 'det.py'),
@@ -378,7 +436,16 @@ def classifier(project):
     ]
 
 
+def official(project):
+    file = project / 'official.pth'
+    torch.save(dict(model={'encoder.blocks.0.gamma_1': torch.ones(48)}), file)
+    return [f'model.backbone.init_cfg.checkpoint={file}']
+
+
 FAULTS = {
+    'official file':
+    ('seg', official,
+     'python tools/convert.py fd-official .*official.pth DST'),
     'classes of the head':
     ('seg', lambda p: ['model.decode_head.num_classes=150'],
      'the images have 11 classes, the model 150: set --cfg-options '
@@ -398,7 +465,8 @@ FAULTS = {
     ('det',
      lambda p: ['train_dataloader.dataset.metainfo.classes=[arrow,cat]'],
      'has categories for 1 of the 2 classes .*: set metainfo.classes'),
-    'no boxes': ('det', no_boxes, 'images of train_dataloader cannot be listed .*: check '
+    'no boxes': ('det', no_boxes,
+                 'images of train_dataloader cannot be listed .*: check '
                  '--data-root, and data_prefix, ann_file'),
     'no such block':
     ('seg', lambda p: ['model.backbone.out_indices=[0,1,2,9]'],

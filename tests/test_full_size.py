@@ -1,13 +1,19 @@
-"""The distillation configs at full size: some real iterations on a CPU."""
+"""The configs at full size: some real iterations on a CPU."""
+import os
+import re
+
 import pytest
 import timm
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
+from models import official_name as official_vit
 from test_checkpoints import write_clip
+from test_downstream import hosts, ours
+from test_swin import official_name as official_swin
 from test_tools import command
 
-from mmfd import checkpoints
+from mmfd import checkpoints, shapes
 
 
 def write_dino(path):
@@ -64,3 +70,86 @@ def test_full_size_config_trains_resumes_and_exports(tmp_path, shapes_root,
     host.eval()
     pixels = torch.randn(2, 3, 224, 224)
     assert torch.equal(ours.eval()(pixels)[0], host(pixels)[0])
+
+
+SEGMENTOR = '''
+_base_ = '{repo}/configs/ade20k/clip_vitb_fd_ade20k.py'
+bn = dict(norm_cfg=dict(type='BN'))  # SyncBN wants GPUs
+model = dict(
+    backbone=dict(init_cfg=dict(checkpoint='{student}')),
+    decode_head=bn, auxiliary_head=bn)
+loader = dict(num_workers=0, persistent_workers=False)
+train_dataloader = dict(loader, dataset=dict(data_root='{images}/ade'))
+val_dataloader = dict(loader, dataset=dict(
+    data_root='{images}/ade', indices=1))
+test_dataloader = val_dataloader
+train_cfg = dict(max_iters=1, val_interval=2)
+default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=1))
+'''
+DETECTOR = '''
+_base_ = '{repo}/configs/coco/esvit_swinb_fd_cascade_1x.py'
+heads = [dict(head, num_classes=10, norm_cfg=dict(type='BN'))
+         for head in _base_.model.roi_head.bbox_head]
+model = dict(
+    backbone=dict(init_cfg=dict(checkpoint='{student}')),
+    roi_head=dict(bbox_head=heads, mask_head=dict(num_classes=10)))
+dataset = dict(
+    data_root='{images}/coco', metainfo=dict(classes={classes}))
+size = dict(type='Resize', scale=(512, 512), keep_ratio=True)
+load = [dict(type='LoadImageFromFile'), size]
+train_dataloader = dict(
+    num_workers=0, persistent_workers=False,
+    dataset=dict(dataset, indices=2, pipeline=[
+        load[0], dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+        size, dict(type='PackDetInputs')]))
+val_dataloader = dict(
+    num_workers=0, persistent_workers=False,
+    dataset=dict(dataset, indices=1, pipeline=[*load, dict(
+        type='PackDetInputs', meta_keys=(
+            'img_id', 'img_path', 'ori_shape', 'img_shape',
+            'scale_factor'))]))
+test_dataloader = val_dataloader
+val_evaluator = dict(
+    ann_file='{images}/coco/annotations/instances_val2017.json')
+test_evaluator = val_evaluator
+train_cfg = dict(max_epochs=1, val_interval=2)
+default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=1))
+'''
+
+
+@pytest.mark.full
+@pytest.mark.parametrize('run', [ours, hosts])
+@pytest.mark.parametrize('library, distilled, official, text', [
+    ('mmseg', 'clip_vitb_fd', official_vit, SEGMENTOR),
+    ('mmdet', 'esvit_swinb_fd', official_swin, DETECTOR),
+])
+def test_official_student_trains_and_is_tested_downstream(
+        tmp_path, shapes_root, library, distilled, official, text, run):
+    """At 512 pixels, one iteration each, from a file in official names."""
+    model = MODELS.build(
+        Config.fromfile(f'configs/fd/{distilled}.py').model.backbone)
+    model.init_weights()
+    published, student = tmp_path / 'published.pth', tmp_path / 'student.pth'
+    torch.save(
+        dict(
+            model={
+                f'encoder.{official(name)}': value
+                for name, value in model.state_dict().items()
+            }), published)
+    command('convert', 'fd-official', published, student)
+    config, folder = tmp_path / 'config.py', tmp_path / 'run'
+    config.write_text(
+        text.format(
+            repo=os.getcwd(),
+            student=student,
+            images=shapes_root,
+            classes=list(shapes.CLASSES)))
+    log = run(library, 'train', config, '--work-dir', folder)
+    assert float(re.findall(r' loss: ([\d.]+)', log)[-1]) > 0
+    [last] = (folder / 'last_checkpoint').read_text().split()
+    before, after = model.state_dict(), checkpoints.load(last)['state_dict']
+    for name in ('patch_embed.projection.weight', ):
+        moved = (after[f'backbone.{name}'] - before[name]).abs().max()
+        assert 0 < moved < 1e-2  # began there, and was trained
+    log = run(library, 'test', config, last, '--work-dir', folder)
+    assert re.search(r'mIoU: |coco/bbox_mAP: ', log)

@@ -3,15 +3,12 @@ import re
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 from mmengine.config import Config
-from mmengine.registry import MODELS
-from test_configs import LEAVES, SCOPE, neutral
+from test_configs import LEAVES, weightless
 
-from mmfd.meta import RealSchedules
-
-TABLES = [x for x in LEAVES if x.split('/')[1] in ('fd', 'classification')]
+FOLDERS = ('fd', 'classification', 'ade20k', 'coco')
+TABLES = [x for x in LEAVES if x.split('/')[1] in FOLDERS]
 
 
 def models(folder):
@@ -19,7 +16,7 @@ def models(folder):
     return yaml.safe_load(path.read_text())['Models']
 
 
-@pytest.mark.parametrize('folder', ['fd', 'classification'])
+@pytest.mark.parametrize('folder', FOLDERS)
 def test_readme_and_metafile_have_a_row_for_every_config(folder):
     names = {Path(x).stem for x in TABLES if x.split('/')[1] == folder}
     text = Path('configs', folder, 'README.md').read_text()
@@ -30,6 +27,7 @@ def test_readme_and_metafile_have_a_row_for_every_config(folder):
 
 # Images an update (the official yaml files; BEiT's stage at 336 pixels).
 BATCHES = {
+    r'.*_(ade20k|ade20k_linear|1x|3x|htc)': 16,
     r'.*_linear': 16384,
     r'(esvit_swinb|swinv2g)\w*_in1k': 1024,
     r'clip_vitl336_fd_in22k_in1k': 512,
@@ -49,16 +47,18 @@ def test_metafile_has_the_numbers_of_the_config(leaf):
     [row] = [x for x in models(folder) if x['Config'] == leaf]
     assert file == row['Name'] + '.py'
     cfg, said = Config.fromfile(leaf), row['Metadata']
-    assert said['Epochs'] == cfg.train_cfg.max_epochs
+    if folder == 'ade20k':
+        assert said['Iterations'] == cfg.train_cfg.max_iters
+    else:
+        assert said['Epochs'] == cfg.train_cfg.max_epochs
     assert said['Batch Size'] == batch(leaf)
     each = cfg.train_dataloader.batch_size
-    assert batch(leaf) // each in (16, 32) and batch(leaf) % each == 0
+    assert batch(leaf) // each in (8, 16, 32) and batch(leaf) % each == 0
     stated = re.search(r'(\d+) GPUs x (\d+) images', Path(leaf).read_text())
     if stated:
         gpus, images = map(int, stated.groups())
         assert (gpus * images, images) == (batch(leaf), each)
-    with torch.device('meta'), RealSchedules(), SCOPE('mmpretrain'):
-        model = MODELS.build(neutral(cfg))
+    model = weightless(leaf)
     part = model.backbone if folder == 'fd' else model  # no projection
     count = sum(p.numel() for p in part.parameters())
     assert said['Parameters'] == count
@@ -74,6 +74,19 @@ def test_results_are_those_of_the_readme():
         cells = line.partition(f'({model["Name"]}.py)')[2].split(' | ')
         place = 1 if 'linear' in model['Name'] else 3
         assert cells[place] == str(accuracy)
+
+
+@pytest.mark.parametrize('folder, places', [('ade20k', [2]), ('coco', [3, 4])])
+def test_figures_of_dense_tasks_are_those_of_the_readme(folder, places):
+    text = Path('configs', folder, 'README.md').read_text()
+    for model in models(folder):
+        found = []
+        if model['Results']:
+            found = [*map(str, model['Results'][0]['Metrics'].values())]
+        [line] = [x for x in text.splitlines() if f'[{model["Name"]}.py]' in x]
+        cells = line.partition(f'({model["Name"]}.py)')[2].split(' | ')
+        said = [cells[place] for place in places]
+        assert said == found + ['-'] * (len(places) - len(found))
 
 
 @pytest.mark.parametrize('folder', ['fd', 'classification'])
@@ -120,3 +133,23 @@ def test_first_table_has_what_the_folders_have():
             assert names['student'] == f'{student}_in1k'
             assert names['before'] == names['student'].replace('_fd_', '_')
             assert results[names['before']] == float(before)
+
+
+def test_second_table_has_what_the_folders_have():
+    text = Path('README.md').read_text()
+    results = {
+        f'{folder}/{model["Name"]}':
+        [*model['Results'][0]['Metrics'].values()]
+        for folder in ('ade20k', 'coco')
+        for model in models(folder) if model['Results']
+    }
+    rows = re.findall(
+        r'^\| .+ \| ([\d.-]+) \| \*\*([\d.]+)\*\* \| '
+        r'\[student\]\(configs/(\w+/\w+)\.py\), '
+        r'\[before\]\(configs/(\w+/\w+)\.py\) \|$', text, re.M)
+    assert len(rows) == 7
+    assert {name for row in rows for name in row[2:]} == {*results}
+    for before, after, student, teacher in rows:
+        assert teacher == student.replace('_fd_', '_')
+        assert results[student][0] == float(after)
+        assert results[teacher][0] == float(before)

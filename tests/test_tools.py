@@ -145,7 +145,7 @@ def test_from_a_published_file_to_a_fine_tuned_student(project):
     log = command('train', project / 'finetune.py', '--work-dir',
                   project / 'finetune')
     assert (f'StudentViT starts from {run}/epoch_2.pth, without its ln1 and '
-            'neck') in log
+            'neck\n') in log
     trained = float(re.findall(r'accuracy/top1: ([\d.]+)', log)[-1])
     log = command('test', project / 'finetune.py',
                   project / 'finetune' / 'epoch_1.pth', '--work-dir',

@@ -34,6 +34,7 @@ folder at data/imagenet, OpenAI's ViT-B-16.pt):
     python tools/train.py configs/classification/clip_vitb_fd_in1k.py
 
 README.md says how to bring another folder, and where to add a teacher.
+make demo-transfer takes this student into a segmentor and a detector.
 """
 
 
@@ -50,7 +51,7 @@ def train(config, *options):
         last = []
         for line in process.stdout:
             last = [*last[-15:], line]
-            if 'INFO - Epoch(' in line:
+            if 'INFO - Epoch(' in line or 'INFO - Iter(' in line:
                 print('  ' + line.split('INFO - ')[1].rstrip(), flush=True)
     if process.returncode:
         sys.exit(''.join(last))

@@ -1,4 +1,7 @@
-"""Test a checkpoint: top-1 of a classifier, held-out loss of a distillation.
+"""Test a checkpoint by the metrics of its config.
+
+Top-1 of a classifier, held-out loss and kNN of a distillation, mIoU of a
+segmentor, AP of a detector.
 
     python tools/test.py CONFIG CHECKPOINT
 """
@@ -14,10 +17,17 @@ def main():
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     launch.add_arguments(parser)
     parser.add_argument('checkpoint', help='file that training wrote')
+    parser.add_argument(
+        '--tta',
+        action='store_true',
+        help='every image at several scales and flipped, by the '
+        'tta_pipeline\nof the config; those of ADE20K have one')
     args = parser.parse_args()
     with launch.one_message():
         cfg = launch.load_config(args)
         cfg.load_from = args.checkpoint
+        if args.tta:
+            launch.augment(cfg)
         launch.prepare(cfg, train=False).test()
 
 

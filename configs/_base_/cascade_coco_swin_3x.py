@@ -8,7 +8,7 @@ _base_ = (
     f'{__import__("mmdet").__path__[0]}/.mim/configs/convnext/cascade-'
     'mask-rcnn_convnext-t-p4-w7_fpn_4conv1fc-giou_amp-ms-crop-3x_coco.py')
 
-custom_imports = dict(imports=['mmfd.ops'])
+custom_imports = dict(imports=['mmfd.ops'], allow_failed_imports=False)
 model = dict(neck=dict(in_channels=[128, 256, 512, 1024]))
 optim_wrapper = dict(
     _delete_=True,
@@ -18,5 +18,7 @@ optim_wrapper = dict(
     paramwise_cfg=dict(
         custom_keys={
             'relative_position_bias_table': dict(decay_mult=0.),
-            'norm': dict(decay_mult=0.)
+            'norm': dict(decay_mult=0.),
+            'cpb_mlp': dict(decay_mult=0.),
+            'logit_scale': dict(decay_mult=0.)
         }))

@@ -7,3 +7,7 @@ _base_ = (f'{__import__("mmdet").__path__[0]}/.mim/configs/swin/'
 
 custom_imports = dict(imports=['mmfd.ops'], allow_failed_imports=False)
 model = dict(neck=dict(in_channels=[128, 256, 512, 1024]))
+optim_wrapper = dict(
+    paramwise_cfg=dict(
+        custom_keys=dict(
+            cpb_mlp=dict(decay_mult=0.), logit_scale=dict(decay_mult=0.))))

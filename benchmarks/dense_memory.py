@@ -1,0 +1,73 @@
+"""What the students need beside their weights at sizes of dense tasks.
+
+    python benchmarks/dense_memory.py
+
+Forward and backward of the backbones are followed on tensors without memory,
+operation by operation (`mmfd/plan.py`), so neither a GPU nor the memory has
+to be there. `peak` is that of PyTorch's CPU operations, of a whole step in
+fp32; `held` is what CUDA's leave for the backward, in fp32 and in bf16.
+"""
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from mmfd.meta import weightless
+from mmfd.plan import Watch, _autocast, _place
+
+ROWS = [  # student, batch, height, width, settings
+    ('vitb16_dense', 2, 512, 512, {}),
+    ('vitl14_dense', 2, 504, 504, {}),
+    ('swinv2b_dense', 2, 512, 512, {}),
+    ('vitb16_windowed', 1, 1024, 1024, dict(window_size=0)),
+    ('vitb16_windowed', 1, 1024, 1024, {}),
+    ('vitb16_windowed', 1, 1024, 1024, dict(with_cp=True)),
+    ('vitb16_windowed', 1, 800, 1344, {}),
+    ('vitl14_windowed', 1, 1036, 1036, {}),
+    ('vitl14_windowed', 1, 1036, 1036, dict(with_cp=True)),
+    ('swinv2b_dense', 1, 800, 1344, {}),
+    ('swinv2b_dense', 1, 800, 1344, dict(with_cp=True)),
+]
+
+
+def follow(student, batch, size, device, dtype=None, backward=False):
+    """Bytes held after the forward, and the most at once."""
+    config = Config.fromfile(f'configs/_base_/students/{student[0]}.py')
+    with weightless():
+        model = MODELS.build(dict(config.student, **student[1])).train()
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        _place(model, device, None)
+        images = torch.empty(batch, 3, *size, device=device)
+        watch = Watch(model.parameters(), [images, *model.buffers()])
+        for param in model.parameters():  # gradients are weights' size
+            param.register_post_accumulate_grad_hook(
+                lambda p: watch.take(-p.grad.nbytes))
+        with watch:
+            with _autocast(device, dtype):
+                loss = sum(found.float().sum() for found in model(images))
+            held = watch.bytes
+            if backward:
+                loss.backward()
+    return held / 2**30, watch.peak / 2**30
+
+
+def main():
+    print(f'{"GiB":18}{"batch":6}{"pixels":12}{"settings":18}{"peak":>8}'
+          f'{"held":>8}{"bf16":>8}')
+    for name, batch, height, width, settings in ROWS:
+        student, size = (name, settings), (height, width)
+        cells = [follow(student, batch, size, 'cpu', backward=True)[1]]
+        if not settings.get('with_cp'):  # else next to nothing
+            cells += [
+                follow(student, batch, size, 'cuda', dtype)[0]
+                for dtype in (None, torch.bfloat16)
+            ]
+        said = ', '.join(f'{k}={v}' for k, v in settings.items())
+        print(
+            f'{name:18}{batch:<6}{f"{height} x {width}":12}{said:18}' +
+            ''.join(f'{gib:8.1f}' for gib in cells),
+            flush=True)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,10 @@
+"""The demo's FD student in a small Mask R-CNN.
+
+    python tools/train.py configs/demo/simclr_fd_mask_rcnn.py
+"""
+_base_ = '_base_/mask_rcnn.py'
+
+source = 'python tools/train.py configs/demo/simclr_fd.py writes it'
+model = dict(
+    backbone=dict(
+        _base_.student_maps, _delete_=True, init_cfg=_base_.distilled))
