@@ -4,27 +4,32 @@ BIN = .venv/bin
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: install demo demo-report demo-ablations demo-teacher demo-transfer \
-	test test-full lint
+	test test-full test-openmmlab lint
 
 install: .venv/installed
 
 # Asked for before anything is made: what pip cannot bring.
 needs = || { echo "mmfd needs $(1)" >&2; exit 1; }
 
-# onedl-mmcv asks for opencv-python, which needs libGL; the headless build is
-# the same library without windows, and runs on slim images too. 4.13 is too
-# new for imaug, which mmdet brings.
-.venv/installed: setup.cfg pyproject.toml
+# What goes into which environment: the maintained line, and the older one.
+.venv/installed: packages = -e '.[test]'
+.venv-openmmlab/installed: packages = -r requirements-openmmlab.txt
+.venv-openmmlab/installed: requirements-openmmlab.txt
+
+# mmcv asks for opencv-python, which needs libGL; the headless build is the
+# same library without windows, and runs on slim images too. 4.13 is too
+# new for imaug, which onedl-mmdetection brings.
+.venv/installed .venv-openmmlab/installed: setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import ensurepip' 2> /dev/null \
 	  $(call needs,$(PYTHON) with venv: apt install $(notdir $(PYTHON))-venv)
 	@$(PYTHON) -c 'import sys; exit(not (3, 10) <= sys.version_info < (3, 14))' \
 	  $(call needs,Python 3.10 to 3.13 and not $$($(PYTHON) -V): make PYTHON=python3.12)
-	$(PYTHON) -m venv .venv
-	@$(BIN)/pip install -q --upgrade pip \
+	$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/pip install -q --upgrade pip \
 	  $(call needs,PyPI and certificates: apt install ca-certificates)
-	$(BIN)/pip install -q -e '.[test]'
-	$(BIN)/pip uninstall -q -y opencv-python opencv-python-headless
-	$(BIN)/pip install -q --no-deps 'opencv-python-headless<4.13'
+	$(@D)/bin/pip install -q $(packages)
+	$(@D)/bin/pip uninstall -q -y opencv-python opencv-python-headless
+	$(@D)/bin/pip install -q --no-deps 'opencv-python-headless<4.13' -e .
 	touch $@
 
 demo: install
@@ -55,6 +60,10 @@ test: install
 
 test-full: install
 	$(BIN)/python -m pytest --full
+
+# the suite against the last releases of the line that stands still
+test-openmmlab: .venv-openmmlab/installed
+	.venv-openmmlab/bin/python -m pytest
 
 lint:
 	pre-commit run --all-files

@@ -11,17 +11,20 @@ import time
 import traceback
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 
+import numpy as np
 import torch
 from mmengine import registry
 from mmengine.config import Config, DictAction
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.dist import barrier, get_rank
-from mmengine.logging import print_log
+from mmengine.logging import HistoryBuffer, print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import DefaultScope, Registry
-from mmengine.runner import (EpochBasedTrainLoop, LogProcessor, Runner,
-                             TestLoop, ValLoop, find_latest_checkpoint)
+from mmengine.runner import (CheckpointLoader, EpochBasedTrainLoop,
+                             LogProcessor, Runner, TestLoop, ValLoop,
+                             find_latest_checkpoint)
 from mmengine.runner.utils import set_random_seed
 from torch.utils import serialization
 from torch.utils.data import DataLoader
@@ -118,8 +121,8 @@ def load_config(args):
     """
     versions.check()
     cfg = read_config(args.config)
-    if cfg.get('default_scope') == 'mmdet':
-        ops.install()  # before anything imports its models
+    if cfg.get('default_scope') in ('mmseg', 'mmdet'):
+        ops.install()  # before anything imports their models
     cfg.work_dir = cfg.get('work_dir') or os.path.join('work_dirs',
                                                        Path(args.config).stem)
     override(cfg, args.cfg_options)
@@ -280,6 +283,7 @@ def prepare(cfg, train):
     # A file that needs more than tensors is refused; the host on its own
     # would warn, and then run what the file says.
     os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
+    CheckpointLoader.register_scheme('', _read, force=True)
     if cfg.launcher != 'none':
         processes.join(cfg.launcher, **cfg.env_cfg.get('dist_cfg', {}))
         _wrap(cfg)
@@ -291,6 +295,30 @@ def prepare(cfg, train):
     # each process takes its shards out of a map of the file
     with serialization.config.patch('load.mmap', _sharded(cfg)):
         return _prepare(cfg, train)
+
+
+def _read(path, map_location=None):
+    """A file, as the host reads it to go on: its log is beside the weights.
+
+    On its own the older mmengine cannot where PyTorch reads nothing but
+    weights, and the newer allows `getattr` of anything.
+    """
+    kinds = '?' + np.typecodes['AllInteger'] + np.typecodes['Float']
+    log = [
+        HistoryBuffer, (_statistic, 'builtins.getattr'), np.ndarray, np.dtype,
+        *{type(np.dtype(kind))
+          for kind in kinds},
+        *(value.__reduce__()[0] for value in (np.empty(1), np.float64()))
+    ]
+    with torch.serialization.safe_globals(log):
+        return torch.load(path, map_location, weights_only=True)
+
+
+def _statistic(owner, name):
+    """A method that a log was told to sum itself up with."""
+    if owner is not HistoryBuffer:
+        raise UnpicklingError(f'getattr of {owner}')
+    return getattr(owner, name)
 
 
 def _prepare(cfg, train):

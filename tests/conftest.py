@@ -3,6 +3,10 @@ import gc
 import pytest
 import torch
 
+from mmfd import ops
+
+ops.install()  # mmcv-lite settles what it has when it is first imported
+
 
 @pytest.fixture(autouse=True)
 def seed():

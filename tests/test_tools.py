@@ -7,7 +7,6 @@ import runpy
 import subprocess
 import sys
 import zipfile
-from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import numpy as np
@@ -371,19 +370,6 @@ def test_mistake_found_in_a_data_worker_is_one_message(project, monkeypatch):
         'error: 100 draws from 29 images gave none that can be read, the '
         'last one .*jpg: it is no image, whatever its suffix says. Set '
         'data_root .*', message)
-
-
-def test_older_openmmlab_beside_the_newer_is_refused(project, monkeypatch):
-    monkeypatch.setattr(
-        'mmfd.versions.version', lambda name: '0.10.7'
-        if name == 'mmengine' else not_installed(name))
-    message = refused(monkeypatch, 'train', project / 'fd.py')
-    assert 'mmengine 0.10.7 is installed' in message
-    assert 'pip uninstall -y mmengine; pip install --force-reinst' in message
-
-
-def not_installed(name):
-    raise PackageNotFoundError(name)
 
 
 def test_head_of_another_number_of_classes_is_refused(project, monkeypatch):

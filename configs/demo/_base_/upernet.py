@@ -7,6 +7,7 @@ _base_ = [
     ]
 ]
 
+custom_imports = dict(imports=['mmfd.ops'], allow_failed_imports=False)
 heads = dict(num_classes=11, channels=32, norm_cfg=dict(type='BN'))
 model = dict(
     data_preprocessor=dict(size=(96, 96)),
