@@ -53,7 +53,7 @@ def sharp(model):
     """Fresh weights are so small that attention would be uniform."""
     for parameter in model.parameters():
         if parameter.ndim == 2:
-            parameter.mul_(8)
+            parameter.mul_(4)
     return model
 
 

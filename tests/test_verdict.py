@@ -114,7 +114,8 @@ def test_healthy_run_gives_no_warning_and_logs_what_it_learns(
     log = runner.message_hub.log_scalars
     explained = log['train/explained'].data[0]
     assert len(explained) == 4 and explained[-1] > explained[0]
-    assert log['train/cosine'].current() > 0.3
+    cosine = log['train/cosine'].data[0]
+    assert cosine[-1] > cosine[0] + 0.1
     assert log['train/dead_channels'].current() == 0
     assert len({*log['train/teacher'].data[0].round(4)}) == 1
     text = next(tmp_path.glob('*/*.log')).read_text()

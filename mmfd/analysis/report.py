@@ -220,7 +220,7 @@ def _page(diagnosis, parts, command):
     notes = ''.join(f'<p class="note">{html.escape(note)}</p>'
                     for note in diagnosis.notes())
     images = max([s.images for s in diagnosis.surveys], default=0)
-    seen = f'{images:,} images of' if images else 'images of'
+    seen = f'{images:,} images of' if images else 'Images of'
     return (
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width">'
