@@ -370,3 +370,15 @@ def test_detector_has_the_schedule_of_its_name(leaf):
     assert cfg.model.rpn_head.anchor_generator.strides == [
         scale * 2**i for i in range(5)
     ]
+
+
+@pytest.mark.parametrize('leaf', [x for x in DENSE if 'linear' in x])
+def test_linear_layer_is_all_that_is_trained(leaf):
+    model = weightless(leaf)
+    trained = {
+        name
+        for name, param in model.named_parameters() if param.requires_grad
+    }
+    assert trained == {
+        'decode_head.conv_seg.weight', 'decode_head.conv_seg.bias'
+    }

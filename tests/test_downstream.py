@@ -6,6 +6,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from models import arch, student
 from PIL import Image
 from test_tools import command, refused
 
-from mmfd import checkpoints, launch, ops, shapes
+from mmfd import agreement, checkpoints, launch, ops, shapes
 
 ops.install()
 STOCK = "f'{__import__(\"%s\").__path__[0]}/.mim/configs/_base_/{name}.py'"
@@ -493,6 +494,19 @@ def test_mistake_is_one_message_and_leaves_nothing(project, monkeypatch,
                    project / 'run', '--cfg-options', *options)
     assert re.search(message, said), said
     assert set(os.listdir(project)) == there
+
+
+def test_heads_of_edges_may_have_one_class():
+    data = SimpleNamespace(metainfo=dict(classes=('a', 'b', 'c')))
+    model = dict(
+        decode_head=dict(num_classes=3), auxiliary_head=[dict(num_classes=1)])
+    agreement._check_classes(model, data)
+    model['auxiliary_head'][0]['num_classes'] = 2
+    with pytest.raises(
+            ValueError,
+            match=r'set --cfg-options '
+            r'model\.auxiliary_head\.0\.num_classes=3$'):
+        agreement._check_classes(model, data)
 
 
 def test_images_smaller_than_a_patch_are_one_message(project, monkeypatch):
