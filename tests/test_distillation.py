@@ -242,7 +242,11 @@ ALLOWED = {  # room -> what it may import of mmfd
     'shapes': set(),
     '__init__': set(),
     'scan': {'checkpoints'},
-    'data': {'registry', 'scan'},
+    'data': {'registry', 'sampler', 'scan'},
+    'sampler': {'registry'},
+    'resume': {'registry', 'checkpoints', 'sampler'},
+    'saving': {'registry', 'checkpoints', 'resume'},
+    'health': {'registry', 'resume'},
     'linear_probe': {'registry'},
     'metrics': {'registry'},
     'dry_run': {'registry'},
@@ -250,7 +254,10 @@ ALLOWED = {  # room -> what it may import of mmfd
     'versions': set(),
     'sharding': {'registry', 'meta'},
     'plan': {'dry_run', 'meta', 'sharding'},
-    'launch': {'checkpoints', 'processes', 'versions', 'dry_run', 'sharding'},
+    'launch': {
+        'checkpoints', 'processes', 'provenance', 'versions', 'dry_run',
+        'resume', 'sharding'
+    },
 }
 
 
