@@ -393,6 +393,21 @@ def file_sha256(path):
     return digest.hexdigest()
 
 
+def fingerprint(tensors):
+    """sha256 of names and numbers, whatever file they came in.
+
+    Args:
+        tensors (dict): name -> tensor; what is computed anew is left out.
+    """
+    digest = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        if not name.endswith(TABLES):
+            digest.update(f'{name} {value.dtype} {[*value.shape]}'.encode())
+            numbers = value.detach().cpu().contiguous().reshape(-1)
+            digest.update(numbers.view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
 def check_sha256(found, expected, what):
     """Refuse a sum that does not begin with every one that is expected."""
     for published in expected:
@@ -414,6 +429,11 @@ def written_whole(path):
         with open(beside, 'rb+') as file:
             os.fsync(file.fileno())
         beside.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # the name, too
+        finally:
+            os.close(folder)
     finally:
         beside.unlink(missing_ok=True)
 

@@ -12,6 +12,7 @@ from mmpretrain.datasets import RandomResizedCrop
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mmfd.registry import DATASETS, TRANSFORMS
+from mmfd.sampler import Draw
 from mmfd.scan import SUFFIXES, find_images
 
 TRIES = 100  # for an image in place of a broken one
@@ -206,6 +207,9 @@ class ImageFolder(BaseDataset):
         Raises:
             ValueError: if no other image can be read either.
         """
+        if isinstance(index, Draw):
+            index.seed_all()
+        index = int(index)
         skipped, draw = [], random.Random(index)
         while True:
             info = self.get_data_info(index)

@@ -230,7 +230,7 @@ def checkpoint_bytes(cfg, epochs, iterations, one):
     if kept < 0:
         length = epochs if hook.get('by_epoch', True) else iterations
         kept = -(-length // hook.get('interval', 1))
-    return (kept + 1) * one  # and the best one
+    return (kept + 4) * one  # the best, two interim ones, one half-written
 
 
 def size(count):

@@ -7,6 +7,7 @@ from collections import Counter
 from mmengine.dist import (all_gather_object, all_reduce_dict, get_world_size,
                            is_main_process)
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 
 from mmfd import provenance
 from mmfd.registry import HOOKS
@@ -141,7 +142,8 @@ class Provenance(Hook):
     """Write into every checkpoint what made it.
 
     The model's config, by which `--resume` knows its run and tools/export.py
-    its network; the recipe and the files of teacher and start.
+    its network; the recipe, the files of teacher and start, and the teacher's
+    fingerprint, which is of its weights and statistics.
     """
 
     def __init__(self):
@@ -158,3 +160,8 @@ class Provenance(Hook):
     def before_save_checkpoint(self, runner, checkpoint):
         checkpoint['meta'].update(
             self.told, model=json.dumps(runner.cfg.model, default=str))
+        model = runner.model
+        model = model.module if is_model_wrapper(model) else model
+        if 'teacher' in runner.cfg.model:
+            checkpoint['meta'][provenance.FINGERPRINT] = (
+                model.teacher.fingerprint)

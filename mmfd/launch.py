@@ -18,19 +18,21 @@ import torch
 from mmengine import registry
 from mmengine.config import Config, DictAction
 from mmengine.config.utils import MODULE2PACKAGE
-from mmengine.dist import barrier, get_rank
+from mmengine.dist import (barrier, broadcast_object_list, get_rank,
+                           is_main_process)
 from mmengine.logging import HistoryBuffer, print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import DefaultScope, Registry
 from mmengine.runner import (CheckpointLoader, EpochBasedTrainLoop,
-                             LogProcessor, Runner, TestLoop, ValLoop,
-                             find_latest_checkpoint)
+                             LogProcessor, Runner, TestLoop, ValLoop)
 from mmengine.runner.utils import set_random_seed
 from torch.utils import serialization
 from torch.utils.data import DataLoader
 
-from mmfd import agreement, checkpoints, ops, processes, versions
+from mmfd import (agreement, checkpoints, ops, processes, provenance,
+                  versions)
 from mmfd.dry_run import Enough
+from mmfd.resume import last_whole
 from mmfd.sharding import ShardedRunner
 
 # What takes a config dict that names no type.
@@ -72,9 +74,20 @@ def one_message():
         if not by_tool and Path(__file__).parent not in Path(
                 files[-1]).parents:
             raise
-        if processes.rank():  # the first says it for all, and ends them
-            time.sleep(5)
-        sys.exit(f'error: {message}')
+        _end(message)
+    except RuntimeError as error:
+        silent = re.search(r'Timed out waiting (\d+)ms', str(error))
+        if not silent:
+            raise
+        _end(f'no answer from another process for {int(silent[1]) / 1000:g} '
+             's, which is env_cfg.dist_cfg.timeout; it hangs, or its machine '
+             'is gone. --resume goes on from the last checkpoint')
+
+
+def _end(message):
+    if processes.rank():  # the first says it for all, and ends them
+        time.sleep(5)
+    sys.exit(f'error: {message}')
 
 
 def _files(error):
@@ -324,10 +337,14 @@ def _statistic(owner, name):
 def _prepare(cfg, train):
     loops = ('train', 'val') if train else ('test', )
     whole = _whole_model(cfg, train)
+    if train and cfg.get('resume'):
+        cfg.load_from, cfg.resume = whole, bool(whole)
     for path in {whole, cfg.get('load_from')} - {None}:  # often the same
         checkpoint = checkpoints.load(path)
-        if train and path == whole:
-            _check_same_model(cfg.model, checkpoint, path)
+        if path == whole:
+            told = checkpoint.get('meta', {})
+            if train:
+                _check_same_model(cfg.model, told, path)
     teacher = cfg.model.get('teacher')
     if teacher and teacher.checkpoint != checkpoints.RANDOM:
         # to say so before billions of weights are drawn
@@ -347,6 +364,8 @@ def _prepare(cfg, train):
         for module in model.modules():
             _settle_pretrained(module, whole)
         if whole:
+            if teacher and is_main_process():
+                _check_same_teacher(teacher, model.teacher, told, whole)
             checkpoints.load_into(model, whole)
         loader = runner.train_dataloader if train else runner.test_dataloader
         agreement.check(cfg.model, loader)
@@ -406,9 +425,21 @@ def _sharded(cfg):
         'type') == 'mmfd.FullySharded'
 
 
-def _check_same_model(model, checkpoint, path):
+def _check_same_teacher(config, teacher, told, path):
+    """Refuse another one than was learnt from, be it of the same name."""
+    before = told.get(provenance.FINGERPRINT)
+    if before not in (None, teacher.fingerprint):
+        raise ValueError(
+            f'{path} was trained against the teacher '
+            f'{told.get("teacher.file", "?")} with fingerprint {before}, and '
+            f'{config.checkpoint} is another one, with fingerprint '
+            f'{teacher.fingerprint}: its weights or statistics differ. Set '
+            'model.teacher.checkpoint and normalize to those of the run')
+
+
+def _check_same_model(model, told, path):
     """Refuse to go on with another model, even one of the same shapes."""
-    before = checkpoint.get('meta', {}).get('model')  # by mmfd.Provenance
+    before = told.get('model')  # by mmfd.Provenance
     if before is None:
         return
     now = json.loads(json.dumps(model, default=str))
@@ -511,8 +542,9 @@ def _no_traces(work_dir):
 def _whole_model(cfg, train):
     """The checkpoint that must fit the model, to resume or to test it."""
     if train and cfg.get('resume') and not cfg.get('load_from'):
-        there = os.path.isdir(cfg.work_dir)
-        return find_latest_checkpoint(cfg.work_dir) if there else None
+        found = [last_whole(cfg.work_dir) if is_main_process() else None]
+        broadcast_object_list(found)
+        return found[0]
     return cfg.get('load_from') if cfg.get('resume') or not train else None
 
 

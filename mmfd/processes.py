@@ -2,6 +2,7 @@
 import logging
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -144,13 +145,27 @@ def start(processes, command):
         rdzv_backend='static',
         rdzv_endpoint=f'{address}:{port}',
         rdzv_configs=dict(rank=rank, timeout=900),
+        signals_to_handle='SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1',
         max_restarts=0)
     try:
         elastic_launch(config, sys.executable)('-u', *command)
-    except ChildFailedError:  # which has said itself what it had to say
-        sys.exit(1)
+    except ChildFailedError as error:
+        sys.exit(_ended_by(error.failures))
     except SignalException as stop:
         sys.exit(128 + stop.sigval)
+
+
+def _ended_by(failures):
+    """The exit status, or a message where a process could not say its own."""
+    rank, first = min(
+        failures.items(), key=lambda f: (f[1].exitcode > 0, f[1].timestamp))
+    if first.exitcode > 0:  # it has said itself what it had to say
+        return first.exitcode
+    why = ', as the kernel does where memory runs out' * (
+        first.exitcode == -signal.SIGKILL)
+    return (f'error: process {rank} (pid {first.pid}) was ended by '
+            f'{first.signal_name()}{why}; so all are. --resume goes on from '
+            'the last checkpoint')
 
 
 def _bindable(port):

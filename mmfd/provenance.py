@@ -9,6 +9,7 @@ from mmfd import __version__, checkpoints
 NAMES = ('file', 'recipe', 'mmfd', 'kind', 'source', 'url', 'licence',
          'sha256')
 PARENTS = ('teacher', 'start')
+FINGERPRINT = 'teacher.fingerprint'  # of its weights and statistics
 
 
 def of_meta(meta):

@@ -25,11 +25,15 @@ MODELS = _child(
     'necks',  # ProjectionNeck, WhiteningNeck, those of the ablations
     'head')  # DistillationHead
 DATASETS = _child(host.DATASETS, 'data')  # ImageFolder
+DATA_SAMPLERS = _child(host.DATA_SAMPLERS, 'sampler')  # ResumableSampler
+LOOPS = _child(host.LOOPS, 'resume')  # ResumableLoop
 TRANSFORMS = _child(host.TRANSFORMS, 'data')  # LoadImage, ClampedCrop
 METRICS = _child(host.METRICS, 'metrics')  # HeldOutLoss, NearestNeighbours
 HOOKS = _child(
     host.HOOKS,
     'optim',  # WarmupCosine: the learning-rate curve
+    'saving',  # Checkpoints
+    'health',  # SoundNumbers
     'hooks',  # Throughput, MeanOverProcesses, SkippedImages, Provenance
     'verdict',  # Verdict
     'dry_run')  # DryRun

@@ -1,6 +1,7 @@
 """The teacher: a frozen backbone that eats pixels. Never trained or saved."""
 import torch
 import torch.nn.functional as F
+from mmengine.dist import is_main_process
 from torch import nn
 
 from mmfd import checkpoints
@@ -51,9 +52,16 @@ class Teacher(nn.Module):
         if drop_path_rate:
             backbone = dict(backbone, drop_path_rate=drop_path_rate)
         backbone = MODELS.build(backbone)
+        self.fingerprint = checkpoints.RANDOM
         if checkpoint != checkpoints.RANDOM:
             checkpoints.load_into(
                 backbone, checkpoint, source=source, exact=True)
+            if is_main_process():  # which writes it into checkpoints
+                self.fingerprint = checkpoints.fingerprint(
+                    dict(
+                        backbone.state_dict(),
+                        mean=self.normalize.mean,
+                        std=self.normalize.std))
         backbone.eval()
         backbone.requires_grad_(False)
         self._hidden = (backbone, )  # a tuple, so not a submodule

@@ -242,7 +242,11 @@ ALLOWED = {  # room -> what it may import of mmfd
     'shapes': set(),
     '__init__': set(),
     'scan': {'checkpoints'},
-    'data': {'registry', 'scan'},
+    'data': {'registry', 'sampler', 'scan'},
+    'sampler': {'registry'},
+    'resume': {'registry', 'checkpoints', 'sampler'},
+    'saving': {'registry', 'checkpoints', 'resume'},
+    'health': {'registry', 'resume'},
     'linear_probe': {'registry'},
     'metrics': {'registry'},
     'dry_run': {'registry'},
@@ -253,8 +257,8 @@ ALLOWED = {  # room -> what it may import of mmfd
     'plan': {'dry_run', 'meta', 'sharding'},
     'agreement': set(),
     'launch': {
-        'agreement', 'checkpoints', 'ops', 'processes', 'versions', 'dry_run',
-        'sharding'
+        'agreement', 'checkpoints', 'ops', 'processes', 'provenance',
+        'versions', 'dry_run', 'resume', 'sharding'
     },
 }
 

@@ -488,7 +488,7 @@ def test_export_of_a_file_without_a_student_is_refused(tmp_path, monkeypatch):
 VALID = ('randomness.deterministic=True', 'train_dataloader.timeout=9',
          'optim_wrapper.clip_grad.norm_type=1.', 'log_processor.by_epoch=True',
          'optim_wrapper.paramwise_cfg.layer_decay=0.9', 'compile=True',
-         'train_dataloader.sampler.round_up=False', 'train_cfg.val_begin=2',
+         'train_dataloader.sampler.seed=1', 'train_cfg.val_begin=2',
          'default_hooks.visualization.type=VisualizationHook',
          'default_hooks.skipped.limit=0.5', 'val_evaluator.0.k=10',
          'train_dataloader.dataset.held_out=0.1',

@@ -4,7 +4,8 @@
 #     tools/slurm_train.sh PARTITION JOB CONFIG [arguments of tools/train.py]
 #
 # GPUS (16), GPUS_PER_NODE (8), CPUS_PER_TASK (8) and SRUN_ARGS in the
-# environment size the job.
+# environment size the job. On SIGTERM or SIGUSR1 it saves and leaves with
+# status 143 or 138; SRUN_ARGS=--signal=USR1@120 asks for two minutes to do so.
 set -euo pipefail
 [ $# -ge 3 ] || { sed -n '/^# /s/^# //p' "$0" >&2; exit 2; }
 gpus=${GPUS:-16}

@@ -4,13 +4,16 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=100),
     checkpoint=dict(
-        type='CheckpointHook',
+        type='mmfd.Checkpoints',
         interval=5,
+        minutes=15,  # between interim ones
+        on_failure='stop',  # or warn: on a full disk
         save_last=True,
         save_best='auto',  # by the first metric of the evaluator
         max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     mean=dict(type='mmfd.MeanOverProcesses'),
+    numbers=dict(type='mmfd.SoundNumbers'),
     throughput=dict(type='mmfd.Throughput', interval=100),
     skipped=dict(type='mmfd.SkippedImages', limit=0.1),
     provenance=dict(type='mmfd.Provenance'))
@@ -30,4 +33,4 @@ randomness = dict(seed=0, diff_rank_seed=True)  # drop path, mixup per rank
 env_cfg = dict(
     cudnn_benchmark=True,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
-    dist_cfg=dict(backend='nccl'))
+    dist_cfg=dict(backend='nccl', timeout=1800))  # seconds

@@ -14,7 +14,7 @@ model = dict(
     backbone=_base_.student,
     neck=dict(in_channels=96, out_channels=96))
 
-train_cfg = dict(by_epoch=True, max_epochs=4, val_interval=4)
+train_cfg = dict(type='mmfd.ResumableLoop', max_epochs=4, val_interval=4)
 val_evaluator = test_evaluator = [
     dict(type='mmfd.NearestNeighbours'),
     dict(type='mmfd.HeldOutLoss'),

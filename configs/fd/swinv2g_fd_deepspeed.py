@@ -28,8 +28,21 @@ optim_wrapper = dict(
         betas=(0.9, 0.999),
         eps=1e-8,
         weight_decay=0.05))
+# Its checkpoints are folders, which only the host's hooks and loop know
+train_cfg = dict(_delete_=True, by_epoch=True, max_epochs=300, val_interval=5)
+train_dataloader = dict(
+    sampler=dict(_delete_=True, type='DefaultSampler', shuffle=True))
 default_hooks = dict(
-    param_scheduler=dict(_delete_=True, type='ParamSchedulerHook'))
+    _delete_=True,
+    timer=dict(type='IterTimerHook'),
+    logger=dict(type='LoggerHook', interval=100),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    checkpoint=dict(type='CheckpointHook', interval=5, max_keep_ckpts=3),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+    mean=dict(type='mmfd.MeanOverProcesses'),
+    throughput=dict(type='mmfd.Throughput', interval=100),
+    skipped=dict(type='mmfd.SkippedImages', limit=0.1),
+    provenance=dict(type='mmfd.Provenance'))
 param_scheduler = [
     dict(
         type='LinearLR',

@@ -48,7 +48,7 @@ train_dataloader = dict(
     persistent_workers=True,
     pin_memory=True,
     drop_last=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
+    sampler=dict(type='mmfd.ResumableSampler'),
     collate_fn=dict(type='default_collate'),
     dataset=dict(
         type='mmfd.ImageFolder',

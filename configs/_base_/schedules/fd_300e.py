@@ -1,7 +1,7 @@
 """FD's 300 epochs. The three rates are per 512 images."""
 _base_ = '../runtime.py'
 
-train_cfg = dict(by_epoch=True, max_epochs=300, val_interval=5)
+train_cfg = dict(type='mmfd.ResumableLoop', max_epochs=300, val_interval=5)
 optim_wrapper = dict(
     type='mmfd.AmpOptimWrapper',
     constructor='mmfd.LayerDecayOptimWrapperConstructor',

@@ -1,7 +1,7 @@
 """The official fine-tuning of ViT-B. The three rates are per 512 images."""
 _base_ = '../runtime.py'
 
-train_cfg = dict(by_epoch=True, max_epochs=100, val_interval=1)
+train_cfg = dict(type='mmfd.ResumableLoop', max_epochs=100, val_interval=1)
 optim_wrapper = dict(
     type='mmfd.AmpOptimWrapper',
     constructor='mmfd.LayerDecayOptimWrapperConstructor',

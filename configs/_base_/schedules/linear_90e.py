@@ -5,7 +5,7 @@ optimizer and crops are MAE's. Gradients are not clipped.
 """
 _base_ = '../runtime.py'
 
-train_cfg = dict(by_epoch=True, max_epochs=90, val_interval=1)
+train_cfg = dict(type='mmfd.ResumableLoop', max_epochs=90, val_interval=1)
 optim_wrapper = dict(
     type='mmfd.AmpOptimWrapper',
     constructor='mmfd.LayerDecayOptimWrapperConstructor',

@@ -18,7 +18,7 @@ model = dict(
             label_smooth_val=0.1,
             mode='original')))
 
-train_cfg = dict(by_epoch=True, max_epochs=3, val_interval=1)
+train_cfg = dict(type='mmfd.ResumableLoop', max_epochs=3, val_interval=1)
 val_evaluator = test_evaluator = dict(type='mmpretrain.Accuracy', topk=1)
 optim_wrapper = dict(
     type='OptimWrapper',

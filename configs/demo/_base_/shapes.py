@@ -7,7 +7,7 @@ train_dataloader = dict(
     num_workers=1,
     persistent_workers=True,
     drop_last=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
+    sampler=dict(type='mmfd.ResumableSampler'),
     collate_fn=dict(type='default_collate'),
     dataset=dict(
         type='mmfd.ImageFolder',

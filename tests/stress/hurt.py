@@ -1,0 +1,84 @@
+"""Hooks that hurt or measure a run, named by the configs of tests."""
+import json
+import os
+import re
+import resource
+import signal
+from pathlib import Path
+
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+
+@HOOKS.register_module()
+class FullDisk(Hook):
+    """For some epochs no file of more than 100 kB can be written."""
+
+    def __init__(self, epochs):
+        self.epochs = epochs
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    def before_train_epoch(self, runner):
+        most = 100_000 if runner.epoch in self.epochs else -1
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, -1))
+
+
+@HOOKS.register_module()
+class Poison(Hook):
+    """Make the loss or a gradient of some iterations no number."""
+
+    def __init__(self, iterations, what):
+        self.iterations, self.what = iterations, what
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter + 1 in self.iterations:
+            self.std = runner.model.normalize.std.clone()
+            if self.what == 'loss':
+                runner.model.normalize.std.zero_()
+            [weight, *_] = runner.model.neck.parameters()
+            self.handle = weight.register_hook(
+                lambda gradient: gradient * float('inf'))
+
+    def after_train_iter(self,
+                         runner,
+                         batch_idx,
+                         data_batch=None,
+                         outputs=None):
+        if runner.iter + 1 in self.iterations:
+            runner.model.normalize.std.copy_(self.std)
+            self.handle.remove()
+
+
+@HOOKS.register_module()
+class Measure(Hook):
+    """Write memory and open files of a run and of its workers, a line each."""
+    priority = 'LOWEST'
+
+    def after_train_iter(self,
+                         runner,
+                         batch_idx,
+                         data_batch=None,
+                         outputs=None):
+        if (runner.iter + 1) % 250:
+            return
+        children = Path(f'/proc/self/task/{os.getpid()}/children')
+        workers = [measured(pid) for pid in children.read_text().split()
+                   ] + [dict(memory=0, files=0)]
+        line = dict(
+            iteration=runner.iter + 1,
+            main=measured('self'),
+            worker={
+                key: max(worker[key] for worker in workers)
+                for key in ('memory', 'files')
+            })
+        with open(f'{runner.work_dir}/measured.json', 'a') as file:
+            print(json.dumps(line), file=file)
+
+
+def measured(pid):
+    """Bytes of memory that are a process's own, and how many open files."""
+    rollup = Path(f'/proc/{pid}/smaps_rollup').read_text()
+    own = re.findall(r'Private_\w+: +(\d+) kB', rollup)
+    return dict(
+        memory=1024 * sum(map(int, own)),
+        files=len(os.listdir(f'/proc/{pid}/fd')))
