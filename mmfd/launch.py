@@ -25,7 +25,7 @@ from mmengine.runner.utils import set_random_seed
 from torch.utils import serialization
 from torch.utils.data import DataLoader
 
-from mmfd import checkpoints, processes, versions
+from mmfd import cache, checkpoints, processes, versions
 from mmfd.dry_run import Enough
 from mmfd.sharding import ShardedRunner
 
@@ -234,6 +234,8 @@ def prepare(cfg, train):
 
 def _prepare(cfg, train):
     loops = ('train', 'val') if train else ('test', )
+    if train:
+        cache.check(cfg)
     whole = _whole_model(cfg, train)
     for path in {whole, cfg.get('load_from')} - {None}:  # often the same
         checkpoint = checkpoints.load(path)
@@ -272,6 +274,8 @@ def dry_run(cfg):
     cfg.default_hooks.dry_run = hook
     cfg.visualizer = None
     cfg.load_from = _whole_model(cfg, train=True) or cfg.get('load_from')
+    if cfg.model.get('teacher'):
+        cfg.model.teacher = cache.live(cfg.model.teacher)
     with tempfile.TemporaryDirectory() as folder:
         cfg.work_dir = folder
         try:

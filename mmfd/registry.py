@@ -19,13 +19,17 @@ MODELS = _child(
     'distillation',  # FeatureDistillation: the method
     'pixels',  # PixelPreprocessor, OfficialEvalPreprocessor, Normalize
     'teacher',  # Teacher
+    'cache',  # CachedTeacher
     'students',  # StudentViT, StudentSwin
     'linear_probe',  # LinearProbe
     'pyramid',  # SimplePyramid: a plain ViT's maps for detectors
     'necks',  # ProjectionNeck, WhiteningNeck, those of the ablations
     'head')  # DistillationHead
 DATASETS = _child(host.DATASETS, 'data')  # ImageFolder
-TRANSFORMS = _child(host.TRANSFORMS, 'data')  # LoadImage, ClampedCrop
+TRANSFORMS = _child(
+    host.TRANSFORMS,
+    'data',  # LoadImage, LoadCrop, ClampedCrop
+    'cache')  # StoredViews
 METRICS = _child(host.METRICS, 'metrics')  # HeldOutLoss, NearestNeighbours
 HOOKS = _child(
     host.HOOKS,

@@ -242,15 +242,20 @@ ALLOWED = {  # room -> what it may import of mmfd
     'shapes': set(),
     '__init__': set(),
     'scan': {'checkpoints'},
-    'data': {'registry', 'scan'},
+    'jpeg': set(),
+    'data': {'registry', 'jpeg', 'scan'},
     'linear_probe': {'registry'},
     'metrics': {'registry'},
     'dry_run': {'registry'},
     'processes': set(),
     'versions': set(),
     'sharding': {'registry', 'meta'},
-    'plan': {'dry_run', 'meta', 'sharding'},
-    'launch': {'checkpoints', 'processes', 'versions', 'dry_run', 'sharding'},
+    'cache': {'registry', 'teacher'},
+    'plan': {'cache', 'dry_run', 'meta', 'sharding'},
+    'measure': {'cache', 'dry_run', 'launch', 'plan'},
+    'launch': {
+        'cache', 'checkpoints', 'processes', 'versions', 'dry_run', 'sharding'
+    },
 }
 
 
