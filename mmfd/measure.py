@@ -220,17 +220,26 @@ def cheaper(figures):
 
 
 def disk_speed(folder, count=2**27):
-    """Bytes a second, read from the disk and not from memory."""
-    with tempfile.TemporaryFile(dir=folder) as file:
-        file.write(os.urandom(count))
-        file.flush()
-        os.fsync(file.fileno())
-        os.posix_fadvise(file.fileno(), 0, count, os.POSIX_FADV_DONTNEED)
-        file.seek(0)
-        start = time.perf_counter()
-        while file.read(2**18):
-            pass
-        return count / (time.perf_counter() - start)
+    """Bytes a second, read from the disk and not from memory.
+
+    Raises:
+        ValueError: if nothing can be written there.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(os.urandom(count))
+            file.flush()
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, count, os.POSIX_FADV_DONTNEED)
+            file.seek(0)
+            start = time.perf_counter()
+            while file.read(2**18):
+                pass
+            return count / (time.perf_counter() - start)
+    except OSError as error:
+        raise ValueError(f'the disk of {folder} cannot be measured: '
+                         f'{error.strerror}: name a folder that is there and '
+                         'takes 128 MiB') from error
 
 
 def _loading(loader, rounds, length):

@@ -254,6 +254,8 @@ def test_live_and_cached_teacher_cost_what_they_compute_and_read(
     assert measure.cheaper(found).startswith(
         f'The teacher is cheaper {better}: ')
     assert os.listdir(tmp_path) == []
+    with pytest.raises(ValueError, match='/nowhere cannot be measured: No su'):
+        measure.disk_speed('/nowhere')
 
 
 def figures(path):

@@ -33,9 +33,10 @@ def main():
         '--length', type=int, default=5, help='iterations of a round')
     parser.add_argument(
         '--peers',
-        action='store_true',
-        help='then run benchmarks/ against the official recipe and all peers '
-        'that are installed')
+        nargs=argparse.REMAINDER,
+        metavar='ARGS',
+        help='then benchmarks/loader.py on these images, and '
+        'benchmarks/step.py\nwith the rest of the line, if there is any')
     parser.add_argument(
         '--plan', action='store_true', help='count, train nothing')
     parser.add_argument('--gpus', type=int, default=1, help='how many')
@@ -63,8 +64,8 @@ def main():
         sections = planned(cfg, args, said) if args.plan else measured(
             cfg, args)
         show(sections, said, args.json)
-        if args.peers:
-            compare(cfg.train_dataloader.dataset.data_root)
+        if args.peers is not None:
+            compare(cfg.train_dataloader.dataset.data_root, args.peers)
 
 
 def measured(cfg, args):
@@ -95,9 +96,10 @@ def planned(cfg, args, said):
     return sections
 
 
-def compare(data_root):
-    """Each in a process of its own."""
-    for script, *options in ('loader.py', data_root), ('step.py', ):
+def compare(data_root, step):
+    """Each in a process of its own; the step with its arguments, if any."""
+    runs = [('loader.py', data_root)] + [('step.py', *step)] * bool(step)
+    for script, *options in runs:
         if not (BENCHMARKS / script).exists():
             raise ValueError(f'--peers: no {BENCHMARKS / script}; the '
                              'comparisons are in the repository alone')
