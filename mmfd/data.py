@@ -3,19 +3,25 @@ import hashlib
 import io
 import os
 import random
-from math import exp, log, sqrt
+from contextlib import contextmanager
+from math import ceil, exp, log, sqrt
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from mmengine.dataset import BaseDataset
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmpretrain.datasets import RandomResizedCrop
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from mmfd import jpeg
 from mmfd.registry import DATASETS, TRANSFORMS
 from mmfd.sampler import Draw
 from mmfd.scan import SUFFIXES, find_images
 
 TRIES = 100  # for an image in place of a broken one
+PILLOW = dict(
+    bilinear=Image.Resampling.BILINEAR, bicubic=Image.Resampling.BICUBIC)
 
 
 class BrokenImage(ValueError):
@@ -26,25 +32,115 @@ class BrokenImage(ValueError):
 class LoadImage:
     """Read an image of any mode as BGR uint8 (H, W, 3), upright.
 
-    Pillow decodes, as in the official code: unlike OpenCV it refuses a file
-    that ends too early. Alpha is dropped, 16 bits are cut to 8.
+    The pixels are those that Pillow decodes, as in the official code. Alpha
+    is dropped, 16 bits are cut to 8.
 
     Raises:
         BrokenImage: if the file cannot be read.
     """
 
     def __call__(self, results):
-        try:
-            with open(results['img_path'], 'rb') as file:
-                image = Image.open(io.BytesIO(file.read()))
-            pixels = np.array(_to_rgb(image))[..., ::-1]
-        except Exception as error:  # a decoder may raise anything
-            raise BrokenImage(_reason(error)) from None
+        with _or_broken():
+            pixels = _decode(_read(results['img_path']))
         return dict(
             results,
             img=pixels,
             img_shape=pixels.shape[:2],
             ori_shape=pixels.shape[:2])
+
+
+@TRANSFORMS.register_module()
+class LoadCrop:
+    """Read one crop of an image, resized: `LoadImage` and a crop in one.
+
+    The crop is drawn from the size in the header. A JPEG is decoded at 1/2,
+    1/4 or 1/8 of its size (libjpeg's DCT scaling) as long as that leaves the
+    crop `gap` times the size that it is to have. Always antialiased.
+
+    Args:
+        crop (dict): which crop: a config of `mmpretrain.RandomResizedCrop` or
+            `mmfd.ClampedCrop`. Its boxes, `scale` and `interpolation` count,
+            its `backend` does not.
+        gap (float): 2 changes a pixel by less than 1 of 255 on average.
+
+    Raises:
+        BrokenImage: if the file cannot be read.
+        ValueError: if the interpolation is neither bilinear nor bicubic.
+    """
+
+    def __init__(self, crop, gap=2.0):
+        self.crop = TRANSFORMS.build(crop)
+        self.gap = gap
+        if self.crop.interpolation not in PILLOW:
+            raise ValueError(
+                f'interpolation={self.crop.interpolation!r} is not '
+                f'antialiased here: set it to {" or ".join(PILLOW)}')
+
+    def __call__(self, results):
+        with _or_broken():
+            data = _read(results['img_path'])
+            size = jpeg.plain_size(data)
+            image = None if size else _decode(data)
+            size = size or image.shape[:2]
+            box = self.crop.rand_crop_params(np.broadcast_to(0, size))
+            small = self._reduced(data, size, box) if image is None else None
+            if small is None:
+                top, left, height, width = box
+                image = _decode(data) if image is None else image
+                small = self._resized(image[top:top + height,
+                                            left:left + width])
+        return dict(results, img=small, img_shape=small.shape, ori_shape=size)
+
+    def _resized(self, pixels):
+        """(h, w, 3) to the crop's own size; Pillow's numbers, faster."""
+        pixels = torch.from_numpy(np.ascontiguousarray(pixels))
+        return F.interpolate(
+            pixels.permute(2, 0, 1)[None],
+            tuple(self.crop.scale),
+            mode=self.crop.interpolation,
+            antialias=True)[0].permute(1, 2, 0).numpy()
+
+    def _reduced(self, data, size, box):
+        """The crop, resized, of a JPEG that can be decoded smaller."""
+        height, width = self.crop.scale
+        least = [
+            ceil(self.gap * side * whole / part)
+            for side, whole, part in zip((width,
+                                          height), size[::-1], box[:1:-1])
+        ]
+        if 2 * least[0] > size[1] or 2 * least[1] > size[0]:
+            return None
+        image = Image.open(io.BytesIO(data))
+        _, (_, _, right, bottom) = image.draft(None, least)
+        x, y = right / size[1], bottom / size[0]
+        top, left, h, w = box
+        small = image.convert('RGB').resize(
+            (width, height),
+            PILLOW[self.crop.interpolation],
+            box=(left * x, top * y, (left + w) * x, (top + h) * y))
+        return np.array(small)[..., ::-1]
+
+
+@contextmanager
+def _or_broken():
+    try:
+        yield
+    except Exception as error:  # a decoder may raise anything
+        raise BrokenImage(_reason(error)) from None
+
+
+def _read(path):
+    with open(path, 'rb') as file:
+        return file.read()
+
+
+def _decode(data):
+    """The whole image as BGR uint8 (H, W, 3)."""
+    pixels = jpeg.decode(data)
+    if pixels is None:
+        image = Image.open(io.BytesIO(data))
+        pixels = np.array(_to_rgb(image))[..., ::-1]
+    return pixels
 
 
 def _reason(error):

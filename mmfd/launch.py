@@ -29,7 +29,7 @@ from mmengine.runner.utils import set_random_seed
 from torch.utils import serialization
 from torch.utils.data import DataLoader
 
-from mmfd import (agreement, checkpoints, ops, processes, provenance,
+from mmfd import (agreement, cache, checkpoints, ops, processes, provenance,
                   versions)
 from mmfd.dry_run import Enough
 from mmfd.resume import last_whole
@@ -336,6 +336,8 @@ def _statistic(owner, name):
 
 def _prepare(cfg, train):
     loops = ('train', 'val') if train else ('test', )
+    if train:
+        cache.check(cfg)
     whole = _whole_model(cfg, train)
     if train and cfg.get('resume'):
         cfg.load_from, cfg.resume = whole, bool(whole)
@@ -396,6 +398,8 @@ def dry_run(cfg):
     cfg.default_hooks.dry_run = hook
     cfg.visualizer = None
     cfg.load_from = _whole_model(cfg, train=True) or cfg.get('load_from')
+    if cfg.model.get('teacher'):
+        cfg.model.teacher = cache.live(cfg.model.teacher)
     with tempfile.TemporaryDirectory() as folder:
         cfg.work_dir = folder
         try:

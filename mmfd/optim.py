@@ -6,6 +6,7 @@ import torch
 from mmengine.device import get_device
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
+from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 
 from mmfd.registry import (HOOKS, OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS,
@@ -140,14 +141,21 @@ class AmpOptimWrapper(OptimWrapper):
     GPU and fp32 on a CPU. The host's own refuses to run without a GPU.
 
     Args:
-        dtype (str): `bfloat16` or `float16`. None picks as above.
+        dtype (str): `bfloat16` or `float16`. None picks as above, and so
+            does `bfloat16` where it is not to be had; the log says so.
     """
 
     def __init__(self, dtype=None, **kwargs):
         super().__init__(**kwargs)
         self.device = torch.device(get_device()).type
-        self.dtype = getattr(torch, dtype) if dtype else _fast_dtype(
-            self.device)
+        fast = _fast_dtype(self.device)
+        self.dtype = getattr(torch, dtype) if dtype else fast
+        wanted = self.dtype if dtype else torch.bfloat16
+        if torch.bfloat16 is wanted is not fast:
+            self.dtype = fast
+            print_log(
+                f'this {self.device} does not compute in bf16: training in '
+                f'{str(fast)[6:]}', 'current', 'WARNING')
         self.scaler = torch.amp.GradScaler(
             self.device, enabled=self.dtype is torch.float16)
 

@@ -20,7 +20,7 @@ class PixelPreprocessor(BaseDataPreprocessor):
     """
 
     def __init__(self, bgr_to_rgb=True):
-        super().__init__()
+        super().__init__(non_blocking=True)
         self.bgr_to_rgb = bgr_to_rgb
 
     def forward(self, data, training=False):
@@ -44,11 +44,13 @@ class PixelPreprocessor(BaseDataPreprocessor):
                     'one: end the pipeline with a crop or resize to a fixed '
                     'size')
             images = torch.stack(images)
-        pixels = self.cast_data(images).float()
+        pixels = self.cast_data(images)
+        if pixels.ndim == 5:  # (views, B, 3, H, W), of mmpretrain.MultiView
+            pixels = pixels.flatten(0, 1)
         if self.bgr_to_rgb:
             pixels = pixels.flip(1)
         return dict(
-            inputs=pixels,
+            inputs=pixels.float(),
             data_samples=self.cast_data(data.get('data_samples')))
 
 

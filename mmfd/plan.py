@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import flop_registry
 
+from mmfd import cache
 from mmfd.dry_run import checkpoint_bytes, size
 from mmfd.meta import weightless
 from mmfd.sharding import BLOCKS, parts_of, teachers
@@ -161,7 +162,8 @@ def build(config):
     if 'with_cp' in config['backbone']:
         config['backbone']['with_cp'] = False  # `recompute` is in its place
     if 'teacher' in config:
-        config['teacher'] = dict(config['teacher'], checkpoint='random')
+        config['teacher'] = dict(
+            cache.live(config['teacher']), checkpoint='random')
     with SCOPE(), weightless():
         return MODELS.build(config).train()
 
@@ -288,7 +290,7 @@ class Plan:
             follow,
             self.cfg.model,
             setting.batch,
-            _side(self.cfg.train_dataloader.dataset.pipeline),
+            side_of(self.cfg.train_dataloader.dataset.pipeline),
             dtype=self.dtype,
             recompute=self.blocks if setting.recompute else None,
             gathered=self.gathered if setting.sharded else None)
@@ -444,6 +446,8 @@ def _readable(figure):
     if figure.unit == 'FLOP':
         exponent = max(int(f'{figure.value:e}'.split('e')[1]) // 3 * 3, 0)
         return f'{figure.value / 10**exponent:.4g}e{exponent}'
+    if isinstance(figure.value, float):
+        return f'{figure.value:.4g} {figure.unit}'
     return f'{figure.value:,}'
 
 
@@ -463,10 +467,10 @@ def _moments(optimizer):
         for value in optimizer.state[param].values())
 
 
-def _side(pipeline):
+def side_of(pipeline):
     """Side of the training images in pixels: of the last crop or resize."""
     sides = [
-        step.get('crop_size', step.get('scale')) for step in pipeline
+        step.get('crop_size', step.get('scale')) for step in _steps(pipeline)
         if 'crop_size' in step or 'scale' in step
     ]
     if not sides:
@@ -474,6 +478,24 @@ def _side(pipeline):
                          'train_dataloader.dataset.pipeline has no crop or '
                          'resize')
     return sides[-1] if isinstance(sides[-1], int) else sides[-1][0]
+
+
+def _steps(pipeline):
+    """Transforms one by one, those within others too."""
+    for step in pipeline:
+        if 'transforms' in step:
+            yield from _steps(step['transforms'])
+        else:
+            yield step.get('crop', step)
+
+
+def target_of(config, side):
+    """(L, C) of what a model's teacher makes of an image."""
+    model = build(config)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        for network in [model, *teachers(model)]:
+            _place(network, 'cpu', None)
+        return tuple(model.teacher(torch.empty(1, 3, side, side)).shape[1:])
 
 
 def _images(dataset):

@@ -19,6 +19,7 @@ MODELS = _child(
     'distillation',  # FeatureDistillation: the method
     'pixels',  # PixelPreprocessor, OfficialEvalPreprocessor, Normalize
     'teacher',  # Teacher
+    'cache',  # CachedTeacher
     'students',  # StudentViT, StudentSwin
     'linear_probe',  # LinearProbe
     'pyramid',  # SimplePyramid: a plain ViT's maps for detectors
@@ -27,7 +28,10 @@ MODELS = _child(
 DATASETS = _child(host.DATASETS, 'data')  # ImageFolder
 DATA_SAMPLERS = _child(host.DATA_SAMPLERS, 'sampler')  # ResumableSampler
 LOOPS = _child(host.LOOPS, 'resume')  # ResumableLoop
-TRANSFORMS = _child(host.TRANSFORMS, 'data')  # LoadImage, ClampedCrop
+TRANSFORMS = _child(
+    host.TRANSFORMS,
+    'data',  # LoadImage, LoadCrop, ClampedCrop
+    'cache')  # StoredViews
 METRICS = _child(host.METRICS, 'metrics')  # HeldOutLoss, NearestNeighbours
 HOOKS = _child(
     host.HOOKS,

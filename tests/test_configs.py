@@ -87,9 +87,10 @@ def test_distillation_has_the_papers_numbers(name):
     assert cfg.train_dataloader.batch_size == batch
     assert cfg.train_dataloader.drop_last
     assert cfg.model.head.loss == dict(type='torch.nn.SmoothL1Loss', beta=2.0)
-    crop, flip = cfg.train_dataloader.dataset.pipeline[1:3]
+    load, flip = cfg.train_dataloader.dataset.pipeline[:2]
+    crop = load.crop
     assert (crop.scale, crop.crop_ratio_range) == (size, (smallest, 1.0))
-    assert (crop.interpolation, crop.backend) == ('bilinear', 'pillow')
+    assert (load.type, crop.interpolation) == ('mmfd.LoadCrop', 'bilinear')
     assert flip.prob == 0.5
     assert_evaluates_centre_crops(cfg, size, 'bilinear')
 
@@ -127,9 +128,10 @@ def test_fine_tuning_has_the_papers_numbers(name):
     assert head.loss.label_smooth_val == 0.1
     loader = cfg.train_dataloader
     assert (loader.batch_size, loader.drop_last) == (batch, True)
-    crop, flip, augment, erase = loader.dataset.pipeline[1:5]
+    load, flip, augment, erase = loader.dataset.pipeline[:4]
+    crop = load.crop
     assert (crop.scale, crop.crop_ratio_range) == (size, (0.08, 1.0))
-    assert (crop.interpolation, crop.backend) == ('bicubic', 'pillow')
+    assert (load.type, crop.interpolation) == ('mmfd.LoadCrop', 'bicubic')
     assert (augment.num_policies, augment.magnitude_level) == (2, 9)
     assert (augment.policies, augment.magnitude_std) == ('timm_increasing',
                                                          0.5)
@@ -203,11 +205,12 @@ def test_linear_probe_has_maes_numbers(leaf):
     size = model.backbone.img_size
     pipeline = cfg.train_dataloader.dataset.pipeline
     assert [t.type for t in pipeline] == [
-        'mmfd.LoadImage', 'mmfd.ClampedCrop', 'mmpretrain.RandomFlip',
-        'mmpretrain.PackInputs'
+        'mmfd.LoadCrop', 'mmpretrain.RandomFlip', 'mmpretrain.PackInputs'
     ]
-    assert (pipeline[1].scale, pipeline[1].crop_ratio_range,
-            pipeline[1].interpolation) == (size, (0.08, 1.0), 'bicubic')
+    crop = pipeline[0].crop
+    assert (crop.type, crop.scale, crop.crop_ratio_range,
+            crop.interpolation) == ('mmfd.ClampedCrop', size, (0.08, 1.0),
+                                    'bicubic')
     assert_evaluates_centre_crops(cfg, size, 'bicubic')
 
 

@@ -15,7 +15,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from mmengine.registry import DATASETS, TRANSFORMS
+from mmengine.config import Config
+from mmengine.dataset import Compose, default_collate
+from mmengine.registry import DATASETS, MODELS, TRANSFORMS
 from mmengine.structures import BaseDataElement
 from PIL import Image
 
@@ -597,3 +599,32 @@ def test_ten_thousand_files_with_one_per_cent_broken_train_to_the_end(
     assert {line.split('\t')[0] for line in report.splitlines()} == names
     assert '100 images could not be read and were skipped' in log
     assert (tmp_path / 'run' / 'epoch_1.pth').exists()
+
+
+# --- loading: workers, several crops of an image ---
+
+
+@pytest.mark.parametrize('cores, processes, workers', [(1, 1, 1), (2, 1, 2),
+                                                       (64, 1, 16), (64, 8, 8),
+                                                       (4, 8, 1)])
+def test_workers_are_the_cores_of_a_process_and_sixteen_at_most(
+        monkeypatch, cores, processes, workers):
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda _: range(cores))
+    monkeypatch.setenv('LOCAL_WORLD_SIZE', str(processes))
+    for leaf in 'fd/clip_vitb_fd', 'classification/clip_vitb_linear':
+        cfg = Config.fromfile(f'configs/{leaf}.py')
+        assert cfg.train_dataloader.num_workers == workers
+        assert cfg.train_dataloader.persistent_workers
+
+
+def test_several_crops_of_an_image_are_as_many_pixels(tmp_path):
+    for i in range(3):
+        draw(tmp_path / f'{i}.png', 50 * i)
+    crop = dict(type='mmpretrain.RandomResizedCrop', scale=16)
+    views = dict(type='mmpretrain.MultiView', num_views=2, transforms=[[crop]])
+    dataset = folder(tmp_path, held_out=0)
+    dataset.pipeline = Compose([PIPELINE[0], views, PIPELINE[-1]])
+    batch = default_collate([dataset[i] for i in range(3)])
+    pixels = MODELS.build(dict(type='mmfd.PixelPreprocessor'))(batch)['inputs']
+    assert pixels.shape == (6, 3, 16, 16)
+    assert pixels[:, 0, 0, 0].tolist() == [0, 50, 100, 0, 50, 100]

@@ -242,7 +242,8 @@ ALLOWED = {  # room -> what it may import of mmfd
     'shapes': set(),
     '__init__': set(),
     'scan': {'checkpoints'},
-    'data': {'registry', 'sampler', 'scan'},
+    'jpeg': set(),
+    'data': {'registry', 'jpeg', 'sampler', 'scan'},
     'sampler': {'registry'},
     'resume': {'registry', 'checkpoints', 'sampler'},
     'saving': {'registry', 'checkpoints', 'resume'},
@@ -254,10 +255,12 @@ ALLOWED = {  # room -> what it may import of mmfd
     'processes': set(),
     'versions': set(),
     'sharding': {'registry', 'meta'},
-    'plan': {'dry_run', 'meta', 'sharding'},
     'agreement': set(),
+    'cache': {'registry', 'teacher'},
+    'plan': {'cache', 'dry_run', 'meta', 'sharding'},
+    'measure': {'cache', 'dry_run', 'launch', 'plan'},
     'launch': {
-        'agreement', 'checkpoints', 'ops', 'processes', 'provenance',
+        'agreement', 'cache', 'checkpoints', 'ops', 'processes', 'provenance',
         'versions', 'dry_run', 'resume', 'sharding'
     },
 }

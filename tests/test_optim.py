@@ -5,7 +5,8 @@ import torch
 from mmengine.registry import MODELS, OPTIM_WRAPPERS
 from models import distillation
 
-from mmfd.optim import LARS, LayerDecayOptimWrapperConstructor, warmup_cosine
+from mmfd.optim import (LARS, AmpOptimWrapper,
+                        LayerDecayOptimWrapperConstructor, warmup_cosine)
 
 RATES = dict(base=1., warmup_lr=.1, min_lr=.2, warmup=10, total=50)
 
@@ -135,3 +136,21 @@ def test_lars_steps_by_the_norm_of_the_matrix_whatever_the_gradient():
         LARS([weight], lr=6.4).step()
         step = weight.detach() - .25
         assert step.norm().item() == pytest.approx(6.4e-3, rel=1e-5)
+
+
+@pytest.mark.parametrize('dtype', [None, 'bfloat16'])
+def test_bf16_where_it_is_not_to_be_had_is_told_and_replaced(
+        monkeypatch, capfd, dtype):
+    param = torch.nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.SGD([param], lr=1.)
+    for native, expected in (True, torch.bfloat16), (False, torch.float32):
+        monkeypatch.setattr(
+            torch.ops.mkldnn,
+            '_is_mkldnn_bf16_supported',
+            lambda native=native: native)
+        wrapper = AmpOptimWrapper(dtype=dtype, optimizer=optimizer)
+        told = ''.join(capfd.readouterr())
+        if wrapper.device == 'cpu':
+            assert wrapper.dtype is expected
+            assert ('does not compute in bf16: training in float32'
+                    in told) == (not native)

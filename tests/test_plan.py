@@ -1,5 +1,6 @@
 """What is counted before a run is what the run then takes."""
 import json
+import os
 import re
 from functools import partial
 
@@ -14,7 +15,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmfd import plan
+from mmfd import measure, plan
 from mmfd.sharding import BLOCKS, parts_of
 
 SWIN = dict(
@@ -229,3 +230,77 @@ def test_every_config_can_be_planned(leaf):
     cfg.train_dataloader.batch_size = 2
     made = plan.Plan(cfg, gpus=1)
     assert values(made.memory(made.setting))['activations'] > 0
+
+
+# --- measured ---
+
+
+def test_live_and_cached_teacher_cost_what_they_compute_and_read(
+        vitb, tmp_path):
+    pipeline = vitb.cfg.train_dataloader.dataset.pipeline
+    vitb.cfg.train_dataloader.dataset.pipeline = [
+        dict(type='mmfd.StoredViews', views=8, transforms=pipeline[:-1]),
+        pipeline[-1]
+    ]
+    found = [*measure.live_or_cached(vitb, tmp_path, 'int8', tflops=100)]
+    told, teacher = values(found), values(vitb.operations())['teacher']
+    seen, drawn = 300 * plan.IMAGENET, 8 * plan.IMAGENET
+    assert told['teacher'] == pytest.approx(teacher / 1e11)  # ms
+    assert told['live'] == pytest.approx(seen * teacher / 1e14)
+    assert told['size'] == pytest.approx(drawn * 197 * 768)
+    read = (seen - drawn) * 197 * 768 / told['disk']
+    assert told['cached'] == pytest.approx(drawn * teacher / 1e14 + read)
+    better = 'cached' if told['cached'] < told['live'] else 'live'
+    assert measure.cheaper(found).startswith(
+        f'The teacher is cheaper {better}: ')
+    assert os.listdir(tmp_path) == []
+    with pytest.raises(ValueError, match='/nowhere cannot be measured: No su'):
+        measure.disk_speed('/nowhere')
+
+
+def figures(path):
+    return {
+        figure['name']: figure['value']
+        for part in json.loads(path.read_text()).values()
+        for figure in part
+    }
+
+
+def test_tool_measures_step_loader_and_whole_and_leaves_nothing(
+        shapes_root, tmp_path):
+    out = command('benchmark', 'configs/demo/simclr_fd.py', '--data-root',
+                  shapes_root / 'imagenet', '--rounds', 3, '--length', 2,
+                  '--json', tmp_path / 'f.json', '--work-dir',
+                  tmp_path / 'run', '--cfg-options',
+                  'train_dataloader.batch_size=16',
+                  'train_dataloader.num_workers=0',
+                  'train_dataloader.persistent_workers=False')
+    found = figures(tmp_path / 'f.json')
+    assert re.search(r'step +[\d.]+ img/s  measured quartiles', out)
+    assert not (tmp_path / 'run').exists()
+    assert 0 < found['whole'] <= found['loader']
+    used = 100 * found['step'] * found['image'] / found['GEMM']
+    assert found['used'] == pytest.approx(used) and 0 < used < 100
+    phases = [found[name] for name in PHASES]
+    assert min(phases) > 0
+    assert 0.4 < sum(phases) / (1000 * 16 / found['step']) < 2.5
+    assert found['peak'] > 2**26
+
+
+PHASES = 'pixels', 'teacher', 'student', 'backward', 'optimizer'
+
+
+@pytest.fixture
+def medium():
+    torch.set_float32_matmul_precision('medium')
+    yield
+    torch.set_float32_matmul_precision('highest')
+
+
+def test_fp32_in_less_precision_is_not_measured(monkeypatch, shapes_root,
+                                                medium):
+    assert "computed in 'medium' precision" in refused(
+        monkeypatch, 'benchmark', 'configs/demo/simclr_fd.py', '--data-root',
+        str(shapes_root / 'imagenet'), '--cfg-options',
+        'train_dataloader.num_workers=0',
+        'train_dataloader.persistent_workers=False')

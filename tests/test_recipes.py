@@ -88,7 +88,7 @@ def test_config_starts_from_the_one_before_it_and_trains(leaf, tmp_path):
     assert_loaded(model, tmp_path / 'x.pth')
     with SCOPE('mmpretrain'):
         optim = build_optim_wrapper(model, cfg.optim_wrapper)
-    size = cfg.train_dataloader.dataset.pipeline[1].scale
+    size = cfg.train_dataloader.dataset.pipeline[0].crop.scale
     batch = dict(
         inputs=torch.randint(0, 256, (2, 3, size, size)).float(),
         data_samples=[DataSample().set_gt_label(x) for x in (3, 5)])

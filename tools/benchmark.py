@@ -1,10 +1,20 @@
-"""Plan a run before it has its GPUs: parameters, memory, time, disk.
+"""Measure a run on this machine: img/s, share of the limit, phases, memory.
+
+    python tools/benchmark.py configs/fd/clip_vitb_fd.py --data-root DIR
+
+Trains for some rounds and leaves nothing behind. Or plan a run before it has
+its GPUs: parameters, memory, time, disk, a live or a cached teacher.
 
     python tools/benchmark.py configs/fd/swinv2g_fd.py --plan --gpus 32 \\
         --memory 80 --tflops 200
 """
 import argparse
 import json
+import subprocess
+import sys
+from pathlib import Path
+
+BENCHMARKS = Path(__file__).resolve().parent.parent / 'benchmarks'
 
 
 def main():
@@ -13,10 +23,22 @@ def main():
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     launch.add_arguments(parser)
     parser.add_argument(
-        '--plan',
-        action='store_true',
-        required=True,
-        help='count, run nothing')
+        '--amp', action='store_true', help='in mixed precision')
+    parser.add_argument(
+        '--rounds',
+        type=int,
+        default=5,
+        help='times that a figure is measured')
+    parser.add_argument(
+        '--length', type=int, default=5, help='iterations of a round')
+    parser.add_argument(
+        '--peers',
+        nargs=argparse.REMAINDER,
+        metavar='ARGS',
+        help='then benchmarks/loader.py on these images, and '
+        'benchmarks/step.py\nwith the rest of the line, if there is any')
+    parser.add_argument(
+        '--plan', action='store_true', help='count, train nothing')
     parser.add_argument('--gpus', type=int, default=1, help='how many')
     parser.add_argument('--memory', type=float, help='GiB of each GPU')
     speed = parser.add_mutually_exclusive_group()
@@ -24,30 +46,83 @@ def main():
         '--throughput', type=float, help='images/s of a GPU, as measured')
     speed.add_argument(
         '--tflops', type=float, help='10^12 operations/s that a GPU sustains')
+    parser.add_argument(
+        '--cache',
+        metavar='DIR',
+        help='where a teacher cache would be: is it cheaper than the teacher?')
+    parser.add_argument(
+        '--store',
+        choices=['bfloat16', 'int8'],
+        default='bfloat16',
+        help='precision of the cache')
     parser.add_argument('--json', metavar='FILE', help='the figures')
     args = parser.parse_args()
     with launch.one_message():
-        from mmfd import plan
-        counted = plan.Plan(launch.load_config(args), args.gpus)
-        sections = {
-            'parameters': counted.parameters(),
-            'operations for an image': counted.operations(),
-            'memory of a GPU': counted.memory(counted.setting),
-            'activations of a GPU': counted.activations(),
-            'run': counted.time(args.throughput, args.tflops),
-        }
-        sections = {title: [*found] for title, found in sections.items()}
-        for title, figures in sections.items():
-            print('\n'.join(plan.table(title, figures)))
-        if args.memory:
-            print('\n' + plan.verdict(counted, args.memory))
-        if args.json:
-            with open(args.json, 'w') as file:
-                json.dump(
-                    {
-                        title: [vars(figure) for figure in figures]
-                        for title, figures in sections.items()
-                    }, file)
+        cfg, said = launch.load_config(args), []
+        if args.amp:
+            cfg.optim_wrapper.type = 'mmfd.AmpOptimWrapper'
+        sections = planned(cfg, args, said) if args.plan else measured(
+            cfg, args)
+        show(sections, said, args.json)
+        if args.peers is not None:
+            compare(cfg.train_dataloader.dataset.data_root, args.peers)
+
+
+def measured(cfg, args):
+    from mmfd import measure
+    return measure.measured(cfg, args.rounds, args.length)
+
+
+def planned(cfg, args, said):
+    from mmfd import plan
+    counted = plan.Plan(cfg, args.gpus)
+    if args.memory:
+        said.append(plan.verdict(counted, args.memory))
+    sections = {
+        'parameters': counted.parameters(),
+        'operations for an image': counted.operations(),
+        'memory of a GPU': counted.memory(counted.setting),
+        'activations of a GPU': counted.activations(),
+        'run': counted.time(args.throughput, args.tflops),
+    }
+    if args.cache:
+        from mmfd import measure
+        found = [
+            *measure.live_or_cached(counted, args.cache, args.store,
+                                    args.throughput, args.tflops)
+        ]
+        said.append(measure.cheaper(found))
+        sections['teacher, live or cached'] = found
+    return sections
+
+
+def compare(data_root, step):
+    """Each in a process of its own; the step with its arguments, if any."""
+    runs = [('loader.py', data_root)] + [('step.py', *step)] * bool(step)
+    for script, *options in runs:
+        if not (BENCHMARKS / script).exists():
+            raise ValueError(f'--peers: no {BENCHMARKS / script}; the '
+                             'comparisons are in the repository alone')
+        print(f'\n{script}', flush=True)
+        subprocess.run([sys.executable, BENCHMARKS / script, *options],
+                       check=True)
+
+
+def show(sections, said, path):
+    """Print, and write to a JSON file if there is a path."""
+    from mmfd import plan
+    sections = {title: [*found] for title, found in sections.items()}
+    for title, figures in sections.items():
+        print('\n'.join(plan.table(title, figures)))
+    for line in said:
+        print('\n' + line)
+    if path:
+        with open(path, 'w') as file:
+            json.dump(
+                {
+                    title: [vars(figure) for figure in figures]
+                    for title, figures in sections.items()
+                }, file)
 
 
 if __name__ == '__main__':

@@ -1,17 +1,19 @@
 """ImageNet-1K with labels, as the official fine-tuning sees it."""
+_base_ = 'workers.py'
+
 data_root = 'data/imagenet'
 img_size = 224
 num_classes = 1000
 mean, std = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]  # RGB
 
 train_pipeline = [
-    dict(type='mmfd.LoadImage'),
     dict(
-        type='mmpretrain.RandomResizedCrop',
-        scale=img_size,
-        crop_ratio_range=(0.08, 1.0),
-        interpolation='bicubic',
-        backend='pillow'),
+        type='mmfd.LoadCrop',
+        crop=dict(
+            type='mmpretrain.RandomResizedCrop',
+            scale=img_size,
+            crop_ratio_range=(0.08, 1.0),
+            interpolation='bicubic')),
     dict(type='mmpretrain.RandomFlip', prob=0.5),
     dict(  # rand-m9-mstd0.5-inc1
         type='mmpretrain.RandAugment',
@@ -44,7 +46,7 @@ test_pipeline = [
 ]
 train_dataloader = dict(
     batch_size=128,
-    num_workers=8,
+    num_workers=_base_.num_workers,
     persistent_workers=True,
     pin_memory=True,
     drop_last=True,
@@ -58,7 +60,7 @@ train_dataloader = dict(
         pipeline=train_pipeline))
 val_dataloader = dict(
     batch_size=128,
-    num_workers=8,
+    num_workers=_base_.num_workers,
     persistent_workers=True,
     pin_memory=True,
     sampler=dict(type='DefaultSampler', shuffle=False),

@@ -2,13 +2,13 @@
 _base_ = 'imagenet_finetune.py'
 
 train_pipeline = [
-    dict(type='mmfd.LoadImage'),
     dict(
-        type='mmfd.ClampedCrop',
-        scale=_base_.img_size,
-        crop_ratio_range=(0.08, 1.0),
-        interpolation='bicubic',
-        backend='pillow'),
+        type='mmfd.LoadCrop',
+        crop=dict(
+            type='mmfd.ClampedCrop',
+            scale=_base_.img_size,
+            crop_ratio_range=(0.08, 1.0),
+            interpolation='bicubic')),
     dict(type='mmpretrain.RandomFlip', prob=0.5),
     dict(type='mmpretrain.PackInputs'),
 ]
