@@ -1,5 +1,6 @@
 """From a command line to a Runner, with one message for one mistake."""
 import difflib
+import errno
 import inspect
 import json
 import os
@@ -32,7 +33,7 @@ from torch.utils.data import DataLoader
 from mmfd import (agreement, cache, checkpoints, ops, processes, provenance,
                   versions)
 from mmfd.dry_run import Enough
-from mmfd.resume import last_whole
+from mmfd.resume import last_whole, written
 from mmfd.sharding import ShardedRunner
 
 # What takes a config dict that names no type.
@@ -46,6 +47,7 @@ TYPELESS = dict(
     log_processor=LogProcessor,
     randomness=set_random_seed,
     clip_grad=torch.nn.utils.clip_grad_norm_)
+FULL = errno.ENOSPC, errno.EDQUOT, errno.EROFS  # nowhere to write to
 # What the Runner reads from the config beside its own arguments.
 ALSO_READ = {
     'compile', 'model_wrapper_cfg', 'find_unused_parameters',
@@ -70,9 +72,10 @@ def one_message():
         if 'in DataLoader worker process' in message:  # brings its own trace
             files += re.findall(r'File "([^"]+)"', message)
             message = message.strip().split('\n')[-1].partition(': ')[2]
-        by_tool = files[-1] == files[1]  # the first is this one
-        if not by_tool and Path(__file__).parent not in Path(
-                files[-1]).parents:
+        ours = files[-1] == files[1] or (  # by a tool; the first is this one
+            Path(__file__).parent in Path(files[-1]).parents)
+        full = isinstance(error, OSError) and error.errno in FULL
+        if not ours and not full:
             raise
         _end(message)
     except RuntimeError as error:
@@ -546,10 +549,21 @@ def _no_traces(work_dir):
 def _whole_model(cfg, train):
     """The checkpoint that must fit the model, to resume or to test it."""
     if train and cfg.get('resume') and not cfg.get('load_from'):
-        found = [last_whole(cfg.work_dir) if is_main_process() else None]
+        found = [is_main_process() and _last(cfg.work_dir)]
         broadcast_object_list(found)
         return found[0]
     return cfg.get('load_from') if cfg.get('resume') or not train else None
+
+
+def _last(work_dir):
+    """What --resume goes on from; None of a run that has written nothing."""
+    last = last_whole(work_dir)
+    if not last and (files := written(work_dir)):
+        raise ValueError(
+            f'none of {len(files)} checkpoints in {work_dir} can be gone on '
+            f'from, such as {min(files)}; the log says why. Start anew in '
+            'another --work-dir')
+    return last
 
 
 def _pretrained(node):

@@ -102,22 +102,34 @@ def position(iteration, epoch, length, before, accumulated):
 def last_whole(work_dir):
     """The last checkpoint of a run that can be read, or None.
 
-    Told by the iteration in it, not by its name or time, and by the sums that
-    PyTorch writes beside every tensor. Damaged ones are named in the log.
+    Told by the time of the file, since a folder may hold those of a run
+    before, and by the iteration in it. It is read whole, and compared with
+    the sums that PyTorch writes. Damaged ones are named in the log.
     """
-    work_dir = Path(work_dir)
     there = []
-    for file in (f for name in WRITTEN for f in work_dir.glob(name)):
+    for file in written(work_dir):
         try:
-            there.append((_iteration(file), file.name))
+            there.append((file.stat().st_mtime_ns, _iteration(file), file))
         except ValueError as error:
             _complain(file, error)
-    for _, name in sorted(there, reverse=True):  # the last iteration first
-        with zipfile.ZipFile(work_dir / name) as archive:
+    for *_, file in sorted(there, reverse=True):
+        with zipfile.ZipFile(file) as archive:
             damaged = archive.testzip()
         if not damaged:
-            return str(work_dir / name)
-        _complain(work_dir / name, f'{damaged} in it is not what was written')
+            return str(file)
+        _complain(file, f'{damaged} in it is not what was written')
+
+
+def written(work_dir):
+    """All checkpoints of a run, whole or not; the host notes the last."""
+    folders, noted = {Path(work_dir)}, Path(work_dir, 'last_checkpoint')
+    files = set()
+    if noted.is_file():
+        last = Path(noted.read_text().strip())
+        files = {last} if last.is_file() else files
+        folders.add(last.parent)  # default_hooks.checkpoint.out_dir
+    return files.union(
+        f for folder in folders for name in WRITTEN for f in folder.glob(name))
 
 
 def _iteration(file):

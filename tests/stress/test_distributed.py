@@ -110,6 +110,30 @@ def test_run_goes_on_in_another_number_of_processes(config, tmp_path, before,
         assert values[-1].get('lr') == curves(whole)[step][0].get('lr')
 
 
+SHARDED = 'model_wrapper_cfg.type=mmfd.FullySharded'
+
+
+@pytest.mark.full
+@pytest.mark.parametrize('count', [2, 4])
+def test_shards_and_copies_give_the_losses_of_one_process(
+        config, tmp_path, count):
+    """20 updates; the last batch of an epoch has 24 images, the others 32."""
+    found = {}
+    for name, processes, options in (('alone', 1, ()), ('copies', count, ()),
+                                     ('shards', count, (SHARDED, ))):
+        run = tmp_path / name
+        with launched(config, run, processes,
+                      f'train_dataloader.batch_size={32 // processes}',
+                      'train_dataloader.drop_last=False',
+                      *options) as launcher:
+            assert launcher.wait(300) == 0, log(run)[-3000:]
+        found[name] = losses(run)
+    assert len(found['alone']) == 20
+    for name in 'copies', 'shards':
+        torch.testing.assert_close(
+            found[name], found['alone'], rtol=1e-5, atol=0, msg=name)
+
+
 SRUN = '''#!{python}
 """What srun does, on this machine: as many tasks as asked for."""
 import os, subprocess, sys

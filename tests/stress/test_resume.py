@@ -1,12 +1,16 @@
 """A run that was killed is the run that never was."""
 import os
 import random
+import re
 import signal
 import time
+from pathlib import Path
 
 import pytest
 import torch
 from runs import CONFIG, curves, final, finish, kill, log, start, wait_for
+
+from mmfd.resume import last_whole
 
 
 @pytest.fixture(scope='module')
@@ -32,6 +36,9 @@ def assert_same(run, whole, last='epoch_3.pth'):
         for value in values:  # some steps were done more than once
             assert value == theirs[step][0], step
     ours, theirs = final(run, last), final(whole, last)
+    for state in ours, theirs:
+        groups = state['optimizer'].pop('param_groups')
+        assert groups == theirs['optimizer'].get('param_groups', groups)
     for key in {'state_dict', 'ema_state_dict', 'optimizer'} & theirs.keys():
         torch.testing.assert_close(
             ours[key], theirs[key], rtol=0, atol=0, msg=key)
@@ -90,7 +97,10 @@ def test_run_killed_twenty_times_is_the_run_never_killed(config, tmp_path):
     assert_same(run, whole, 'epoch_40.pth')
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize('number', [
+    signal.SIGTERM,
+    pytest.param(signal.SIGUSR1, marks=pytest.mark.full),
+])
 def test_signal_saves_and_leaves_with_its_status(config, whole, tmp_path,
                                                  number):
     run = tmp_path / 'run'
@@ -101,8 +111,10 @@ def test_signal_saves_and_leaves_with_its_status(config, whole, tmp_path,
     os.kill(process.pid, number)
     finish(process, run, code=128 + number)
     assert time.monotonic() - begun < 30
-    assert f'{number.name} ends this run after iteration' in log(run)
-    assert len([*run.glob('interim_*.pth')]) == 1
+    [done] = re.findall(rf'{number.name} ends this run after iteration (\d+)',
+                        log(run))
+    last = Path(last_whole(run)).name  # maybe of a whole epoch
+    assert 2 < int(done) == final(run, last)['meta']['iter'] < 12
     finish(start(config, run, '--resume'), run)
     assert_same(run, whole)
 

@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from runs import CONFIG, final, finish, log, start
 
-from mmfd import checkpoints, resume, saving
+from mmfd import checkpoints, launch, resume, saving
 from mmfd.health import SoundNumbers
 
 
@@ -44,7 +44,8 @@ def damage(file):
     file.write_bytes(data)
 
 
-@pytest.mark.parametrize('hurt', [cut, damage])
+@pytest.mark.parametrize(
+    'hurt', [cut, pytest.param(damage, marks=pytest.mark.full)])
 def test_damaged_checkpoint_is_named_and_the_one_before_is_used(
         config, finished, hurt):
     before = final(finished)
@@ -57,19 +58,31 @@ def test_damaged_checkpoint_is_named_and_the_one_before_is_used(
         final(finished)['state_dict'], before['state_dict'], rtol=0, atol=0)
 
 
-def test_last_checkpoint_is_that_of_the_last_iteration(tmp_path):
-    for name, iteration in (('epoch_1', 100), ('epoch_2', 200), ('interim_170',
-                                                                 170),
-                            ('interim_200', 200), ('best_knn_epoch_9', 900)):
+LYING_THERE = [  # name, iteration, time
+    ('epoch_9', 900, 0),  # of a run before
+    ('epoch_1', 100, 1),
+    ('epoch_2', 200, 2),
+    ('interim_270', 270, 3),
+    ('interim_280', 280, 3),
+    ('best_knn_epoch_2', 200, 4),
+]
+
+
+def test_last_checkpoint_is_the_last_whole_one_of_the_last_run(tmp_path):
+    for name, iteration, time in LYING_THERE:
+        file = tmp_path / f'{name}.pth'
         torch.save(
             dict(meta=dict(iter=iteration), state_dict=dict(a=torch.ones(3))),
-            tmp_path / f'{name}.pth')
-    assert resume.last_whole(tmp_path) == str(tmp_path / 'interim_200.pth')
-    cut(tmp_path / 'interim_200.pth', 200)
-    assert resume.last_whole(tmp_path) == str(tmp_path / 'epoch_2.pth')
-    for file in tmp_path.glob('*_[12]*'):
-        cut(file, 0)
+            file)
+        os.utime(file, (time, time))
+    for name in 'interim_280', 'interim_270', 'epoch_2', 'epoch_1', 'epoch_9':
+        file = tmp_path / f'{name}.pth'
+        assert resume.last_whole(tmp_path) == str(file)
+        cut(file, 200)
+        os.utime(file, (9, 9))
     assert resume.last_whole(tmp_path) is None
+    with pytest.raises(ValueError, match='none of 5 checkpoints in'):
+        launch._last(tmp_path)
     assert resume.last_whole(tmp_path / 'nowhere') is None
 
 
@@ -132,6 +145,7 @@ def test_full_disk_stops_before_the_last_good_checkpoint_is_touched(
     assert final(run, 'epoch_1.pth')['meta']['iter'] == 4
 
 
+@pytest.mark.full
 def test_full_disk_may_be_outlasted(config, tmp_path):
     run = tmp_path / 'run'
     file = hurt(config, tmp_path, "dict(type='FullDisk', epochs=[1])")
@@ -145,7 +159,9 @@ def test_full_disk_may_be_outlasted(config, tmp_path):
     assert final(run)['meta']['iter'] == 12
 
 
-@pytest.mark.parametrize('what', ['loss', 'gradient'])
+@pytest.mark.parametrize(
+    'what',
+    ['gradient', pytest.param('loss', marks=pytest.mark.full)])
 def test_what_is_no_number_stops_the_run_where_it_was(config, tmp_path, what):
     run = tmp_path / 'run'
     file = hurt(config, tmp_path,
@@ -172,13 +188,17 @@ def test_updates_without_a_number_are_left_out(config, tmp_path):
     assert all(w.isfinite().all() for w in state['state_dict'].values())
     steps = {float(s['step']) for s in state['optimizer']['state'].values()}
     assert steps == {10}  # of 12
-    options = 'default_hooks.numbers.skip=1', 'train_cfg.val_interval=9'
-    finish(
-        start(file, tmp_path / 'second', options=options),
-        tmp_path / 'second',
-        code=1)
-    assert ('1 updates have been left out in a row before iteration 7'
-            in log(tmp_path / 'second'))
+
+
+@pytest.mark.full
+def test_more_updates_without_a_number_stop_the_run(config, tmp_path):
+    run = tmp_path / 'run'
+    file = hurt(config, tmp_path,
+                "dict(type='Poison', iterations=[6, 7], what='loss')")
+    options = ('default_hooks.numbers.skip=1', )
+    finish(start(file, run, options=options), run, code=1)
+    assert '1 updates have been left out in a row before iteration 7' in log(
+        run)
 
 
 def test_spikes_of_the_loss_are_noted():
@@ -192,29 +212,48 @@ def test_spikes_of_the_loss_are_noted():
     assert said == ['iteration 25: the loss of 7 is 3.5 times the usual 2']
 
 
-def test_teacher_of_another_fingerprint_is_refused(config, tmp_path):
-    """Neither another file of the same name nor other statistics pass."""
-    run, folder = tmp_path / 'run', tmp_path / 'weights'
+@pytest.fixture
+def taught(config, tmp_path):
+    """A run, and the options of its teacher and of another one."""
+    run = tmp_path / 'run'
     torch.manual_seed(1)
     for place in 'one', 'two':
         teacher = MODELS.build(Config.fromfile(config).model.teacher.backbone)
-        checkpoints.save(teacher.state_dict(), folder / place / 'teacher.pth',
+        checkpoints.save(teacher.state_dict(), tmp_path / place / 'clip.pth',
                          {})
-    options = ['train_cfg.max_epochs=1', 'model.teacher.checkpoint=']
-    one, two = (f'{options[1]}{folder}/{place}/teacher.pth'
+    one, two = (f'model.teacher.checkpoint={tmp_path}/{place}/clip.pth'
                 for place in ('one', 'two'))
-    finish(start(config, run, options=(options[0], one)), run)
-    told = final(run, 'epoch_1.pth')['meta']
+    finish(start(config, run, options=('train_cfg.max_epochs=1', one)), run)
+    return run, one, two
+
+
+def assert_both_are_named(run, said):
+    before, now = re.findall('with fingerprint ([0-9a-f]{64})', said)
+    meta = final(run, 'epoch_1.pth')['meta']
+    assert before == meta['teacher.fingerprint'] != now
+    assert re.search(
+        r'against the teacher clip.pth .* and \S+/two/clip.pth is '
+        'another one', said)
+
+
+def test_run_does_not_go_on_with_a_teacher_of_another_fingerprint(
+        config, taught):
+    run, _, two = taught
     finish(start(config, run, '--resume', options=(two, )), run, code=1)
-    [before, now] = re.findall('with fingerprint ([0-9a-f]{64})', log(run))
-    assert before == told['teacher.fingerprint'] != now
-    assert f'{folder}/two/teacher.pth is another one' in log(run)
-    finish(start(config, run, '--resume', options=(one, )), run)
-    file = run / 'epoch_1.pth'
-    judge = dict(tool='tools/test.py', options=(two, ))
-    finish(
-        start(config, tmp_path / 'test', file, **judge),
-        tmp_path / 'test',
-        code=1)
-    assert [before, now] == re.findall('with fingerprint ([0-9a-f]{64})',
-                                       log(tmp_path / 'test'))
+    assert_both_are_named(run, log(run))
+
+
+@pytest.mark.full
+def test_student_is_not_judged_by_a_teacher_of_another_fingerprint(
+        config, taught, tmp_path):
+    run, one, two = taught
+    for options, code in (two, 1), (one, 0):
+        other = tmp_path / f'test{code}'
+        finish(
+            start(
+                config,
+                other,
+                run / 'epoch_1.pth',
+                tool='tools/test.py',
+                options=(options, )), other, code)
+    assert_both_are_named(run, log(tmp_path / 'test1'))
