@@ -25,7 +25,7 @@ from mmengine.runner.utils import set_random_seed
 from torch.utils import serialization
 from torch.utils.data import DataLoader
 
-from mmfd import checkpoints, processes, versions
+from mmfd import checkpoints, host_reader, processes, versions
 from mmfd.dry_run import Enough
 from mmfd.sharding import ShardedRunner
 
@@ -66,7 +66,13 @@ def one_message():
             raise
         if processes.rank():  # the first says it for all, and ends them
             time.sleep(5)
-        sys.exit(f'error: {message}')
+        sys.exit(f'error: {_printable(message)}')
+
+
+def _printable(text):
+    """Cut, and without what a name in a file could do to the screen."""
+    return ''.join(c if c.isprintable() or c == '\n' else f'\\x{ord(c):02x}'
+                   for c in text[:5000])
 
 
 class Options(DictAction):
@@ -221,6 +227,7 @@ def prepare(cfg, train):
     # A file that needs more than tensors is refused; the host on its own
     # would warn, and then run what the file says.
     os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
+    host_reader.install()
     if cfg.launcher != 'none':
         processes.join(cfg.launcher, **cfg.env_cfg.get('dist_cfg', {}))
         _wrap(cfg)
@@ -237,7 +244,9 @@ def _prepare(cfg, train):
     whole = _whole_model(cfg, train)
     for path in {whole, cfg.get('load_from')} - {None}:  # often the same
         checkpoint = checkpoints.load(path)
+        checkpoints.state_dict_of(checkpoint, path)
         if train and path == whole:
+            _check_resumable(checkpoint, path)
             _check_same_model(cfg.model, checkpoint, path)
     teacher = cfg.model.get('teacher')
     if teacher and teacher.checkpoint != checkpoints.RANDOM:
@@ -294,13 +303,32 @@ def _sharded(cfg):
         'type') == 'mmfd.FullySharded'
 
 
+def _check_resumable(checkpoint, path):
+    """Refuse a checkpoint without what the host will ask of it."""
+    meta = checkpoint.get('meta')
+    told = meta if isinstance(meta, dict) else {}
+    if not all(isinstance(told.get(k), int) for k in ('epoch', 'iter')):
+        raise ValueError(
+            f'{path} does not say at which epoch and iteration it was saved, '
+            'so no run can go on from it. To start anew from its weights: '
+            f'--cfg-options load_from={path}, without --resume')
+    if not isinstance(checkpoint.get('optimizer'), dict):
+        raise ValueError(f'{path} holds no state of an optimizer, so no run '
+                         'can go on from it. To start anew from its weights: '
+                         f'--cfg-options load_from={path}, without --resume')
+
+
 def _check_same_model(model, checkpoint, path):
     """Refuse to go on with another model, even one of the same shapes."""
-    before = checkpoint.get('meta', {}).get('model')  # by mmfd.Provenance
+    before = checkpoint['meta'].get('model')  # by mmfd.Provenance
     if before is None:
         return
     now = json.loads(json.dumps(model, default=str))
-    changed = [*_changes(json.loads(before), now)]
+    try:
+        changed = [*_changes(json.loads(before), now)]
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f'{path} carries no readable config of its model: '
+                         f'{error}') from error
     if changed:
         raise ValueError(
             f'{path} is of another run: {"; ".join(changed[:5])}. Resume it '
@@ -317,9 +345,9 @@ def _check_not_classified(model, checkpoint, path):
     classes = (model.get('head') or {}).get('num_classes')
     head = checkpoints.state_dict_of(checkpoint, path).get('head.fc.bias')
     probe = model.get('type') == 'mmfd.LinearProbe'
-    if head is not None and (probe or len(head) == classes):
+    if head is not None and (probe or head.numel() == classes):
         raise ValueError(
-            f'{path} is fine-tuned already, a classifier of {len(head)} '
+            f'{path} is fine-tuned already, a classifier of {head.numel()} '
             'classes as this config trains; here a distilled student or '
             'another pre-trained backbone is expected. tools/test.py CONFIG '
             'FILE tests it, --cfg-options load_from=FILE trains it further, '

@@ -224,7 +224,7 @@ ALLOWED = {  # room -> what it may import of mmfd
     'head': {'registry'},
     'hooks': {'registry', 'provenance'},
     'provenance': {'checkpoints', '__version__'},
-    'export': {'checkpoints'},
+    'export': {'checkpoints', 'meta'},
     'optim': {'registry'},
     'teacher': {'registry', 'checkpoints'},
     'relative_position': set(),
@@ -234,7 +234,9 @@ ALLOWED = {  # room -> what it may import of mmfd
     'any_size': {'relative_position'},
     'pyramid': {'registry'},
     'ops': set(),
-    'checkpoints': set(),
+    'checkpoints': {'screening'},
+    'screening': set(),
+    'host_reader': {'checkpoints'},
     'meta': set(),
     'convert': set(),
     'download': {'checkpoints'},
@@ -250,7 +252,10 @@ ALLOWED = {  # room -> what it may import of mmfd
     'versions': set(),
     'sharding': {'registry', 'meta'},
     'plan': {'dry_run', 'meta', 'sharding'},
-    'launch': {'checkpoints', 'processes', 'versions', 'dry_run', 'sharding'},
+    'launch': {
+        'checkpoints', 'host_reader', 'processes', 'versions', 'dry_run',
+        'sharding'
+    },
 }
 
 
