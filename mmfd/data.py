@@ -3,6 +3,7 @@ import hashlib
 import io
 import os
 import random
+import stat
 from math import exp, log, sqrt
 
 import numpy as np
@@ -15,6 +16,10 @@ from mmfd.registry import DATASETS, TRANSFORMS
 from mmfd.scan import SUFFIXES, find_images
 
 TRIES = 100  # for an image in place of a broken one
+# All that SUFFIXES mean, whichever of them a file has. Pillow knows more, and
+# hands PostScript to a program that runs it.
+FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF', 'PPM', 'GIF')
+BYTES = 16  # of a file, at most, for a pixel
 
 
 class BrokenImage(ValueError):
@@ -28,14 +33,20 @@ class LoadImage:
     Pillow decodes, as in the official code: unlike OpenCV it refuses a file
     that ends too early. Alpha is dropped, 16 bits are cut to 8.
 
+    Args:
+        max_pixels (int): of an image, before it is decoded: a small file can
+            say that it is of any size. Eleven bytes of memory for each.
+
     Raises:
         BrokenImage: if the file cannot be read.
     """
 
+    def __init__(self, max_pixels=100_000_000):
+        self.max_pixels = max_pixels
+
     def __call__(self, results):
         try:
-            with open(results['img_path'], 'rb') as file:
-                image = Image.open(io.BytesIO(file.read()))
+            image = self._open(results['img_path'])
             pixels = np.array(_to_rgb(image))[..., ::-1]
         except Exception as error:  # a decoder may raise anything
             raise BrokenImage(_reason(error)) from None
@@ -45,10 +56,26 @@ class LoadImage:
             img_shape=pixels.shape[:2],
             ori_shape=pixels.shape[:2])
 
+    def _open(self, path):
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):  # such as a pipe: no end
+            raise ValueError('it is no regular file')
+        if status.st_size > BYTES * self.max_pixels:
+            raise ValueError(f'it has {status.st_size:,} bytes, more than an '
+                             f'image of max_pixels={self.max_pixels:,}')
+        Image.MAX_IMAGE_PIXELS = None  # our limit is in its place
+        with open(path, 'rb') as file:
+            image = Image.open(io.BytesIO(file.read()), formats=FORMATS)
+        if not 0 < image.width * image.height <= self.max_pixels:
+            raise ValueError(f'it has {image.width} x {image.height} pixels; '
+                             f'max_pixels={self.max_pixels:,} of '
+                             'mmfd.LoadImage sets the limit')
+        return image
+
 
 def _reason(error):
     if isinstance(error, UnidentifiedImageError):
-        return 'it is no image, whatever its suffix says'
+        return f'it is none of {", ".join(FORMATS)}'
     text = error.strerror if isinstance(error, OSError) else None
     return text or str(error) or type(error).__name__
 
