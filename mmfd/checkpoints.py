@@ -1,35 +1,40 @@
 """Weights in files: read without running code, written whole or not at all."""
 import collections
 import hashlib
+import io
 import json
 import os
 import pickle
 import re
 import zipfile
 from contextlib import contextmanager
-from math import prod
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors import torch as safetensors
+
+from mmfd import screening
 
 RANDOM = 'random'  # in the place of a teacher's file: no file, random weights
 
 
-class _Skipped:
-    """Stands in for the log history or options that a checkpoint holds."""
+class Kept:
+    """Stands in for log history or options: what they were made of."""
+    state = None
 
-    def __init__(self, *args):
-        pass
+    def __new__(cls, *args):
+        self = super().__new__(cls)
+        self.args = args
+        return self
 
     def __setstate__(self, state):
-        pass
+        self.state = state
 
 
 def _method(owner, name):
     """`getattr`, for the one class whose log history names its methods."""
-    if owner is not _Skipped:
+    if owner is not Kept:
         raise pickle.UnpicklingError('GLOBAL builtins.getattr')
     # None, which nothing calls
 
@@ -38,7 +43,7 @@ def _method(owner, name):
 BESIDE_WEIGHTS = [
     (_method, 'builtins.getattr'),
     (collections.OrderedDict, 'yacs.config.CfgNode'),  # FD's own options
-    *((_Skipped, f'{module}.{name}') for module, name in (
+    *((Kept, f'{module}.{name}') for module, name in (
         ('mmengine.logging.history_buffer', 'HistoryBuffer'),
         ('argparse', 'Namespace'),
         ('numpy', 'ndarray'),
@@ -61,6 +66,7 @@ IN_FOLDER = ('model.safetensors', 'model.safetensors.index.json',
 SHARDS = '.index.json'
 # What follows from grid and windows: computed anew, never taken from a file.
 TABLES = ('relative_position_index', 'relative_coords_table')
+SHARED = 32  # tensors, at most, that may have the same bytes on average
 # Names that only files of a known kind have, which tools/convert.py takes
 FOREIGN = {
     r'encoder\.(patch_embed|blocks|layers)\..+': 'fd-official',
@@ -111,6 +117,7 @@ def files_of(path, source=''):
         path = there[0]
     if not path.is_file():
         raise FileNotFoundError(f'no weights file {path}. {source}'.strip())
+    screening.check_stored(path)
     if not path.name.endswith(SHARDS):
         return [path]
     names = shards_of(path)
@@ -119,7 +126,10 @@ def files_of(path, source=''):
         raise FileNotFoundError(
             f'{path} lists {len(names)} shards, and beside it there is no '
             f'{_listed(missing)}: download what is missing to its folder')
-    return [path, *map(path.with_name, names)]
+    shards = [path.with_name(name) for name in names]
+    for shard in shards:
+        screening.check_stored(shard)
+    return [path, *shards]
 
 
 def shards_of(index):
@@ -143,7 +153,8 @@ def _weight_map(index):
         shards = {*listed.values()}
         kind = Path(index.name.removesuffix(SHARDS)).suffix
         for name in shards:
-            if Path(name).name != name or not name.endswith(kind):
+            plain = Path(name).name == name and len(os.fsencode(name)) < 256
+            if not plain or not name.endswith(kind):
                 raise ValueError(f'a shard is called {name!r}, which is no '
                                  f'{kind} file beside it')
         if not shards:
@@ -182,8 +193,12 @@ def _load_file(path):
     try:
         if path.suffix == '.safetensors':
             return safetensors.load_file(path)
-        if _is_torchscript(path):
+        archived = zipfile.is_zipfile(path)
+        if archived:
+            screening.check_archive(path)
+        if archived and _is_torchscript(path):
             return _load_torchscript(path)
+        _check_pickles(path, archived)
         with torch.serialization.safe_globals(BESIDE_WEIGHTS):
             return torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
@@ -195,10 +210,22 @@ def _load_file(path):
             'loading it would run code from the file, so it was not loaded. '
             'Ask for plain weights, or convert it with tools/convert.py'
         ) from error
-    except (SafetensorError, zipfile.BadZipFile, OSError, RuntimeError,
-            EOFError, KeyError, ValueError, AttributeError,
-            TypeError) as error:
+    except Exception as error:  # a file may make its reader raise anything
         raise _unreadable(path, error) from error
+
+
+def _check_pickles(path, archived):
+    """What PyTorch would call: by a zip's one pickle, or by five in turn."""
+    also = {name for _, name in BESIDE_WEIGHTS}
+    if archived:
+        with zipfile.ZipFile(path) as archive:
+            root = archive.namelist()[0].split('/')[0]
+            pickled = archive.read(f'{root}/data.pkl')
+        screening.check_pickle(io.BytesIO(pickled), also)
+        return
+    with open(path, 'rb') as file:
+        for _ in range(5):  # magic number, version, machine, object, storages
+            screening.check_pickle(file, also)
 
 
 def is_web_page(start):
@@ -240,14 +267,25 @@ def state_dict_of(checkpoint, path, branch='teacher'):
     tensors = isinstance(checkpoint, dict) and {
         name: value
         for name, value in checkpoint.items()
-        if isinstance(value, torch.Tensor)
+        if isinstance(value, torch.Tensor) and isinstance(name, str)
     }
     if not tensors:
         raise ValueError(f'{path} holds no named tensors, so no weights')
+    stored = {}  # where -> bytes; several tensors may share them
     for name, value in tensors.items():
-        if value.nbytes > value.untyped_storage().nbytes():
+        if value.layout is not torch.strided or value.device.type != 'cpu':
+            raise ValueError(f'{path}: {name!r} holds no plain numbers but is '
+                             f'{value.layout} on {value.device}')
+        storage = value.untyped_storage()
+        if value.nbytes > storage.nbytes():
             raise ValueError(f'{path}: {name!r} claims {value.nbytes:,} bytes '
                              'and stores less; it is no honest weights file')
+        stored[storage.data_ptr()] = storage.nbytes()
+    claimed, there = sum(t.nbytes
+                         for t in tensors.values()), sum(stored.values())
+    if claimed > SHARED * there:
+        raise ValueError(f'{path}: its tensors claim {claimed:,} bytes and '
+                         f'store {there:,}; it is no honest weights file')
     return tensors
 
 
@@ -471,18 +509,12 @@ class _Module:
         self.attributes = state
 
 
-class _Storage:
-
-    def __init__(self, dtype, data):
-        self.dtype, self.data = dtype, data
-
-
-def _rebuild_tensor(storage, offset, size, stride, *_):
-    flat = torch.frombuffer(bytearray(storage.data), dtype=storage.dtype)
-    if prod(size) > flat.numel():
-        raise ValueError(f'a tensor claims {prod(size):,} numbers of '
+def _rebuild_tensor(flat, offset, size, stride, *_):
+    tensor = flat.as_strided(size, stride, offset)
+    if tensor.numel() > flat.numel():
+        raise ValueError(f'a tensor claims {tensor.numel():,} numbers of '
                          f'{flat.numel():,} stored')
-    return flat.as_strided(size, stride, offset).clone()
+    return tensor
 
 
 _STORAGES = dict(
@@ -497,7 +529,7 @@ _STORAGES = dict(
 _TORCHSCRIPT_GLOBALS = {
     ('collections', 'OrderedDict'): collections.OrderedDict,
     ('torch._utils', '_rebuild_tensor_v2'): _rebuild_tensor,
-    ('torch', 'device'): str,
+    ('torch', 'device'): lambda name: None,
     **{
         ('torch.jit._pickle', f'build_{kind}list'): list
         for kind in ('int', 'double', 'bool', 'tensor')
@@ -506,11 +538,13 @@ _TORCHSCRIPT_GLOBALS = {
 }
 
 
-class _TorchScriptUnpickler(pickle.Unpickler):
+class _TorchScriptUnpickler(pickle._Unpickler):
+    """In Python: the one in C takes memory by a number in the file."""
 
     def __init__(self, archive, root):
         super().__init__(archive.open(f'{root}/data.pkl'))
         self.archive, self.root = archive, root
+        self.storages = {}  # key -> numbers
 
     def find_class(self, module, name):
         if module.startswith('__torch__'):
@@ -523,30 +557,32 @@ class _TorchScriptUnpickler(pickle.Unpickler):
 
     def persistent_load(self, pid):
         _, dtype, key, _, _ = pid
-        return _Storage(dtype, self.archive.read(f'{self.root}/data/{key}'))
+        if not isinstance(key, str):
+            raise pickle.UnpicklingError('a storage has no name')
+        if key not in self.storages:
+            data = self.archive.read(f'{self.root}/data/{key}')
+            self.storages[key] = torch.frombuffer(
+                bytearray(data), dtype=dtype) if data else torch.empty(
+                    0, dtype=dtype)
+        return self.storages[key]
 
 
 def _is_torchscript(path):
-    if not zipfile.is_zipfile(path):
-        return False
     with zipfile.ZipFile(path) as archive:
         return any('/code/' in name for name in archive.namelist())
 
 
 def _load_torchscript(path):
     with zipfile.ZipFile(path) as archive:
-        if any(i.compress_type != zipfile.ZIP_STORED
-               for i in archive.infolist() if '/data' in i.filename):
-            raise ValueError('its tensors are compressed, which PyTorch '
-                             'never does')
-        names = [name.lower() for name in archive.namelist()]
-        if len(set(names)) < len(names):
-            raise ValueError('it holds two files of one name')
         root = archive.namelist()[0].split('/')[0]
+        screening.check_tuples(io.BytesIO(archive.read(f'{root}/data.pkl')))
         tree = _TorchScriptUnpickler(archive, root).load()
-    tensors = {}
+    tensors, seen = {}, set()
 
     def collect(module, prefix):
+        if id(module) in seen:
+            raise ValueError(f'one module lies in it twice: {prefix}')
+        seen.add(id(module))
         for name, value in module.attributes.items():
             if isinstance(value, _Module):
                 collect(value, f'{prefix}{name}.')

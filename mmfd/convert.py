@@ -477,7 +477,7 @@ def convert(kind, state_dict):
         ValueError: if they are of another kind; says of which, if it knows.
     """
     try:
-        return CONVERTERS[kind](state_dict)
+        return _converted(kind, state_dict)
     except ValueError as error:
         others = [other for other in CONVERTERS if _takes(other, state_dict)]
         hint = f'. Kind {" or ".join(others)} takes it' if others else ''
@@ -492,9 +492,17 @@ def unsaid(kind, state_dict):
 
 def _takes(kind, state_dict):
     try:
-        return bool(CONVERTERS[kind](state_dict))
+        return bool(_converted(kind, state_dict))
     except ValueError:
         return False
+
+
+def _converted(kind, state_dict):
+    try:
+        return CONVERTERS[kind](state_dict)
+    except (RuntimeError, IndexError, TypeError) as error:  # of torch
+        raise ValueError(f'these are no weights of {kind}: one has a shape '
+                         f'that none there has: {error}') from error
 
 
 def _vit(state_dict, names, what, prefix='', dtypes=FULL, needs=()):

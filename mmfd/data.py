@@ -3,6 +3,7 @@ import hashlib
 import io
 import os
 import random
+import stat
 from contextlib import contextmanager
 from math import ceil, exp, log, sqrt
 
@@ -22,6 +23,11 @@ from mmfd.scan import SUFFIXES, find_images
 TRIES = 100  # for an image in place of a broken one
 PILLOW = dict(
     bilinear=Image.Resampling.BILINEAR, bicubic=Image.Resampling.BICUBIC)
+# All that SUFFIXES mean, whichever of them a file has. Pillow knows more, and
+# hands PostScript to a program that runs it.
+FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF', 'PPM', 'GIF')
+BYTES = 16  # of a file, at most, for a pixel
+MAX_PIXELS = 100_000_000
 
 
 class BrokenImage(ValueError):
@@ -35,13 +41,21 @@ class LoadImage:
     The pixels are those that Pillow decodes, as in the official code. Alpha
     is dropped, 16 bits are cut to 8.
 
+    Args:
+        max_pixels (int): of an image, before it is decoded: a small file can
+            say that it is of any size. Eleven bytes of memory for each.
+
     Raises:
         BrokenImage: if the file cannot be read.
     """
 
+    def __init__(self, max_pixels=MAX_PIXELS):
+        self.max_pixels = max_pixels
+
     def __call__(self, results):
         with _or_broken():
-            pixels = _decode(_read(results['img_path']))
+            data = _read(results['img_path'], self.max_pixels)
+            pixels = _decode(data, self.max_pixels)
         return dict(
             results,
             img=pixels,
@@ -62,15 +76,17 @@ class LoadCrop:
             `mmfd.ClampedCrop`. Its boxes, `scale` and `interpolation` count,
             its `backend` does not.
         gap (float): 2 changes a pixel by less than 1 of 255 on average.
+        max_pixels (int): as of `LoadImage`.
 
     Raises:
         BrokenImage: if the file cannot be read.
         ValueError: if the interpolation is neither bilinear nor bicubic.
     """
 
-    def __init__(self, crop, gap=2.0):
+    def __init__(self, crop, gap=2.0, max_pixels=MAX_PIXELS):
         self.crop = TRANSFORMS.build(crop)
         self.gap = gap
+        self.max_pixels = max_pixels
         if self.crop.interpolation not in PILLOW:
             raise ValueError(
                 f'interpolation={self.crop.interpolation!r} is not '
@@ -78,15 +94,16 @@ class LoadCrop:
 
     def __call__(self, results):
         with _or_broken():
-            data = _read(results['img_path'])
-            size = jpeg.plain_size(data)
-            image = None if size else _decode(data)
+            data = _read(results['img_path'], self.max_pixels)
+            size = jpeg.plain_size(data, self.max_pixels)
+            image = None if size else _decode(data, self.max_pixels)
             size = size or image.shape[:2]
             box = self.crop.rand_crop_params(np.broadcast_to(0, size))
             small = self._reduced(data, size, box) if image is None else None
             if small is None:
                 top, left, height, width = box
-                image = _decode(data) if image is None else image
+                image = (
+                    _decode(data, self.max_pixels) if image is None else image)
                 small = self._resized(image[top:top + height,
                                             left:left + width])
         return dict(results, img=small, img_shape=small.shape, ori_shape=size)
@@ -110,7 +127,7 @@ class LoadCrop:
         ]
         if 2 * least[0] > size[1] or 2 * least[1] > size[0]:
             return None
-        image = Image.open(io.BytesIO(data))
+        image = _open(data, self.max_pixels)
         _, (_, _, right, bottom) = image.draft(None, least)
         x, y = right / size[1], bottom / size[0]
         top, left, h, w = box
@@ -129,23 +146,38 @@ def _or_broken():
         raise BrokenImage(_reason(error)) from None
 
 
-def _read(path):
+def _read(path, max_pixels):
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):  # such as a pipe: no end
+        raise ValueError('it is no regular file')
+    if status.st_size > BYTES * max_pixels:
+        raise ValueError(f'it has {status.st_size:,} bytes, more than an '
+                         f'image of max_pixels={max_pixels:,}')
     with open(path, 'rb') as file:
         return file.read()
 
 
-def _decode(data):
+def _open(data, max_pixels):
+    Image.MAX_IMAGE_PIXELS = None  # our limit is in its place
+    image = Image.open(io.BytesIO(data), formats=FORMATS)
+    if not 0 < image.width * image.height <= max_pixels:
+        raise ValueError(f'it has {image.width} x {image.height} pixels; '
+                         f'max_pixels={max_pixels:,} of mmfd.LoadImage or '
+                         'mmfd.LoadCrop sets the limit')
+    return image
+
+
+def _decode(data, max_pixels):
     """The whole image as BGR uint8 (H, W, 3)."""
-    pixels = jpeg.decode(data)
+    pixels = jpeg.decode(data, max_pixels)
     if pixels is None:
-        image = Image.open(io.BytesIO(data))
-        pixels = np.array(_to_rgb(image))[..., ::-1]
+        pixels = np.array(_to_rgb(_open(data, max_pixels)))[..., ::-1]
     return pixels
 
 
 def _reason(error):
     if isinstance(error, UnidentifiedImageError):
-        return 'it is no image, whatever its suffix says'
+        return f'it is none of {", ".join(FORMATS)}'
     text = error.strerror if isinstance(error, OSError) else None
     return text or str(error) or type(error).__name__
 

@@ -3,11 +3,13 @@ import json
 import re
 from typing import NamedTuple
 
+import torch
 from mmengine.registry import MODELS
 from mmpretrain.models import BEiTViT, SwinTransformerV2
 from torch import nn
 
 from mmfd import checkpoints
+from mmfd.meta import no_larger
 
 
 class Exported(NamedTuple):
@@ -61,15 +63,18 @@ def carried_config(path, to):
     carried = checkpoints.meta(path).get('model', '{}')
     try:
         model = dict(json.loads(carried))
-    except (TypeError, ValueError) as error:
+        backbone = dict(model.get('backbone', {}))
+        strange, numbers = _strange(backbone), sum(_numbers(backbone))
+    except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f'{path} carries no readable config of its model: '
                          f'{error}') from error
-    strange = _strange(model.get('backbone'))
     if strange and to != 'backbone':
         raise ValueError(
             f'{path} carries a config that names {min(strange)!r}, which no '
             'file is trusted to call: give the config yourself, --config '
             'configs/....py, or export it --to backbone')
+    if backbone and to != 'backbone':
+        _check_size(backbone, numbers, path)
     return model
 
 
@@ -79,12 +84,36 @@ TRUSTED = {
     'mmfd.StudentViT', 'mmfd.StudentSwin', 'mmpretrain.BEiTViT',
     'mmpretrain.SwinTransformerV2', 'LN', 'GELU', 'Conv2d'
 }
+LARGEST = 1_000_000  # all sizes of a carried config together
+
+
+def _check_size(backbone, numbers, path):
+    """Refuse a config of more than its file holds, before that is built."""
+    room = sum(f.stat().st_size for f in checkpoints.files_of(path)) + LARGEST
+    try:
+        if not numbers <= LARGEST:
+            raise ValueError(f'its numbers add up to more than {LARGEST:,}')
+        with no_larger(room), torch.device('meta'):
+            MODELS.build(dict(backbone, init_cfg=None))
+    except Exception as error:  # a config may make a builder raise anything
+        raise ValueError(f'{path} carries a config that builds no backbone of '
+                         f'its weights: {error}') from error
+
+
+def _numbers(node):
+    """The sizes in a part of a config, NaN where there is none."""
+    if isinstance(node, (int, float)):
+        yield abs(node)
+    elif isinstance(node, (dict, list)):
+        for part in node.values() if isinstance(node, dict) else node:
+            yield from _numbers(part)
 
 
 def _strange(node):
-    """The types that a part of a config names beyond `TRUSTED`."""
+    """What a part of a config names beyond `TRUSTED`, and keys of no call."""
     if isinstance(node, dict):
         named = {str(node[k]) for k in ('type', 'conv_type') if k in node}
+        named |= {k for k in node if not k.isidentifier() or k == '_scope_'}
         parts = [v for k, v in node.items() if k not in ('type', 'init_cfg')]
     else:
         named = {node} if isinstance(node, str) and '.' in node else set()
@@ -112,6 +141,9 @@ def _backbone(path, model):
     return Exported(own, config, python)
 
 
+LINEAR = {'head.fc.weight': 2, 'head.fc.bias': 1}  # name -> axes
+
+
 def _load(path, model):
     if not model.get('backbone'):
         raise ValueError(f'{path} does not say of what network its weights '
@@ -119,6 +151,9 @@ def _load(path, model):
                          '--config configs/....py')
     weights = checkpoints.state_dict_of(checkpoints.load(path), path)
     head = {k: v for k, v in weights.items() if k.startswith('head.fc.')}
+    if head and {k: v.dim() for k, v in head.items()} != LINEAR:
+        raise ValueError(f'{path} has a classifier that is not linear: '
+                         f'{", ".join(sorted(head))}')
     names = [*weights]
     del weights  # which are read again, and large
     prefix = 'backbone.' if any(
@@ -126,7 +161,7 @@ def _load(path, model):
     config = dict(model['backbone'], init_cfg=None)
     try:
         network = MODELS.build(config)
-    except (KeyError, TypeError, AssertionError) as error:
+    except Exception as error:  # a config may make a builder raise anything
         raise ValueError('the config builds no backbone: '
                          f'{type(error).__name__}: {error}') from error
     checkpoints.load_into(network, path, prefix)

@@ -74,7 +74,8 @@ class SkippedImages(Hook):
     """Count the images that could not be read, and name them in a file.
 
     The count of this process is logged as `skipped`; all names, with reasons,
-    are added to `skipped_images.txt` in the work dir after every epoch.
+    are added to `skipped_images.txt` in the work dir after every epoch, and
+    counted by reason in the log, there and at the end.
 
     Args:
         limit (float): share of the training images that may be broken. More
@@ -105,13 +106,17 @@ class SkippedImages(Hook):
             return
         self.told = len(found)
         if is_main_process():
-            kinds = Counter(found.values()).most_common(5)
+            kinds = Counter(found.values()).most_common(20)
             runner.logger.warning(
                 f'{len(found):,} images could not be read and were skipped: ' +
                 ', '.join(f'{count:,} x {reason}' for reason, count in kinds) +
                 f'; all are in {self._write(runner, found)}')
         if mode == 'train':
             self._check(runner, everywhere['train'])
+
+    def after_train(self, runner):
+        self.told = 0  # all once more
+        self._after_epoch(runner, 'val')
 
     def _check(self, runner, broken):
         images = len(runner.train_dataloader.dataset)
@@ -128,8 +133,11 @@ class SkippedImages(Hook):
         os.makedirs(runner.work_dir, exist_ok=True)
         report = os.path.join(runner.work_dir, 'skipped_images.txt')
         lines = {
-            f'{path}\t{why}\n'.encode(errors='backslashreplace').decode()
-            for path, why in reasons.items()
+            '\t'.join(
+                x.replace('\n', '\\n')
+                for x in pair).encode(errors='backslashreplace').decode() +
+            '\n'
+            for pair in reasons.items()
         }
         with open(report, 'a+', encoding='utf-8') as file:
             file.seek(0)

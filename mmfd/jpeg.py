@@ -18,7 +18,7 @@ ORIENTATION = 0x0112
 FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 
 
-def plain_size(data):
+def plain_size(data, max_pixels):
     """(height, width) of a plain JPEG, None of anything else.
 
     Plain is whole, upright, and has one or three colours of 8 bits. A scan
@@ -33,7 +33,7 @@ def plain_size(data):
         if kind in FRAMES:
             size = _number(data, at + 5), _number(data, at + 7)
             plain = data[at + 4] == 8 and data[at + 9] in (1, 3)
-            small = 0 < size[0] * size[1] <= Image.MAX_IMAGE_PIXELS
+            small = 0 < size[0] * size[1] <= max_pixels
             upright = not turned or _is_upright(data)
             return size if plain and small and upright else None
         if kind not in TABLES:
@@ -43,9 +43,9 @@ def plain_size(data):
     return None
 
 
-def decode(data):
+def decode(data, max_pixels):
     """The pixels of a plain JPEG as BGR uint8 (H, W, 3), None of others."""
-    if plain_size(data) is None:
+    if plain_size(data, max_pixels) is None:
         return None
     return cv2.imdecode(np.frombuffer(data, np.uint8), FLAGS)
 

@@ -12,26 +12,24 @@ import time
 import traceback
 from contextlib import contextmanager
 from pathlib import Path
-from pickle import UnpicklingError
 
-import numpy as np
 import torch
 from mmengine import registry
 from mmengine.config import Config, DictAction
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.dist import (barrier, broadcast_object_list, get_rank,
                            is_main_process)
-from mmengine.logging import HistoryBuffer, print_log
+from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import DefaultScope, Registry
-from mmengine.runner import (CheckpointLoader, EpochBasedTrainLoop,
-                             LogProcessor, Runner, TestLoop, ValLoop)
+from mmengine.runner import (EpochBasedTrainLoop, LogProcessor, Runner,
+                             TestLoop, ValLoop)
 from mmengine.runner.utils import set_random_seed
 from torch.utils import serialization
 from torch.utils.data import DataLoader
 
-from mmfd import (agreement, cache, checkpoints, ops, processes, provenance,
-                  versions)
+from mmfd import (agreement, cache, checkpoints, host_reader, ops, processes,
+                  provenance, versions)
 from mmfd.dry_run import Enough
 from mmfd.resume import last_whole, written
 from mmfd.sharding import ShardedRunner
@@ -90,7 +88,13 @@ def one_message():
 def _end(message):
     if processes.rank():  # the first says it for all, and ends them
         time.sleep(5)
-    sys.exit(f'error: {message}')
+    sys.exit(f'error: {_printable(message)}')
+
+
+def _printable(text):
+    """Cut, and without what a name in a file could do to the screen."""
+    return ''.join(c if c.isprintable() or c == '\n' else f'\\x{ord(c):02x}'
+                   for c in text[:5000])
 
 
 def _files(error):
@@ -299,7 +303,7 @@ def prepare(cfg, train):
     # A file that needs more than tensors is refused; the host on its own
     # would warn, and then run what the file says.
     os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
-    CheckpointLoader.register_scheme('', _read, force=True)
+    host_reader.install()
     if cfg.launcher != 'none':
         processes.join(cfg.launcher, **cfg.env_cfg.get('dist_cfg', {}))
         _wrap(cfg)
@@ -313,30 +317,6 @@ def prepare(cfg, train):
         return _prepare(cfg, train)
 
 
-def _read(path, map_location=None):
-    """A file, as the host reads it to go on: its log is beside the weights.
-
-    On its own the older mmengine cannot where PyTorch reads nothing but
-    weights, and the newer allows `getattr` of anything.
-    """
-    kinds = '?' + np.typecodes['AllInteger'] + np.typecodes['Float']
-    log = [
-        HistoryBuffer, (_statistic, 'builtins.getattr'), np.ndarray, np.dtype,
-        *{type(np.dtype(kind))
-          for kind in kinds},
-        *(value.__reduce__()[0] for value in (np.empty(1), np.float64()))
-    ]
-    with torch.serialization.safe_globals(log):
-        return torch.load(path, map_location, weights_only=True)
-
-
-def _statistic(owner, name):
-    """A method that a log was told to sum itself up with."""
-    if owner is not HistoryBuffer:
-        raise UnpicklingError(f'getattr of {owner}')
-    return getattr(owner, name)
-
-
 def _prepare(cfg, train):
     loops = ('train', 'val') if train else ('test', )
     if train:
@@ -346,9 +326,11 @@ def _prepare(cfg, train):
         cfg.load_from, cfg.resume = whole, bool(whole)
     for path in {whole, cfg.get('load_from')} - {None}:  # often the same
         checkpoint = checkpoints.load(path)
+        checkpoints.state_dict_of(checkpoint, path)
         if path == whole:
             told = checkpoint.get('meta', {})
             if train:
+                _check_resumable(checkpoint, path)
                 _check_same_model(cfg.model, told, path)
     teacher = cfg.model.get('teacher')
     if teacher and teacher.checkpoint != checkpoints.RANDOM:
@@ -444,13 +426,32 @@ def _check_same_teacher(config, teacher, told, path):
             'model.teacher.checkpoint and normalize to those of the run')
 
 
+def _check_resumable(checkpoint, path):
+    """Refuse a checkpoint without what the host will ask of it."""
+    meta = checkpoint.get('meta')
+    told = meta if isinstance(meta, dict) else {}
+    if not all(isinstance(told.get(k), int) for k in ('epoch', 'iter')):
+        raise ValueError(
+            f'{path} does not say at which epoch and iteration it was saved, '
+            'so no run can go on from it. To start anew from its weights: '
+            f'--cfg-options load_from={path}, without --resume')
+    if not isinstance(checkpoint.get('optimizer'), dict):
+        raise ValueError(f'{path} holds no state of an optimizer, so no run '
+                         'can go on from it. To start anew from its weights: '
+                         f'--cfg-options load_from={path}, without --resume')
+
+
 def _check_same_model(model, told, path):
     """Refuse to go on with another model, even one of the same shapes."""
     before = told.get('model')  # by mmfd.Provenance
     if before is None:
         return
     now = json.loads(json.dumps(model, default=str))
-    changed = [*_changes(json.loads(before), now)]
+    try:
+        changed = [*_changes(json.loads(before), now)]
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f'{path} carries no readable config of its model: '
+                         f'{error}') from error
     if changed:
         raise ValueError(
             f'{path} is of another run: {"; ".join(changed[:5])}. Resume it '
@@ -467,9 +468,9 @@ def _check_not_classified(model, checkpoint, path):
     classes = (model.get('head') or {}).get('num_classes')
     head = checkpoints.state_dict_of(checkpoint, path).get('head.fc.bias')
     probe = model.get('type') == 'mmfd.LinearProbe'
-    if head is not None and (probe or len(head) == classes):
+    if head is not None and (probe or head.numel() == classes):
         raise ValueError(
-            f'{path} is fine-tuned already, a classifier of {len(head)} '
+            f'{path} is fine-tuned already, a classifier of {head.numel()} '
             'classes as this config trains; here a distilled student or '
             'another pre-trained backbone is expected. tools/test.py CONFIG '
             'FILE tests it, --cfg-options load_from=FILE trains it further, '

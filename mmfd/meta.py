@@ -3,8 +3,12 @@ from contextlib import contextmanager
 
 import torch
 from torch import nn
-from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.nn.modules.module import (
+    register_module_buffer_registration_hook,
+    register_module_parameter_registration_hook)
 from torch.overrides import TorchFunctionMode
+
+EACH = 100  # numbers that a tensor counts for, so that empty ones end too
 
 
 class RealSchedules(TorchFunctionMode):
@@ -41,3 +45,29 @@ def weightless():
         yield
     finally:
         handle.remove()
+
+
+@contextmanager
+def no_larger(numbers):
+    """Modules built here have so many numbers together, or are an error.
+
+    Raises:
+        ValueError: as soon as there are more, whatever is still to come.
+    """
+    room = [numbers]
+
+    def count(module, name, value):
+        room[0] -= EACH + (0 if value is None else value.numel())
+        if room[0] < 0:
+            raise ValueError(f'its network has more than {numbers:,} numbers')
+
+    handles = [
+        register_module_parameter_registration_hook(count),
+        register_module_buffer_registration_hook(count)
+    ]
+    try:
+        with RealSchedules():
+            yield
+    finally:
+        for handle in handles:
+            handle.remove()

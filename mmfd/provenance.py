@@ -16,9 +16,14 @@ def of_meta(meta):
     """What tells of origins in what stands beside weights: name -> str."""
     return {
         name: value
-        for name, value in meta.items() if isinstance(value, str) and (
-            name in NAMES or name.split('.')[0] in PARENTS)
+        for name, value in meta.items() if _is_plain(name) and
+        (name in NAMES or name.split('.')[0] in PARENTS) and _is_plain(value)
     }
+
+
+def _is_plain(text):
+    """Whether it can be shown: no book, and nothing that steers a screen."""
+    return isinstance(text, str) and text.isprintable() and len(text) < 1000
 
 
 def of_file(path):

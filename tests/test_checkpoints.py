@@ -4,14 +4,12 @@ import os
 import pickle
 import zipfile
 
-import numpy as np
 import pytest
 import torch
-from mmengine.logging import HistoryBuffer
 from mmengine.registry import MODELS
 from models import clip_teacher
 
-from mmfd import checkpoints, launch
+from mmfd import checkpoints
 from mmfd.convert import CONVERTERS
 
 openai_clip = CONVERTERS['openai-clip']
@@ -50,21 +48,6 @@ def test_getattr_of_anything_but_log_history_is_refused(tmp_path):
     torch.save(dict(state_dict=Probing()), file)
     with pytest.raises(ValueError, match='builtins.getattr.*not loaded'):
         checkpoints.load(file)
-
-
-def test_host_reads_its_log_beside_the_weights_and_runs_nothing(tmp_path):
-    file, log = tmp_path / 'epoch_1.pth', HistoryBuffer([1., 5.], [1, 2])
-    torch.save(dict(log=log, lr=np.float64(0.5), weight=torch.ones(2)), file)
-    read = launch._read(file, 'cpu')
-    assert read['log'].statistics('mean') == 2. and read['lr'] == 0.5
-    assert read['weight'].sum() == 2
-    torch.save(dict(log=log, weight=Probing()), file)
-    with pytest.raises(pickle.UnpicklingError, match='getattr of .*Ordered'):
-        launch._read(file)
-    torch.save(dict(log=log, weight=Hostile(tmp_path / 'here')), file)
-    with pytest.raises(pickle.UnpicklingError, match='posix.system'):
-        launch._read(file)
-    assert not (tmp_path / 'here').exists()
 
 
 def write_torchscript(path, data_pkl, storage=b''):

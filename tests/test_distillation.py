@@ -224,7 +224,7 @@ ALLOWED = {  # room -> what it may import of mmfd
     'head': {'registry'},
     'hooks': {'registry', 'provenance'},
     'provenance': {'checkpoints', '__version__'},
-    'export': {'checkpoints'},
+    'export': {'checkpoints', 'meta'},
     'optim': {'registry'},
     'teacher': {'registry', 'checkpoints'},
     'relative_position': set(),
@@ -234,7 +234,9 @@ ALLOWED = {  # room -> what it may import of mmfd
     'any_size': {'relative_position'},
     'pyramid': {'registry'},
     'ops': set(),
-    'checkpoints': set(),
+    'checkpoints': {'screening'},
+    'screening': set(),
+    'host_reader': {'checkpoints'},
     'meta': set(),
     'convert': set(),
     'download': {'checkpoints'},
@@ -260,8 +262,8 @@ ALLOWED = {  # room -> what it may import of mmfd
     'plan': {'cache', 'dry_run', 'meta', 'sharding'},
     'measure': {'cache', 'dry_run', 'launch', 'plan'},
     'launch': {
-        'agreement', 'cache', 'checkpoints', 'ops', 'processes', 'provenance',
-        'versions', 'dry_run', 'resume', 'sharding'
+        'agreement', 'cache', 'checkpoints', 'host_reader', 'ops',
+        'processes', 'provenance', 'versions', 'dry_run', 'resume', 'sharding'
     },
 }
 

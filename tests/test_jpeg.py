@@ -70,8 +70,8 @@ def test_opencv_finds_the_pixels_that_pillow_finds(face):
         FACES[face]['exif'][jpeg.ORIENTATION] = 1
     image = image.convert('L') if face == 'grey' else image
     data = saved(image, **FACES[face])
-    assert jpeg.plain_size(data) == (61, 83)
-    assert np.array_equal(jpeg.decode(data), by_pillow(data))
+    assert jpeg.plain_size(data, 10_000) == (61, 83)
+    assert np.array_equal(jpeg.decode(data, 10_000), by_pillow(data))
 
 
 @pytest.mark.parametrize('make', [
@@ -84,7 +84,8 @@ def test_opencv_finds_the_pixels_that_pillow_finds(face):
     lambda: b'',
 ])
 def test_what_is_not_plain_is_left_to_pillow(make):
-    assert jpeg.plain_size(make()) is None and jpeg.decode(make()) is None
+    assert jpeg.plain_size(make(), 10_000) is None and jpeg.decode(
+        make(), 10_000) is None
 
 
 def exif(orientation):
@@ -101,7 +102,7 @@ def test_no_beginning_of_a_file_is_taken_for_the_whole(progressive):
     data = saved(photo(83, 61), progressive=progressive)
     data = data[:2] + header + data[2:]
     assert sum(
-        jpeg.plain_size(data[:end]) is not None
+        jpeg.plain_size(data[:end], 10_000) is not None
         for end in range(len(data))) == 0
 
 
