@@ -198,6 +198,8 @@ class Checkpoints(CheckpointHook):
                 meta=meta,
                 backend_args=self.backend_args)
             self._done(meta)
+            if file in self.interim:  # of an iteration done again
+                self.interim.remove(file)
             self.interim.append(file)
             while len(self.interim) > 2:
                 outdated = self.interim.popleft()
