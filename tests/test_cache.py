@@ -1,5 +1,4 @@
 """A cached teacher gives the live one's targets, to these pixels alone."""
-import argparse
 import os
 import resource
 
@@ -11,7 +10,7 @@ from mmengine.registry import MODELS, TRANSFORMS
 from models import clip_teacher, distillation
 from PIL import Image
 
-from mmfd import cache, launch, plan
+from mmfd import cache, plan
 
 
 def images(count=6, seed=0):
@@ -215,17 +214,8 @@ def test_views_leave_the_generators_where_they_were(tmp_path):
 
 
 def test_crops_that_never_come_again_are_not_cached():
-    cfg = launch.load_config(
-        argparse.Namespace(
-            config='configs/demo/simclr_fd.py',
-            cfg_options={
-                'model.teacher.type': 'mmfd.CachedTeacher',
-                'model.teacher.folder': 'targets'
-            },
-            data_root=None,
-            work_dir=None,
-            launcher='none',
-            local_rank=0))
+    cfg = Config.fromfile('configs/demo/simclr_fd.py')
+    cfg.model.teacher.update(type='mmfd.CachedTeacher', folder='targets')
     with pytest.raises(ValueError, match='RandomResizedCrop may change them'):
         cache.check(cfg)
     load, crop, flip, pack = cfg.train_dataloader.dataset.pipeline
