@@ -3,8 +3,9 @@
     python benchmarks/growth.py [--rows S/224/8 B/224/32 ...] [--json F]
 
 A row is a student's size, its image side and its batch; the teacher has the
-same size and side. Whole optimisation steps of configs/fd/clip_vitb_fd.py in
-bf16 on random pixels that are there already, row by row: one to warm up, then
+same size and side. Whole optimisation steps of configs/fd/clip_vitb_fd.py on
+random pixels that are there already, in bf16 where the device computes in it
+(else the log says what is taken), row by row: one step to warm up, then
 `--rounds`; medians, and their ratio to the best row.
 """
 import argparse
@@ -28,21 +29,16 @@ def config(row):
     size, side, batch = row.split('/')
     width, layers, heads = SIZES[size]
     arch = dict(
-        _delete_=True,
         embed_dims=width,
         num_layers=layers,
         num_heads=heads,
         feedforward_channels=4 * width)
     cfg = Config.fromfile('configs/fd/clip_vitb_fd.py')
-    network = dict(arch=arch, img_size=int(side))
-    cfg.merge_from_dict(
-        dict(
-            model=dict(
-                backbone=network,
-                neck=dict(in_channels=width, out_channels=width),
-                teacher=dict(
-                    checkpoint='random', img_size=int(side),
-                    backbone=network))))
+    teacher = cfg.model.teacher
+    for network in cfg.model.backbone, teacher.backbone:
+        network.update(arch=arch, img_size=int(side))
+    cfg.model.neck.update(in_channels=width, out_channels=width)
+    teacher.update(checkpoint='random', img_size=int(side))
     return cfg, int(side), int(batch)
 
 

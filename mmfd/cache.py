@@ -6,6 +6,7 @@ nothing, which `StoredViews` is for.
 """
 import hashlib
 import json
+import logging
 import os
 import random
 import zlib
@@ -213,7 +214,7 @@ class CachedTeacher(Teacher):
             print_log(
                 f'the cache {self.folder} takes no more targets: '
                 f'{error.strerror or error}. Training goes on; the teacher '
-                'computes what is not there', 'current', 'WARNING')
+                'computes what is not there', 'current', logging.WARNING)
 
     def _compare(self, key, found, target):
         """Refuse an entry that this teacher would not make."""

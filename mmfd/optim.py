@@ -1,4 +1,5 @@
 """What the recipes ask of optimizers: groups, learning rate, precision."""
+import logging
 from contextlib import contextmanager
 from math import cos, pi
 
@@ -141,8 +142,8 @@ class AmpOptimWrapper(OptimWrapper):
     GPU and fp32 on a CPU. The host's own refuses to run without a GPU.
 
     Args:
-        dtype (str): `bfloat16` or `float16`. None picks as above, and so
-            does `bfloat16` where it is not to be had; the log says so.
+        dtype (str): `bfloat16` or `float16`. None picks as above. The log
+            says where there is no bf16.
     """
 
     def __init__(self, dtype=None, **kwargs):
@@ -150,12 +151,11 @@ class AmpOptimWrapper(OptimWrapper):
         self.device = torch.device(get_device()).type
         fast = _fast_dtype(self.device)
         self.dtype = getattr(torch, dtype) if dtype else fast
-        wanted = self.dtype if dtype else torch.bfloat16
-        if torch.bfloat16 is wanted is not fast:
-            self.dtype = fast
+        if fast is not torch.bfloat16 and dtype in (None, 'bfloat16'):
             print_log(
-                f'this {self.device} does not compute in bf16: training in '
-                f'{str(fast)[6:]}', 'current', 'WARNING')
+                f'this {self.device} does not compute in bf16: ' +
+                (f'it is emulated; without dtype {fast} is taken' if dtype else
+                 f'training in {fast}'), 'current', logging.WARNING)
         self.scaler = torch.amp.GradScaler(
             self.device, enabled=self.dtype is torch.float16)
 

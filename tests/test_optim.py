@@ -138,19 +138,20 @@ def test_lars_steps_by_the_norm_of_the_matrix_whatever_the_gradient():
         assert step.norm().item() == pytest.approx(6.4e-3, rel=1e-5)
 
 
-@pytest.mark.parametrize('dtype', [None, 'bfloat16'])
-def test_bf16_where_it_is_not_to_be_had_is_told_and_replaced(
-        monkeypatch, capfd, dtype):
-    param = torch.nn.Parameter(torch.ones(2))
-    optimizer = torch.optim.SGD([param], lr=1.)
-    for native, expected in (True, torch.bfloat16), (False, torch.float32):
-        monkeypatch.setattr(
-            torch.ops.mkldnn,
-            '_is_mkldnn_bf16_supported',
-            lambda native=native: native)
-        wrapper = AmpOptimWrapper(dtype=dtype, optimizer=optimizer)
-        told = ''.join(capfd.readouterr())
-        if wrapper.device == 'cpu':
-            assert wrapper.dtype is expected
-            assert ('does not compute in bf16: training in float32'
-                    in told) == (not native)
+@pytest.mark.skipif(torch.cuda.is_available(), reason='of a CPU')
+@pytest.mark.parametrize('native', [True, False])
+@pytest.mark.parametrize('dtype, told', [
+    (None, 'does not compute in bf16: training in torch.float32'),
+    ('bfloat16', 'it is emulated; without dtype torch.float32 is taken'),
+])
+def test_log_says_where_there_is_no_bf16(monkeypatch, dtype, told, native):
+    monkeypatch.setattr(torch.ops.mkldnn, '_is_mkldnn_bf16_supported',
+                        lambda: native)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=1.)
+    said = []
+    monkeypatch.setattr('mmfd.optim.print_log',
+                        lambda text, *_: said.append(text))
+    wrapper = AmpOptimWrapper(dtype=dtype, optimizer=optimizer)
+    fp32 = dtype is None and not native
+    assert wrapper.dtype is (torch.float32 if fp32 else torch.bfloat16)
+    assert len(said) == (not native) and all(told in text for text in said)
