@@ -7,9 +7,8 @@ block's bias is 0.8 GB, so none is kept that no gradient needs.
 import torch
 import torch.nn.functional as F
 from mmpretrain.models.utils import resize_pos_embed
-from torch.utils.checkpoint import checkpoint
 
-from mmfd import relative_position
+from mmfd import attention, relative_position
 
 EXTRA = 3  # rows of a table for a cls token: to it, from it, within it
 
@@ -22,7 +21,7 @@ def forward(vit, x):
     and the right.
 
     Args:
-        vit (StudentViT): with `window_size`, `global_blocks` and `with_cp`.
+        vit (StudentViT): with `window_size` and `global_blocks`.
 
     Raises:
         ValueError: if an image is smaller than a patch.
@@ -39,10 +38,7 @@ def forward(vit, x):
     maps = []
     for i, layer in enumerate(vit.layers):
         attend = windows if windows and i not in vit.global_blocks else whole
-        if vit.with_cp and torch.is_grad_enabled():
-            x = checkpoint(_block, layer, attend, x, use_reentrant=False)
-        else:
-            x = _block(layer, attend, x)
+        x = layer(x, attend=attend)
         if i in vit.out_indices:
             last = i == len(vit.layers) - 1 and vit.final_norm
             tokens = (vit.ln1(x) if last else x)[:, 1:]
@@ -57,14 +53,6 @@ def _check_not_smaller(x, patch):
             f'images of {size[0]} x {size[1]} pixels are smaller than the '
             f"patch of {patch[0]} x {patch[1]}: set the sizes of the "
             "pipeline's Resize and crop")
-
-
-def _block(layer, attend, x):
-    """A host block (`BEiTTransformerEncoderLayer`), attending by `attend`."""
-    gamma_1, gamma_2 = (1. if gamma is None else gamma
-                        for gamma in (layer.gamma_1, layer.gamma_2))
-    x = x + layer.drop_path(gamma_1 * attend(layer.attn, layer.ln1(x)))
-    return x + layer.drop_path(gamma_2 * layer.ffn(layer.ln2(x)))
 
 
 class Attention:
@@ -87,26 +75,12 @@ class Attention:
         bias = table.t().index_select(1, self.index.flatten())
         return bias.unflatten(1, self.index.shape)
 
-    def __call__(self, attn, x):
+    def __call__(self, attn, x, _):
         """Tokens (B, 1 + L, C), the cls token first, to the same."""
         bias, table = self.shared, attn.relative_position_bias_table
         if table is not None:
             bias = self.bias(table)
-        linear = attn.qkv.bias
-        if attn.bias == 'qv_bias':
-            linear = torch.cat(
-                [attn.q_bias,
-                 torch.zeros_like(attn.q_bias), attn.v_bias])
-        qkv = F.linear(x, attn.qkv.weight, linear)
-        q, k, v = qkv.unflatten(2, (3, attn.num_heads, -1)).permute(
-            2, 0, 3, 1, 4)
-        x = F.scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            attn_mask=None if bias is None else bias.to(q)[None],
-            scale=attn.scale)
-        return attn.proj(x.transpose(1, 2).flatten(2))
+        return attention.attend(attn, x, bias)
 
 
 class Windows(Attention):
@@ -122,7 +96,7 @@ class Windows(Attention):
         super().__init__(vit, (vit.window_size, ) * 2)
         self.map = grid
 
-    def __call__(self, attn, x):
+    def __call__(self, attn, x, _):
         side, images = self.grid[0], len(x)
         rows, columns = self.map
         cls_token = x[:, :1]
@@ -133,7 +107,7 @@ class Windows(Attention):
         x = x.transpose(2, 3).flatten(0, 2).flatten(1, 2)  # (B n, side^2, C)
         windows = len(x) // images
         cls_token = cls_token.repeat_interleave(windows, 0)
-        x = super().__call__(attn, torch.cat([cls_token, x], 1))
+        x = super().__call__(attn, torch.cat([cls_token, x], 1), None)
         cls_token = x[:, :1].unflatten(0, (images, windows)).mean(1)
         x = x[:, 1:].unflatten(1, self.grid)
         x = x.unflatten(0, (images, padded[0] // side, -1)).transpose(2, 3)

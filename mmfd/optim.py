@@ -13,6 +13,8 @@ from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from mmfd.registry import (HOOKS, OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS,
                            OPTIMIZERS)
 
+FUSED = {'cpu', 'cuda'}  # devices of PyTorch's fused AdamW
+
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
@@ -43,6 +45,13 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                              f'have {sorted(self.defaults)}')
         super().__init__(optim_wrapper_cfg,
                          dict(self.defaults, **(paramwise_cfg or {})))
+
+    def __call__(self, model):
+        """The wrapper; AdamW fused, in one pass, where the device has it."""
+        devices = {param.device.type for param in model.parameters()}
+        if self.optimizer_cfg['type'] == 'AdamW' and devices <= FUSED:
+            self.optimizer_cfg = {'fused': True, **self.optimizer_cfg}
+        return super().__call__(model)
 
     def add_params(self, params, module):
         """Append the groups of `module` to the list `params`."""

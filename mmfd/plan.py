@@ -12,6 +12,7 @@ from functools import lru_cache, partial
 from weakref import WeakSet, finalize
 
 import torch
+from mmcv.cnn.bricks import DropPath
 from mmengine.registry import DATASETS, MODELS, OPTIMIZERS, DefaultScope
 from mmpretrain.structures import DataSample
 from torch import nn
@@ -19,7 +20,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 from mmfd import cache
 from mmfd.dry_run import checkpoint_bytes, size
@@ -28,6 +29,7 @@ from mmfd.sharding import BLOCKS, parts_of, teachers
 
 IMAGENET = 1_281_167  # training images of ImageNet-1K
 LIBRARIES = 2 * 2**30  # bytes that CUDA, cuBLAS and NCCL take for themselves
+CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 SCOPE = partial(DefaultScope.overwrite_default_scope, 'mmpretrain')
 
 
@@ -54,7 +56,9 @@ class Watch(TorchDispatchMode):
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
         formula = flop_registry.get(func.overloadpacket)
-        if formula:
+        if func.overloadpacket is CPU_ATTENTION:  # unknown to the registry
+            self.operations += sdpa_flop_count(*(t.shape for t in args[:3]))
+        elif formula:
             self.operations += formula(*args, **kwargs, out_val=out)
         cast = (
             func is torch.ops.aten._to_copy.default
@@ -133,9 +137,17 @@ def follow(config,
                 preserve_rng_state=False)
         inputs = torch.empty(batch, 3, side, side, device=device)
         samples = _samples(config, batch, device)
+        with _autocast(device, dtype):  # what is cast once, not in a step
+            own = [
+                weight for _ in teachers(model)
+                for weight in model.teacher.weights(device).values()
+            ]
         watch = Watch([
             weight for network in networks for weight in network.parameters()
-        ], [inputs, *(b for network in networks for b in network.buffers())])
+        ], [
+            inputs, *own, *(b for network in networks
+                            for b in network.buffers())
+        ])
         for param in model.parameters():  # their gradients are counted apart
             if param.requires_grad:
                 param.register_post_accumulate_grad_hook(
@@ -157,7 +169,10 @@ def follow(config,
 
 
 def build(config):
-    """The model that a config describes, without weights."""
+    """The model that a config describes, without weights.
+
+    In it no image loses a branch to drop path: all may keep theirs.
+    """
     config = dict(config, backbone=dict(config['backbone']))
     if 'with_cp' in config['backbone']:
         config['backbone']['with_cp'] = False  # `recompute` is in its place
@@ -165,7 +180,11 @@ def build(config):
         config['teacher'] = dict(
             cache.live(config['teacher']), checkpoint='random')
     with SCOPE(), weightless():
-        return MODELS.build(config).train()
+        model = MODELS.build(config).train()
+    for module in model.modules():
+        if isinstance(module, DropPath):
+            module.eval()
+    return model
 
 
 def _place(network, device, dtype):

@@ -4,15 +4,18 @@ from functools import partial
 from math import isqrt, log, prod, sqrt
 
 import torch
+import torch.nn.functional as F
+from mmengine.model import ModuleList
 from mmengine.model.weight_init import trunc_normal_
 from mmpretrain.models import BEiTViT, SwinTransformerV2
 from mmpretrain.models.utils import WindowMSAV2, to_2tuple
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from mmfd import any_size, checkpoints, relative_position
+from mmfd import any_size, attention, checkpoints, relative_position
 from mmfd.meta import RealSchedules
 from mmfd.registry import MODELS
+from mmfd.residual import residual
 
 SHARED, TABLE = 'rel_pos_bias.', 'relative_position_bias_table'
 # The host's block drops its MLP branch in the FFN and again around it. The
@@ -40,6 +43,40 @@ class Student:
         return self  # the host's returns None
 
 
+class ViTBlock(nn.Module):
+    """A block of BEiT's ViT: residual branches with layer scale.
+
+    Of the host's parts, by the host's names.
+    """
+
+    def __init__(self, host, with_cp):
+        super().__init__()
+        self.gamma_1, self.gamma_2 = host.gamma_1, host.gamma_2
+        self.ln1, self.attn = host.ln1, host.attn
+        self.ln2, self.ffn = host.ln2, host.ffn
+        self.drop_path = host.drop_path
+        self.with_cp = with_cp
+
+    def forward(self, x, bias=None, attend=attention.attend):
+        """Tokens (B, L, C) to the same.
+
+        Args:
+            bias (Tensor): of all blocks, (H, L, L). None takes the block's
+                own, if it has one.
+            attend (callable): `attend(attn, x, bias)` to tokens.
+        """
+        if self.with_cp and torch.is_grad_enabled():
+            return checkpoint(
+                self.branches, x, bias, attend, use_reentrant=False)
+        return self.branches(x, bias, attend)
+
+    def branches(self, x, bias, attend):
+        x = residual(x, lambda x: attend(self.attn, self.ln1(x), bias),
+                     self.drop_path, self.gamma_1)
+        return residual(x, lambda x: self.ffn(self.ln2(x)), self.drop_path,
+                        self.gamma_2)
+
+
 @MODELS.register_module()
 class StudentViT(Student, BEiTViT):
     """FD's ViT: BEiT's blocks, position only as relative bias.
@@ -60,7 +97,7 @@ class StudentViT(Student, BEiTViT):
         global_blocks (Sequence[int]): blocks that attend over all patches
             nevertheless.
         with_cp (bool): compute blocks again in the backward instead of
-            keeping what it needs. It is for maps.
+            keeping what it needs.
 
     Raises:
         ValueError: if the patch does not divide the image, if there is no
@@ -93,10 +130,12 @@ class StudentViT(Student, BEiTViT):
             **kwargs)
         self.out_indices = self._blocks('out_indices', out_indices)
         self.global_blocks = self._blocks('global_blocks', global_blocks)
-        self.window_size, self.with_cp = window_size, with_cp
-        if out_type != 'featmap' and (window_size or with_cp):
-            raise ValueError(f"out_type={out_type!r} with window_size or "
-                             "with_cp: set backbone.out_type='featmap'")
+        self.window_size = window_size
+        if out_type != 'featmap' and window_size:
+            raise ValueError(f'out_type={out_type!r} with window_size: set '
+                             "backbone.out_type='featmap'")
+        self.layers = ModuleList(
+            ViTBlock(layer, with_cp) for layer in self.layers)
 
     def _blocks(self, name, indices):
         """Indices from the front; refuses those of no block."""
@@ -145,6 +184,46 @@ class StudentViT(Student, BEiTViT):
                                                      self.patch_resolution)
 
 
+class CosineAttention(nn.Module):
+    """Swin V2's window attention, fused; positions by log-CPB.
+
+    Of the host's parts, by the host's names (`WindowMSAV2`).
+    """
+
+    def __init__(self, host):
+        super().__init__()
+        self.embed_dims, self.num_heads = host.embed_dims, host.num_heads
+        self.window_size = host.window_size
+        self.logit_scale = host.logit_scale
+        self.q_bias, self.v_bias = host.q_bias, host.v_bias
+        for name, table in host.named_buffers():
+            self.register_buffer(name, table)
+        self.cpb_mlp, self.qkv, self.proj = host.cpb_mlp, host.qkv, host.proj
+
+    def bias(self):
+        """Of all pairs of a window's tokens, (H, L, L)."""
+        table = 16 * self.cpb_mlp(self.relative_coords_table).sigmoid()
+        index = self.relative_position_index
+        bias = table.flatten(0, 2).t().index_select(1, index.flatten())
+        return bias.unflatten(1, index.shape)
+
+    def forward(self, x, mask=None):
+        """Windows (n B, L, C) to the same.
+
+        Args:
+            mask (Tensor): (n, L, L), of the n windows of an image; None is 0.
+        """
+        qkv = F.linear(x, self.qkv.weight, attention.q_v_bias(self))
+        q, k, v = attention.heads(qkv, self.num_heads)
+        scale = self.logit_scale.clamp(max=log(100)).exp()
+        bias = self.bias()[None]
+        if mask is not None:
+            bias = bias + mask[:, None]
+        x = attention.attention((F.normalize(q, dim=-1) * scale).to(q),
+                                F.normalize(k, dim=-1), v, bias, 1.)
+        return self.proj(x.transpose(1, 2).flatten(2))
+
+
 class SwinBlock(nn.Module):
     """A block of Swin V2: residual branches that end in norm and drop path.
 
@@ -157,6 +236,7 @@ class SwinBlock(nn.Module):
         super().__init__()
         self.drop_path = host.attn.drop
         host.attn.drop = host.ffn.dropout_layer = nn.Identity()
+        host.attn.w_msa = CosineAttention(host.attn.w_msa)
         self.attn, self.norm1 = host.attn, host.norm1
         self.ffn, self.norm2 = host.ffn, host.norm2
         self.norm3 = host.norm3 if host.extra_norm else nn.Identity()
@@ -169,8 +249,9 @@ class SwinBlock(nn.Module):
         return self.branches(x, hw_shape)
 
     def branches(self, x, hw_shape):
-        x = x + self.drop_path(self.norm1(self.attn(x, hw_shape)))
-        x = x + self.drop_path(self.norm2(self.ffn(x)))
+        x = residual(x, lambda x: self.norm1(self.attn(x, hw_shape)),
+                     self.drop_path)
+        x = residual(x, lambda x: self.norm2(self.ffn(x)), self.drop_path)
         return self.norm3(x)
 
 

@@ -3,6 +3,8 @@ import torch
 import torch.nn.functional as F
 from mmengine.dist import is_main_process
 from torch import nn
+from torch.distributed.tensor import DTensor
+from torch.func import functional_call
 
 from mmfd import checkpoints
 from mmfd.registry import MODELS
@@ -65,6 +67,7 @@ class Teacher(nn.Module):
         backbone.eval()
         backbone.requires_grad_(False)
         self._hidden = (backbone, )  # a tuple, so not a submodule
+        self._cast = {}  # dtype -> the backbone's weights in it
         self._noise = tuple(
             module for module in backbone.modules()
             if drop_path_rate and type(module).__name__ == 'DropPath')
@@ -76,6 +79,7 @@ class Teacher(nn.Module):
 
     def _apply(self, fn, recurse=True):
         self.backbone._apply(fn, recurse)
+        self._cast.clear()
         return super()._apply(fn, recurse)
 
     def train(self, mode=True):
@@ -93,4 +97,27 @@ class Teacher(nn.Module):
         if self.img_size and pixels.shape[-2:] != (self.img_size, ) * 2:
             pixels = F.interpolate(
                 pixels, (self.img_size, ) * 2, mode='bilinear', antialias=True)
-        return self.neck(self.backbone(self.normalize(pixels)))
+        weights = self.weights(pixels.device.type)
+        return self.neck(
+            functional_call(self.backbone, weights,
+                            (self.normalize(pixels), )))
+
+    def weights(self, device):
+        """Those that autocast would cast in every step, cast in the first.
+
+        It remembers casts of what is trained, and only for a step. On a GPU
+        they take less time than the copy is worth in memory, and shards come
+        in the dtype of their own policy.
+        """
+        if device != 'cpu' or not torch.is_autocast_enabled(device):
+            return {}
+        dtype = torch.get_autocast_dtype(device)
+        if dtype not in self._cast:
+            self._cast[dtype] = {
+                f'{prefix}.{name}': param.to(dtype)
+                for prefix, module in self.backbone.named_modules()
+                if isinstance(module, (nn.Linear, nn.Conv2d))
+                for name, param in module.named_parameters(recurse=False)
+                if not isinstance(param, DTensor)
+            }
+        return self._cast[dtype]

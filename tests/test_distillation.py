@@ -229,9 +229,12 @@ ALLOWED = {  # room -> what it may import of mmfd
     'teacher': {'registry', 'checkpoints'},
     'relative_position': set(),
     'students': {
-        'registry', 'any_size', 'checkpoints', 'meta', 'relative_position'
+        'registry', 'any_size', 'attention', 'checkpoints', 'meta',
+        'relative_position', 'residual'
     },
-    'any_size': {'relative_position'},
+    'any_size': {'attention', 'relative_position'},
+    'attention': set(),
+    'residual': set(),
     'pyramid': {'registry'},
     'ops': set(),
     'checkpoints': {'screening'},

@@ -32,7 +32,7 @@ SWIN = dict(
 def swin():
     config = Config.fromfile('configs/fd/swinv2g_fd.py').model
     config.teacher.update(checkpoint='random', backbone=SWIN, img_size=64)
-    config.backbone = dict(SWIN, type='mmfd.StudentSwin')
+    config.backbone = dict(SWIN, type='mmfd.StudentSwin', drop_path_rate=0.)
     config.neck.update(in_channels=256, out_channels=256)
     return config, 64
 
@@ -119,8 +119,11 @@ def test_counted_operations_are_those_of_pytorchs_counter():
     with FlopCounterMode(display=False) as whole:
         model(pixels, mode='loss')['loss'].backward()
     assert step.teacher == teacher.get_total_flops()
+    # its counter does not know the kernel of the student's attention: two
+    # products for 2 images, 17 tokens, 48 channels and 3 blocks
+    attention = 2 * 2 * 2 * 17**2 * 48 * 3
     assert (step.teacher + step.forward +
-            step.backward == whole.get_total_flops())
+            step.backward == whole.get_total_flops() + attention)
 
 
 @pytest.fixture(scope='module')

@@ -1,0 +1,142 @@
+"""Attention, drop path and precision of the students, against plain ones."""
+import pytest
+import torch
+import torch.nn.functional as F
+from mmcv.cnn.bricks import DropPath
+from mmengine.registry import MODELS
+from models import arch, clip_teacher, distillation, student
+
+from mmfd.attention import Biased, attention
+from mmfd.residual import residual
+
+
+def plain(q, k, v, bias, scale):
+    bias = bias.repeat(len(q) // len(bias), 1, 1, 1)
+    return (scale * q @ k.mT + bias).softmax(-1) @ v
+
+
+def inputs(dtype=torch.float32, images=6, n=1, length=17):
+    """q, k, v as a linear layer gives them, and n biases."""
+    qkv = torch.randn(images, length, 3, 2, 8, dtype=dtype)
+    bias = torch.randn(n, 2, length, length)
+    q, k, v = qkv.permute(2, 0, 3, 1, 4)
+    return [t.detach().requires_grad_() for t in (q, k, v, bias)]
+
+
+@pytest.mark.parametrize('n', [1, 3])  # one for all images; one per window
+@pytest.mark.parametrize('chunk', [1, 2**21])  # images one by one; at once
+def test_attention_and_its_four_gradients_are_those_of_the_formula(
+        n, chunk, monkeypatch):
+    monkeypatch.setattr('mmfd.attention.CHUNK', chunk)
+    given = inputs(n=n)
+    grad = torch.randn(6, 2, 17, 8)
+    out, expected = attention(*given, 0.3), plain(*given, 0.3)
+    assert 'Biased' in type(out.grad_fn).__name__
+    torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-5)
+    for ours, theirs in zip(
+            torch.autograd.grad(out, given, grad),
+            torch.autograd.grad(expected, given, grad)):
+        error = (ours - theirs).abs().max() / theirs.abs().max()
+        assert error < 1e-5, f'off by {error:.2g} relative'
+
+
+def test_attention_in_bf16_is_near_that_in_fp32():
+    given = inputs()
+    half = [t.detach().bfloat16().requires_grad_() for t in given[:3]]
+    half.append(given[3])
+    grad = torch.randn(6, 2, 17, 8)
+    out, expected = attention(*half, 0.3), attention(*given, 0.3)
+    assert out.dtype == torch.bfloat16
+    errors = [(out - expected).norm() / expected.norm()]
+    for ours, theirs in zip(
+            torch.autograd.grad(out, half, grad.bfloat16()),
+            torch.autograd.grad(expected, given, grad)):
+        errors.append((ours - theirs).norm() / theirs.norm())
+    assert max(errors) < 0.01, errors  # an eighth bit is 0.004
+
+
+def test_attention_keeps_no_scores():
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(
+            lambda t: kept.append(t.shape) or t, lambda t: t):
+        attention(*inputs(images=6))
+    assert (6, 2, 17, 17) not in kept and len(kept) == 4
+
+
+def test_without_a_gradient_attention_is_pytorchs_own():
+    seen = []
+
+    class Watch(torch.overrides.TorchFunctionMode):
+
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            seen.append(func)
+            return func(*args, **(kwargs or {}))
+
+    model = MODELS.build(student())
+    model.init_weights()
+    with torch.no_grad(), Watch():
+        model.eval()(torch.randn(2, 3, 32, 32))
+    assert seen.count(F.scaled_dot_product_attention) == 3
+    assert Biased.apply not in seen
+
+
+@pytest.mark.parametrize('gamma', [None, torch.linspace(-1, 1, 4)])
+@pytest.mark.parametrize('rate', [0., .5, .999])
+def test_images_that_lose_a_branch_are_not_computed_and_nothing_else_changes(
+        gamma, rate):
+    drop = DropPath(rate).train()
+    layer = torch.nn.Linear(4, 4)
+    x = torch.randn(8, 3, 4, requires_grad=True)
+    computed = []
+
+    def branch(x):
+        computed.append(len(x))
+        return layer(x)
+
+    def grads(out):
+        return torch.autograd.grad(out.square().sum(),
+                                   [x, *layer.parameters()])
+
+    torch.manual_seed(1)
+    ours = residual(x, branch, drop, gamma)
+    torch.manual_seed(1)  # the host draws the same images
+    theirs = x + drop((1. if gamma is None else gamma) * layer(x))
+    lost = (theirs == x).all((1, 2)).sum()
+    assert computed == [8 - lost] and (rate != .999 or lost == 8)
+    torch.testing.assert_close(ours, theirs)
+    for a, b in zip(grads(ours), grads(theirs)):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_teacher_in_bf16_is_autocasts_own_with_its_weights_cast_once():
+    teacher = MODELS.build(clip_teacher())
+    pixels = torch.randint(0, 256, (2, 3, 32, 32)).float()
+    with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
+        feats = teacher.backbone(teacher.normalize(pixels))
+        assert torch.equal(teacher(pixels), teacher.neck(feats))
+        first = teacher.weights('cpu')
+        teacher(pixels)
+        again = teacher.weights('cpu')
+    assert all(again[name] is first[name] for name in first)
+    assert {w.dtype for w in teacher.backbone.parameters()} == {torch.float32}
+    teacher.to(torch.float64)  # moved: cast anew
+    assert not teacher._cast
+
+
+def test_step_in_bf16_is_near_that_in_fp32():
+    model = MODELS.build(distillation(backbone=student(arch=arch(48, 3, 3))))
+    model.init_weights()
+    pixels = torch.randint(0, 256, (8, 3, 32, 32)).float()
+    found = []
+    for bf16 in (False, True):
+        model.train().zero_grad()
+        with torch.autocast('cpu', torch.bfloat16, bf16):
+            loss = model.loss(pixels)['loss']
+        loss.backward()
+        found.append(
+            (loss.detach(),
+             [p.grad.flatten() for p in model.parameters() if p.ndim > 1]))
+    (loss, grads), (half, half_grads) = found
+    assert abs(half - loss) < 2e-3 * loss
+    grads, half_grads = torch.cat(grads), torch.cat(half_grads)
+    assert (half_grads - grads).norm() < 0.05 * grads.norm()
