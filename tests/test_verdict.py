@@ -47,7 +47,8 @@ def train(folder, root, model, iterations=30, lr=2e-3, hooks=(), **kwargs):
             default_hooks=dict(
                 logger=dict(type='LoggerHook', interval=10),
                 checkpoint=dict(
-                    type='CheckpointHook', by_epoch=False, interval=10)),
+                    type='CheckpointHook', by_epoch=False, interval=50)),
+            log_processor=dict(by_epoch=False),
             custom_hooks=[dict(type='mmfd.Verdict', interval=10)],
             default_scope='mmpretrain',
             visualizer=None,
@@ -172,7 +173,7 @@ def test_teacher_replaced_amid_the_run_is_named(model, tmp_path, shapes_root):
 
 def test_teacher_replaced_between_runs_is_named(model, tmp_path, shapes_root):
     train(tmp_path, shapes_root, model, 10)
-    file = tmp_path / 'iter_10.pth'
+    file = tmp_path / 'iter_10.pth'  # the last one is always saved
     resumed = dict(resume=True, load_from=str(file))
     _, same = train(tmp_path, shapes_root, model, 20, **resumed)
     assert same == []

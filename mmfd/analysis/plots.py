@@ -397,7 +397,10 @@ def _width(surveys):
 def _plain_log(*axes):
     for axis in axes:
         axis.set_yscale('log')
-        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        low, high = axis.get_ylim()
+        wide = high > 10 * low
+        axis.yaxis.set_major_locator(
+            LogLocator(subs=(1, 2, 5) if wide else (1, 1.5, 2, 3, 4, 5, 7)))
         axis.yaxis.set_major_formatter('{x:g}')
         axis.yaxis.set_minor_formatter(NullFormatter())
 
