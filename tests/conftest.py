@@ -2,6 +2,7 @@ import gc
 
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 
 from mmfd import ops
 
@@ -11,6 +12,13 @@ ops.install()  # mmcv-lite settles what it has when it is first imported
 @pytest.fixture(autouse=True)
 def seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def scope():
+    """The library that a Runner was of is not that of the next test."""
+    yield
+    DefaultScope._instance_dict.clear()
 
 
 @pytest.fixture(autouse=True)

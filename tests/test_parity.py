@@ -94,7 +94,8 @@ def test_gradient_of_every_parameter_equals_the_official_one(ours, official):
 SWIN = ('fd/esvit_swinb_fd', 'classification/esvit_swinb_fd_in1k')
 # Those of the ViTs.
 CONFIGS = sorted(f'{path.parent.name}/{path.stem}'
-                 for path in Path('configs').glob('*/*_vit*.py')
+                 for folder in ('fd', 'classification')
+                 for path in Path('configs', folder).glob('*_vit*.py')
                  if not path.stem.endswith('_linear'))
 RUNS = {  # official yaml -> our config
     'fd_pretrain__clip_vit_base__img224__100ep': 'fd/clip_vitb_fd_100e',
