@@ -155,8 +155,9 @@ def _weight_map(index):
         for name in shards:
             plain = Path(name).name == name and len(os.fsencode(name)) < 256
             if not plain or not name.endswith(kind):
-                raise ValueError(f'a shard is called {name!r}, which is no '
-                                 f'{kind} file beside it')
+                raise ValueError(
+                    f'a shard is called {name[:99]!r}, which is no '
+                    f'{kind} file beside it')
         if not shards:
             raise ValueError('it lists nothing')
         return listed

@@ -133,16 +133,18 @@ class SkippedImages(Hook):
         os.makedirs(runner.work_dir, exist_ok=True)
         report = os.path.join(runner.work_dir, 'skipped_images.txt')
         lines = {
-            '\t'.join(
-                x.replace('\n', '\\n')
-                for x in pair).encode(errors='backslashreplace').decode() +
-            '\n'
-            for pair in reasons.items()
+            '\t'.join((_on_a_line(path), _on_a_line(why))) + '\n'
+            for path, why in reasons.items()
         }
         with open(report, 'a+', encoding='utf-8') as file:
             file.seek(0)
             file.writelines(sorted(lines - {*file}))
         return report
+
+
+def _on_a_line(text):
+    escaped = text.replace('\n', '\\n').encode(errors='backslashreplace')
+    return escaped.decode()
 
 
 @HOOKS.register_module()

@@ -157,8 +157,10 @@ def start(processes, command):
 
 def _ended_by(failures):
     """The exit status, or a message where a process could not say its own."""
+    # the launcher ends those that are left by SIGTERM
     rank, first = min(
-        failures.items(), key=lambda f: (f[1].exitcode > 0, f[1].timestamp))
+        failures.items(), key=lambda f: (f[1].exitcode == -signal.SIGTERM, f[
+            1].exitcode > 0, f[1].timestamp))
     if first.exitcode > 0:  # it has said itself what it had to say
         return first.exitcode
     why = ', as the kernel does where memory runs out' * (

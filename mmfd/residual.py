@@ -21,14 +21,16 @@ def residual(x, branch, drop_path, gamma=None):
     if not rate:
         return _add(x, branch(x), gamma, 1.)
     keeps = 1 - rate + torch.rand(len(x), device='cpu') >= 1
+    weight = 1 / (1 - rate)
     if keeps.all():
-        return _add(x, branch(x), gamma, 1 / (1 - rate))
+        return _add(x, branch(x), gamma, weight)
+    if not keeps.any():  # windows of no image have no shape: one for nothing
+        keeps[0], weight = True, 0.
     kept = keeps.nonzero().flatten().to(x.device, non_blocking=True)
     added = branch(x.index_select(0, kept))
     added = added if gamma is None else gamma * added
     dtype = torch.promote_types(x.dtype, added.dtype)
-    return x.to(dtype).index_add(
-        0, kept, added.to(dtype), alpha=1 / (1 - rate))
+    return x.to(dtype).index_add(0, kept, added.to(dtype), alpha=weight)
 
 
 def _add(x, added, gamma, scale):

@@ -96,7 +96,7 @@ def test_short_recipe_has_the_papers_numbers():
     assert (short.train_cfg.max_epochs, long.train_cfg.max_epochs) == (100,
                                                                        300)
     assert short.model.backbone.drop_path_rate == 0.1
-    crop = short.train_dataloader.dataset.pipeline[1]
+    crop = short.train_dataloader.dataset.pipeline[0].crop
     assert crop.crop_ratio_range == (0.67, 1.0)
     crop.crop_ratio_range = (0.08, 1.0)
     assert short.train_dataloader == long.train_dataloader

@@ -102,7 +102,8 @@ def test_images_that_lose_a_branch_are_not_computed_and_nothing_else_changes(
     torch.manual_seed(1)  # the host draws the same images
     theirs = x + drop((1. if gamma is None else gamma) * layer(x))
     lost = (theirs == x).all((1, 2)).sum()
-    assert computed == [8 - lost] and (rate != .999 or lost == 8)
+    assert computed == [max(8 - lost, 1)]  # one of none, for nothing
+    assert rate != .999 or lost == 8
     torch.testing.assert_close(ours, theirs)
     for a, b in zip(grads(ours), grads(theirs)):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)

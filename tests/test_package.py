@@ -49,7 +49,11 @@ def built(tmp_path_factory):
         for folder in ('configs', 'tools')
         for path in (tree / folder).rglob('*') if path.is_file()
     }
-    modules = {f'mmfd/{path.name}' for path in (tree / 'mmfd').glob('*.py')}
+    modules = {
+        str(path.relative_to(tree))
+        for folder in ('mmfd', 'mmfd/analysis')
+        for path in (tree / folder).glob('*.py')
+    }
     for name in LITTER:
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).touch()

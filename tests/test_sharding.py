@@ -203,7 +203,7 @@ def test_only_the_first_process_ever_has_all_weights(config, tmp_path):
         config
     ],
                                   text=True)
-    lines = [json.loads(line) for line in out.splitlines() if line[0] == '{']
+    lines = [json.loads(line) for line in out.splitlines() if line[:1] == '{']
     first, second = sorted(lines, key=lambda line: line['rank'])
     assert first['built'] > 100 and second['built'] == 0
     assert first['gathered'] > 100 and first['equal'] and first['keys']

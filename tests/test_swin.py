@@ -714,7 +714,8 @@ def test_recipes_have_the_official_numbers():
     assert fd.optim_wrapper.clip_grad.max_norm == 3.0
     assert tune.optim_wrapper.clip_grad.max_norm == 5.0
     assert tune.optim_wrapper.paramwise_cfg == dict(layer_decay=0.8)
-    assert fd.train_dataloader.dataset.pipeline[1].crop_ratio_range == (.08, 1)
+    crop = fd.train_dataloader.dataset.pipeline[0].crop
+    assert crop.crop_ratio_range == (.08, 1)
     assert tune.model.head.init_cfg.std == 0.02
 
 

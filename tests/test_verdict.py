@@ -22,7 +22,7 @@ PIPELINE = [
 def train(folder, root, model, iterations=30, lr=2e-3, hooks=(), **kwargs):
     """The Runner of a short distillation, and the warnings of its verdict."""
     loader = dict(
-        batch_size=8,
+        batch_size=4,
         sampler=dict(type='DefaultSampler', shuffle=True),
         collate_fn=dict(type='default_collate'),
         dataset=dict(
@@ -54,7 +54,8 @@ def train(folder, root, model, iterations=30, lr=2e-3, hooks=(), **kwargs):
             visualizer=None,
             experiment_name=folder.name,
             randomness=dict(seed=0),
-            **kwargs))
+            **kwargs),
+        format_python_code=False)  # it takes seconds
     runner = Runner.from_cfg(cfg)
     for hook in hooks:
         runner.register_hook(hook)

@@ -84,6 +84,7 @@ class Diagnosis:
             if network.name == 'teacher':  # has nothing to lose
                 continue
             images = Images(self.images.root, self.landscape_images)
+            self.landscape_images = len(images.infos)
             batches = (found for found, in self.batches(images, [network]))
             try:
                 evaluate = networks.evaluation(network, batches)

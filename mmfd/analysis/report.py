@@ -221,6 +221,8 @@ def _page(diagnosis, parts, command):
                     for note in diagnosis.notes())
     images = max([s.images for s in diagnosis.surveys], default=0)
     seen = f'{images:,} images of' if images else 'Images of'
+    points = (f'Every point of a landscape is {diagnosis.landscape_images:,} '
+              'images. ' if diagnosis.landscapes else '')
     return (
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width">'
@@ -229,9 +231,10 @@ def _page(diagnosis, parts, command):
         f'<p>{seen} <code>{html.escape(str(diagnosis.images.root))}</code>. '
         f'Made by mmfd {__version__} with</p>'
         f'<p><code>{html.escape(command)}</code></p>'
-        '<p>Attention distance is over patches alone, with rows that sum to '
-        'one without the cls token; all other measures of attention take the '
-        'cls token in. Every number is in <code>numbers.json</code>, the '
-        'distance with the cls token too. FD is Feature Distillation (Wei et '
-        'al., arXiv 2205.14141), whose figures are these.</p>'
+        f'<p>{points}Attention distance is over patches alone, with rows '
+        'that sum to one without the cls token; all other measures of '
+        'attention take the cls token in. Every number is in '
+        '<code>numbers.json</code>, the distance with the cls token too. FD '
+        'is Feature Distillation (Wei et al., arXiv 2205.14141), whose '
+        'figures are these.</p>'
         f'{notes}{"".join(parts)}</body></html>')

@@ -90,11 +90,11 @@ def test_run_killed_anywhere_and_resumed_is_the_run_never_killed(
 
 @pytest.mark.full
 def test_run_killed_twenty_times_is_the_run_never_killed(config, tmp_path):
-    options = 'train_cfg.max_epochs=40',
+    options = 'train_cfg.max_epochs=20',
     whole, run = tmp_path / 'whole', tmp_path / 'run'
     finish(start(config, whole, options=options), whole, seconds=600)
     assert kill_and_resume(config, run, 20, options) == 20
-    assert_same(run, whole, 'epoch_40.pth')
+    assert_same(run, whole, 'epoch_20.pth')
 
 
 @pytest.mark.parametrize('number', [

@@ -22,6 +22,7 @@ from mmfd import checkpoints, launch  # noqa: F401, before anything is watched
 ROOM = 3 << 30  # bytes
 EVENTS = ('os.system', 'os.exec', 'os.fork', 'os.posix_spawn', 'os.rename',
           'os.remove', 'subprocess.Popen', 'socket.connect')
+HOST = ('gcc', 'nvcc', 'fc-list')  # whose versions it logs, whose fonts it has
 FD = 'configs/demo/simclr_fd.py'
 FINETUNE = 'configs/demo/simclr_fd_shapes.py'
 
@@ -85,12 +86,12 @@ class Watch:
             writes = flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
             if writes and isinstance(path, str) and path != os.devnull:
                 self.note(event, path)
-        elif event in EVENTS:
-            self.note(event, *map(str, args))
+        elif event in EVENTS and not (event == 'os.remove' and args[1] != -1):
+            self.note(event, *map(str, args))  # not of a folder's own entries
 
     def note(self, event, *args):
-        compiler = 'gcc' in args[0] if args else False  # whose version is told
-        if not compiler and not ''.join(args[:1]).startswith(self.allowed):
+        known = any(tool in ''.join(args) for tool in HOST)
+        if not known and not ''.join(args[:1]).startswith(self.allowed):
             self.seen.append([event, *args])
 
 
