@@ -58,6 +58,8 @@ def sharp(model):
 
 
 def hf_maps(model):
+    if not hasattr(model, 'set_attn_implementation'):
+        pytest.skip('the transformers of the older OpenMMLab hides its maps')
     model.set_attn_implementation('eager')
     return lambda images: model(images, output_attentions=True).attentions
 
