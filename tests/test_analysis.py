@@ -470,7 +470,7 @@ def test_one_config_shows_teacher_and_student(tmp_path, monkeypatch,
     assert {*found['networks']} == {'teacher', 'student'}
     trained = found['networks']['student']
     assert trained['images'] == 20 and len(trained['attention']) == 3
-    assert len(trained['attention']['layers.0.attn']['distance']) == 3
+    assert len(trained['attention']['layers.0']['distance']) == 3
     assert trained['tokens']['output']['grid'] == [4, 4]
     values = torch.tensor(found['cka']['values'])
     assert values.shape == (8, 8)
