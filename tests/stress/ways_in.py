@@ -17,6 +17,8 @@ import time
 import traceback
 from pathlib import Path
 
+from mmengine.visualization import Visualizer
+
 from mmfd import checkpoints, launch  # noqa: F401, before anything is watched
 
 ROOM = 3 << 30  # bytes
@@ -33,6 +35,7 @@ def tool(name, *args):
 
 
 def train(config, folder, images, *args):
+    Visualizer._instance_dict.clear()  # the host tells them by the second
     tool('train', config, '--work-dir', folder / 'out/run', '--data-root',
          images, *args)
 
