@@ -133,10 +133,11 @@ def test_mim_trains_and_tests_from_the_wheel_in_an_empty_folder(
     env, empty = tmp_path / 'env', tmp_path / 'empty'
     empty.mkdir()
     python = env / 'bin' / 'python'
+    environ = {k: v for k, v in os.environ.items() if k != 'PYTHONPATH'}
 
     def run(*command):
         done = subprocess.run(
-            command, cwd=empty, capture_output=True, text=True)
+            command, cwd=empty, env=environ, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr[-3000:]
         return done.stdout + done.stderr
 

@@ -8,7 +8,7 @@ _base_ = [
 ]
 
 custom_imports = dict(imports=['mmfd.ops'], allow_failed_imports=False)
-heads = dict(num_classes=11, channels=32, norm_cfg=dict(type='BN'))
+heads = dict(num_classes=10, channels=32, norm_cfg=dict(type='BN'))
 model = dict(
     data_preprocessor=dict(size=(96, 96)),
     neck=dict(embed_dim=96, rescales=[2, 1, 0.5, 0.25]),  # strides 4-32
@@ -17,12 +17,15 @@ model = dict(
 dataset = dict(
     type='BaseSegDataset',
     data_root='data/shapes/ade',
+    reduce_zero_label=True,  # what is no shape is nothing, as in ADE20K
     metainfo=dict(
-        classes=('other', *_base_.classes),
-        palette=[[23 * i] * 3 for i in range(11)]),
+        classes=_base_.classes, palette=[[25 * i] * 3 for i in range(10)]),
     img_suffix='.jpg',
     seg_map_suffix='.png')
-load = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')]
+load = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', reduce_zero_label=True)
+]
 pack = [dict(type='PackSegInputs')]
 train_dataloader = dict(
     batch_size=16,
