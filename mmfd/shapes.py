@@ -4,8 +4,7 @@ Every picture shows one large shape, its class, among smaller ones on clutter.
 Colour, pose and light say nothing about the class and texture only in part,
 as in nature, so a network has to see form. The same pictures are laid out as
 ImageNet (`imagenet/`), ADE20K (`ade/`) and COCO (`coco/`), with masks of
-everything that is visible; COCO's has the classes in `instances_*.json` and
-one class of everything in `objects_*.json`.
+everything that is visible.
 """
 import json
 import os
@@ -210,18 +209,13 @@ def _write_split(split, root, count, pool):
         dict(id=i, file_name=f'{i:05d}.jpg', width=SIZE, height=SIZE)
         for i in range(count)
     ]
+    categories = [dict(id=i + 1, name=c) for i, c in enumerate(CLASSES)]
     annotations = [dict(a, id=i + 1) for i, a in enumerate(annotations)]
-    objects = [dict(a, category_id=1) for a in annotations]
-    for name, found, classes in (('instances', annotations, CLASSES),
-                                 ('objects', objects, ['object'])):
-        with open(root / f'coco/annotations/{name}_{coco}.json', 'w') as file:
-            json.dump(
-                dict(
-                    images=images,
-                    annotations=found,
-                    categories=[
-                        dict(id=i + 1, name=c) for i, c in enumerate(classes)
-                    ]), file)
+    with open(root / f'coco/annotations/instances_{coco}.json', 'w') as file:
+        json.dump(
+            dict(
+                images=images, annotations=annotations, categories=categories),
+            file)
 
 
 def write(root, counts=SPLITS):

@@ -52,9 +52,9 @@ def paint(image, mask, colour):
 
 
 def show_map(axis, image, labels):
-    """An image under the classes of its pixels; 0 is background."""
-    for kind in range(1, 1 + len(shapes.CLASSES)):
-        paint(image, labels == kind, COLOURS[kind - 1])
+    """An image under the classes of its pixels."""
+    for kind in range(len(shapes.CLASSES)):
+        paint(image, labels == kind, COLOURS[kind])
     axis.imshow(image.astype(np.uint8))
 
 
@@ -82,6 +82,7 @@ def draw(path):
         column[0].imshow(image.astype(np.uint8))
         truth = maps[i].gt_sem_seg.data[0].cpu().numpy()
         labels = maps[i].pred_sem_seg.data[0].cpu().numpy()
+        labels[truth == 255] = 255  # it is not asked about the ground
         show_map(column[1], image.copy(), truth)
         show_map(column[2], image.copy(), labels)
         show_objects(column[3], image.copy(), objects[i].pred_instances)

@@ -1,11 +1,11 @@
-"""The demo's networks as segmentors and detectors use them, at 96 pixels."""
+"""The demo's networks as segmentors and detectors use them, at the 48 pixels they know."""
 _base_ = 'networks.py'
 
 classes = ('arrow', 'crescent', 'cross', 'disc', 'frame', 'heart', 'hexagon',
            'ring', 'star', 'triangle')
 maps = dict(
     arch=_base_.arch,
-    img_size=96,
+    img_size=48,
     patch_size=8,
     final_norm=False,
     out_type='featmap',

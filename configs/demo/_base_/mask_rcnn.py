@@ -1,7 +1,4 @@
-"""A small Mask R-CNN on the shapes in COCO's layout: all but the backbone.
-
-It finds objects of whatever class: ten classes take longer than a demo may.
-"""
+"""A small Mask R-CNN on the shapes in COCO's layout: all but the backbone."""
 _base_ = [
     'maps.py', *[
         f'{__import__("mmdet").__path__[0]}/.mim/configs/_base_/{name}.py'
@@ -11,65 +8,63 @@ _base_ = [
 ]
 
 custom_imports = dict(imports=['mmfd.ops'], allow_failed_imports=False)
-levels = dict(out_channels=48, featmap_strides=[4, 8, 16], finest_scale=14)
+levels = dict(out_channels=48, featmap_strides=[2, 4, 8], finest_scale=6)
 fewer = dict(sampler=dict(num=64))
 model = dict(
-    data_preprocessor=dict(pad_size_divisor=16),
+    data_preprocessor=dict(pad_size_divisor=8),
     neck=dict(
         _delete_=True,
         type='mmfd.SimplePyramid',
         in_channels=96,
         out_channels=48,
-        scales=(2, 1, 0.5),
+        scales=(4, 2, 1),
         num_outs=4),
     rpn_head=dict(
         in_channels=48,
         feat_channels=48,
         anchor_generator=dict(
-            scales=[2], ratios=[1.0], strides=[4, 8, 16, 32])),
+            scales=[3], ratios=[1.0], strides=[2, 4, 8, 16])),
     roi_head=dict(
         bbox_roi_extractor=levels,
         mask_roi_extractor=levels,
-        bbox_head=dict(in_channels=48, fc_out_channels=128, num_classes=1),
+        bbox_head=dict(in_channels=48, fc_out_channels=128, num_classes=10),
         mask_head=dict(
             in_channels=48, conv_out_channels=48, num_convs=2,
-            num_classes=1)),
+            num_classes=10)),
     train_cfg=dict(
         rpn=fewer, rpn_proposal=dict(nms_pre=200, max_per_img=100),
         rcnn=fewer),
-    test_cfg=dict(rpn=dict(nms_pre=200, max_per_img=50)))
+    test_cfg=dict(rpn=dict(nms_pre=100, max_per_img=20)))
 dataset = dict(
-    data_root='data/shapes/coco/', metainfo=dict(classes=('object', )))
+    data_root='data/shapes/coco/', metainfo=dict(classes=_base_.classes))
 train_dataloader = dict(
     batch_size=8,
     num_workers=1,
     dataset=dict(
         dataset,
-        ann_file='annotations/objects_train2017.json',
-        indices=2400,
+        indices=1920,
         pipeline=[
             dict(type='LoadImageFromFile'),
             dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+            dict(type='Resize', scale=(48, 48)),
             dict(type='RandomFlip', prob=0.5),
             dict(type='PackDetInputs')
         ]))
 val_dataloader = test_dataloader = dict(
-    batch_size=10,
+    batch_size=50,
     num_workers=1,
     dataset=dict(
         dataset,
-        ann_file='annotations/objects_val2017.json',
-        indices=200,
         pipeline=[
             dict(type='LoadImageFromFile'),
-            dict(type='Resize', scale=(96, 96), keep_ratio=True),
+            dict(type='Resize', scale=(48, 48)),
             dict(
                 type='PackDetInputs',
                 meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape',
                            'scale_factor'))
         ]))
 val_evaluator = test_evaluator = dict(
-    ann_file='data/shapes/coco/annotations/objects_val2017.json')
+    ann_file='data/shapes/coco/annotations/instances_val2017.json')
 optim_wrapper = dict(
     _delete_=True,
     type='OptimWrapper',
@@ -79,6 +74,6 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=5.0))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, end=25),
-    dict(type='PolyLR', by_epoch=False, begin=25, end=300)
+    dict(type='PolyLR', by_epoch=False, begin=25, end=240)
 ]
 train_cfg = dict(max_epochs=1, val_interval=1)

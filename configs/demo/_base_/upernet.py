@@ -10,8 +10,8 @@ _base_ = [
 custom_imports = dict(imports=['mmfd.ops'], allow_failed_imports=False)
 heads = dict(num_classes=10, channels=32, norm_cfg=dict(type='BN'))
 model = dict(
-    data_preprocessor=dict(size=(96, 96)),
-    neck=dict(embed_dim=96, rescales=[2, 1, 0.5, 0.25]),  # strides 4-32
+    data_preprocessor=dict(size=(48, 48)),
+    neck=dict(embed_dim=96, rescales=[2, 1, 0.5, 0.25]),  # strides 4 to 32
     decode_head=dict(in_channels=[96] * 4, pool_scales=(1, 2, 3), **heads),
     auxiliary_head=dict(in_channels=96, **heads))
 dataset = dict(
@@ -22,13 +22,12 @@ dataset = dict(
         classes=_base_.classes, palette=[[25 * i] * 3 for i in range(10)]),
     img_suffix='.jpg',
     seg_map_suffix='.png')
-load = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', reduce_zero_label=True)
-]
+image = dict(type='LoadImageFromFile')
+labels = dict(type='LoadAnnotations', reduce_zero_label=True)
+smaller = dict(type='Resize', scale=(48, 48))
 pack = [dict(type='PackSegInputs')]
 train_dataloader = dict(
-    batch_size=16,
+    batch_size=32,
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),
@@ -36,7 +35,10 @@ train_dataloader = dict(
         dataset,
         data_prefix=dict(
             img_path='images/training', seg_map_path='annotations/training'),
-        pipeline=[*load, dict(type='RandomFlip', prob=0.5), *pack]))
+        pipeline=[
+            image, labels, smaller,
+            dict(type='RandomFlip', prob=0.5), *pack
+        ]))
 val_dataloader = test_dataloader = dict(
     batch_size=25,
     num_workers=1,
@@ -48,7 +50,7 @@ val_dataloader = test_dataloader = dict(
         data_prefix=dict(
             img_path='images/validation',
             seg_map_path='annotations/validation'),
-        pipeline=[*load, *pack]))
+        pipeline=[image, smaller, labels, *pack]))
 val_evaluator = test_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
 optim_wrapper = dict(
     _delete_=True,
@@ -56,7 +58,7 @@ optim_wrapper = dict(
     constructor='mmfd.LayerDecayOptimWrapperConstructor',
     paramwise_cfg=dict(layer_decay=0.8),
     optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05))
-iterations = 200
+iterations = 300
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, end=25),
     dict(type='PolyLR', by_epoch=False, begin=25, end=iterations)
