@@ -55,15 +55,18 @@ demo-teacher: install
 demo-transfer: install
 	$(BIN)/python tools/demo_transfer.py
 
+# two at a time, a file of tests always in one process
+PYTEST = python -m pytest -n 2 --dist loadfile
+
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/$(PYTEST)
 
 test-full: install
 	$(BIN)/python -m pytest --full
 
 # the suite against the last releases of the line that stands still
 test-openmmlab: .venv-openmmlab/installed
-	.venv-openmmlab/bin/python -m pytest
+	.venv-openmmlab/bin/$(PYTEST)
 
 lint:
 	pre-commit run --all-files

@@ -261,8 +261,9 @@ def test_shards_of_an_address_are_fetched_beside_their_list(
     shard = sorted((tmp_path / 'clip').glob('model-*'))[1].name
     del site.pages[f'/clip/{shard}']
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'another'))
-    assert f'{shard} is answered with 404' in refused(
-        monkeypatch, 'convert', 'hf-clip', url, tmp_path / 'out.pth')
+    assert f'{shard} is answered with 404' in refused(monkeypatch, 'convert',
+                                                      'hf-clip', url,
+                                                      tmp_path / 'out.pth')
     assert not (tmp_path / 'out.pth').exists()
 
 
@@ -358,10 +359,11 @@ def test_interrupted_download_leaves_nothing(site, tmp_path):
         time.sleep(60)
 
     url = site.put('/w.pth', stall)
-    code = ('import signal, sys; from mmfd import download; '
-            # a shell has those ignore it whom it starts in the background
-            'signal.signal(signal.SIGINT, signal.default_int_handler); '
-            'download.fetch(sys.argv[1])')
+    code = (
+        'import signal, sys; from mmfd import download; '
+        # a shell has those ignore it whom it starts in the background
+        'signal.signal(signal.SIGINT, signal.default_int_handler); '
+        'download.fetch(sys.argv[1])')
     run = subprocess.Popen([sys.executable, '-c', code, url],
                            stderr=subprocess.PIPE)
     deadline = time.monotonic() + 60

@@ -1,4 +1,4 @@
-"""The demo's networks as segmentors and detectors use them, at the 48 pixels they know."""
+"""The demo's networks as segmentors and detectors use them, at 48 pixels."""
 _base_ = 'networks.py'
 
 classes = ('arrow', 'crescent', 'cross', 'disc', 'frame', 'heart', 'hexagon',

@@ -9,6 +9,7 @@ _base_ = [
 
 custom_imports = dict(imports=['mmfd.ops'], allow_failed_imports=False)
 levels = dict(out_channels=48, featmap_strides=[2, 4, 8], finest_scale=6)
+anchors = dict(scales=[3], ratios=[1.0], strides=[2, 4, 8, 16])
 fewer = dict(sampler=dict(num=64))
 model = dict(
     data_preprocessor=dict(pad_size_divisor=8),
@@ -22,8 +23,7 @@ model = dict(
     rpn_head=dict(
         in_channels=48,
         feat_channels=48,
-        anchor_generator=dict(
-            scales=[3], ratios=[1.0], strides=[2, 4, 8, 16])),
+        anchor_generator=anchors),
     roi_head=dict(
         bbox_roi_extractor=levels,
         mask_roi_extractor=levels,
