@@ -20,10 +20,7 @@ model = dict(
         out_channels=48,
         scales=(4, 2, 1),
         num_outs=4),
-    rpn_head=dict(
-        in_channels=48,
-        feat_channels=48,
-        anchor_generator=anchors),
+    rpn_head=dict(in_channels=48, feat_channels=48, anchor_generator=anchors),
     roi_head=dict(
         bbox_roi_extractor=levels,
         mask_roi_extractor=levels,
