@@ -231,8 +231,10 @@ def test_giant_fits_in_eight_gpus_of_80_gib_only_in_shards():
 
 
 @pytest.mark.full
-@pytest.mark.parametrize(
-    'leaf', [x for x in LEAVES if not x.endswith('simclr_teacher.py')])
+@pytest.mark.parametrize('leaf', [
+    x for x in LEAVES if not x.endswith('simclr_teacher.py')
+    and Config.fromfile(x).default_scope == 'mmpretrain'
+])
 def test_every_config_can_be_planned(leaf):
     cfg = Config.fromfile(leaf)
     cfg.train_dataloader.batch_size = 2
@@ -312,3 +314,12 @@ def test_fp32_in_less_precision_is_not_measured(monkeypatch, shapes_root,
         str(shapes_root / 'imagenet'), '--cfg-options',
         'train_dataloader.num_workers=0',
         'train_dataloader.persistent_workers=False')
+
+
+@pytest.mark.parametrize('options', [['--plan'], []])
+def test_segmentors_are_sent_to_the_dry_run(monkeypatch, options):
+    config = 'configs/demo/simclr_upernet.py'
+    assert refused(monkeypatch, 'benchmark', config, *options) == (
+        f'error: {config} trains a model of mmseg; distillations and '
+        'classifiers are measured and planned here. python tools/train.py '
+        f'{config} --dry-run times it')

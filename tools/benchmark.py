@@ -59,6 +59,11 @@ def main():
     args = parser.parse_args()
     with launch.one_message():
         cfg, said = launch.load_config(args), []
+        if cfg.default_scope != 'mmpretrain':
+            raise ValueError(
+                f'{args.config} trains a model of {cfg.default_scope}; '
+                'distillations and classifiers are measured and planned here. '
+                f'python tools/train.py {args.config} --dry-run times it')
         if args.amp:
             cfg.optim_wrapper.type = 'mmfd.AmpOptimWrapper'
         sections = planned(cfg, args, said) if args.plan else measured(
