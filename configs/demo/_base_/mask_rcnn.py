@@ -26,7 +26,7 @@ model = dict(
         mask_roi_extractor=levels,
         bbox_head=dict(in_channels=48, fc_out_channels=128, num_classes=10),
         mask_head=dict(
-            in_channels=48, conv_out_channels=48, num_convs=2,
+            in_channels=48, conv_out_channels=32, num_convs=1,
             num_classes=10)),
     train_cfg=dict(
         rpn=fewer, rpn_proposal=dict(nms_pre=200, max_per_img=100),
@@ -39,7 +39,7 @@ train_dataloader = dict(
     num_workers=1,
     dataset=dict(
         dataset,
-        indices=1920,
+        indices=1600,
         pipeline=[
             dict(type='LoadImageFromFile'),
             dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
@@ -52,16 +52,17 @@ val_dataloader = test_dataloader = dict(
     num_workers=1,
     dataset=dict(
         dataset,
+        indices=300,
         pipeline=[
             dict(type='LoadImageFromFile'),
             dict(type='Resize', scale=(48, 48)),
             dict(
                 type='PackDetInputs',
                 meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape',
-                           'scale_factor'))
+                           'scale_factor', 'instances'))
         ]))
-val_evaluator = test_evaluator = dict(
-    ann_file='data/shapes/coco/annotations/instances_val2017.json')
+# with a file, all of its images count, those that are not looked at too
+val_evaluator = test_evaluator = dict(ann_file=None)
 optim_wrapper = dict(
     _delete_=True,
     type='OptimWrapper',
@@ -71,6 +72,6 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=5.0))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, end=25),
-    dict(type='PolyLR', by_epoch=False, begin=25, end=240)
+    dict(type='PolyLR', by_epoch=False, begin=25, end=200)
 ]
 train_cfg = dict(max_epochs=1, val_interval=1)

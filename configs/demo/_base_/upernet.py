@@ -58,7 +58,7 @@ optim_wrapper = dict(
     constructor='mmfd.LayerDecayOptimWrapperConstructor',
     paramwise_cfg=dict(layer_decay=0.8),
     optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05))
-iterations = 300
+iterations = 250
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, end=25),
     dict(type='PolyLR', by_epoch=False, begin=25, end=iterations)
