@@ -58,9 +58,9 @@ def show_map(axis, image, labels):
     axis.imshow(image.astype(np.uint8))
 
 
-def show_objects(axis, image, found, least=0.5):
-    """An image under masks and boxes of at least a score."""
-    found = found[found.scores >= least].cpu().numpy()
+def show_objects(axis, image, found):
+    """An image under mask and box of the object that is the surest."""
+    found = found[found.scores.argsort(descending=True)[:1]].cpu().numpy()
     for mask, kind in zip(found.masks, found.labels):
         paint(image, mask, COLOURS[kind])
     axis.imshow(image.astype(np.uint8))
@@ -74,7 +74,7 @@ def show_objects(axis, image, found, least=0.5):
 
 
 def draw(path):
-    """Images, their objects, and what the FD student's networks find."""
+    """Images, their shapes, and what the FD student's networks find."""
     maps, objects = (predict(f'simclr_fd_{host}') for host in MEASURES)
     figure, axes = plt.subplots(4, SHOWN, figsize=(1.5 * SHOWN, 6.4))
     for i, column in enumerate(axes.T):
