@@ -132,7 +132,7 @@ model = dict(
 if 'neck' in _base_.model:
     model['neck'] = dict(input_features=32)
 crop = _base_.train_dataloader.dataset.pipeline
-crop[1].scale = 32
+crop[0].crop.scale = 32
 resize = [
     dict(type='mmfd.LoadImage'),
     dict(type='mmpretrain.Resize', scale=32),
