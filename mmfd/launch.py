@@ -321,6 +321,7 @@ def _prepare(cfg, train):
     loops = ('train', 'val') if train else ('test', )
     if train:
         cache.check(cfg)
+        _check_shards(cfg)
     whole = _whole_model(cfg, train)
     if train and cfg.get('resume'):
         cfg.load_from, cfg.resume = whole, bool(whole)
@@ -405,6 +406,15 @@ def _unsynchronise(cfg):
     for node in _dicts(cfg.model):
         if node.get('type') == 'SyncBN':
             node.type = 'BN'
+
+
+def _check_shards(cfg):
+    kinds = [str(hook.type) for hook in cfg.get('custom_hooks', ())]
+    if _sharded(cfg) and any(kind.endswith('EMAHook') for kind in kinds):
+        raise ValueError(
+            'EMAHook averages whole weights, of which a process has a part '
+            'under model_wrapper_cfg.type=mmfd.FullySharded: take one of them '
+            'out of the config')
 
 
 def _sharded(cfg):

@@ -76,9 +76,9 @@ class Measure(Hook):
 
 
 def measured(pid):
-    """Bytes of memory that are a process's own, and how many open files."""
+    """Bytes of memory that no file backs, and how many open files."""
     rollup = Path(f'/proc/{pid}/smaps_rollup').read_text()
-    own = re.findall(r'Private_\w+: +(\d+) kB', rollup)
+    own = re.findall(r'(?:Anonymous|Pss_Shmem): +(\d+) kB', rollup)
     return dict(
         memory=1024 * sum(map(int, own)),
         files=len(os.listdir(f'/proc/{pid}/fd')))

@@ -112,6 +112,7 @@ def test_run_goes_on_in_another_number_of_processes(config, tmp_path, before,
 
 
 SHARDED = 'model_wrapper_cfg.type=mmfd.FullySharded'
+NO_EMA = 'custom_hooks=[]'
 
 
 @pytest.mark.full
@@ -121,7 +122,7 @@ def test_shards_and_copies_give_the_losses_of_one_process(
     """20 updates; the last batch of an epoch has 24 images, the others 32."""
     found = {}
     for name, processes, options in (('alone', 1, ()), ('copies', count, ()),
-                                     ('shards', count, (SHARDED, ))):
+                                     ('shards', count, (SHARDED, NO_EMA))):
         run = tmp_path / name
         with launched(config, run, processes,
                       f'train_dataloader.batch_size={32 // processes}',
@@ -133,6 +134,16 @@ def test_shards_and_copies_give_the_losses_of_one_process(
     for name in 'copies', 'shards':
         torch.testing.assert_close(
             found[name], found['alone'], rtol=1e-5, atol=0, msg=name)
+
+
+@pytest.mark.full
+def test_average_of_shards_is_one_message(config, tmp_path):
+    run = tmp_path / 'run'
+    with launched(config, run, 2, SHARDED) as launcher:
+        assert launcher.wait(120) == 1
+    assert ('error: EMAHook averages whole weights, of which a process has a '
+            'part under model_wrapper_cfg.type=mmfd.FullySharded: take one of '
+            'them out of the config') in log(run)
 
 
 SRUN = '''#!{python}
