@@ -302,6 +302,7 @@ def prepare(cfg, train):
     """
     # A file that needs more than tensors is refused; the host on its own
     # would warn, and then run what the file says.
+    os.environ.pop('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', None)
     os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
     host_reader.install()
     if cfg.launcher != 'none':

@@ -21,6 +21,8 @@ from mmfd import checkpoints
 from mmfd.analysis import landscape, measures, tokens, whitening
 from mmfd.analysis.attention import Recorder, layout, weights_of
 from mmfd.analysis.images import Images
+from mmfd.analysis.networks import Network
+from mmfd.analysis.survey import SAMPLE, Survey
 from mmfd.convert import CONVERTERS
 from mmfd.data import LoadImage
 from mmfd.export import export
@@ -455,6 +457,18 @@ def analyze(monkeypatch, folder, *args):
     run(monkeypatch, 'analyze', *args, '--out', folder)
     page = (folder / 'report.html').read_text()
     return json.loads((folder / 'numbers.json').read_text()), page
+
+
+def test_what_is_kept_of_each_image_is_a_sample_of_its_output():
+    model = randomised(distillation()).eval()
+    network = Network('student', None, model, model.backbone, model.backbone)
+    survey, channels = Survey(network, images=SAMPLE), 48
+    for _ in range(3):
+        survey.see(dict(inputs=torch.rand(10, 3, 32, 32) * 255))
+    kept = survey.sample + survey.cls_tokens  # a patch and the cls token each
+    assert sum(len(tensor) for tensor in kept) == 2 * 30
+    held = sum(tensor.untyped_storage().nbytes() for tensor in kept)
+    assert held == 2 * 30 * channels * 4
 
 
 def test_one_config_shows_teacher_and_student(tmp_path, monkeypatch,

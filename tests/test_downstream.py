@@ -163,12 +163,16 @@ def hosts(library, tool, *args):
     folder = Path(find_spec(library).origin).parent / '.mim/tools'
     # mmdet's test.py imports its models before it reads a config
     via = ['-m', 'mmfd.ops'] if (library, tool) == ('mmdet', 'test') else []
+    environ = dict(
+        os.environ,
+        # mmengine 0.10.7 on its own reads its checkpoints in no other way
+        TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD='1')
+    environ.pop('TORCH_FORCE_WEIGHTS_ONLY_LOAD', None)  # of ours, from before
     done = subprocess.run(
         [sys.executable, *via, folder / f'{tool}.py', *map(str, args)],
         capture_output=True,
         text=True,
-        # mmengine 0.10.7 on its own reads its checkpoints in no other way
-        env=dict(os.environ, TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD='1'))
+        env=environ)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout + done.stderr
 

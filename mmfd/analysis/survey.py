@@ -115,7 +115,8 @@ class Survey:
         chosen = torch.randperm(
             patches.shape[1], generator=self.generator)[:self.per_image]
         self.sample.append(patches[:, chosen.to(patches.device)].cpu())
-        self.cls_tokens.append(tokens.cls[:, :1].flatten(1).float().cpu())
+        first = tokens.cls[:, :1].flatten(1).float().cpu()
+        self.cls_tokens.append(first.clone())  # or it holds all tokens
 
     def output(self):
         """Patches (B, n, C) and cls tokens (B, C or 0) that were kept."""
