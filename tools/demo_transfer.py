@@ -97,7 +97,7 @@ def draw(path):
         frameon=False,
         loc='lower center')
     figure.tight_layout(rect=(0, 0.08, 1, 1))
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=100)
 
 
 def main():
