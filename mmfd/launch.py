@@ -410,6 +410,7 @@ def _unsynchronise(cfg):
 
 
 def _check_shards(cfg):
+    """Refuse what needs the whole model in each process."""
     kinds = [str(hook.type) for hook in cfg.get('custom_hooks', ())]
     if _sharded(cfg) and any(kind.endswith('EMAHook') for kind in kinds):
         raise ValueError(
