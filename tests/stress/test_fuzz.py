@@ -10,6 +10,7 @@ import os
 import sys
 import tempfile
 import time
+from functools import cache
 from pathlib import Path
 
 import corpus
@@ -23,8 +24,10 @@ from mmfd import checkpoints, convert
 from mmfd.export import carried_config
 
 
+@cache
 def honest():
-    """Weights in each of the formats, as bytes."""
+    """Weights in each of the formats, as bytes; once, since old files hold
+    addresses of memory."""
     tensors = dict(w=torch.arange(6.).view(2, 3), v=torch.ones(3).half())
     new, old = io.BytesIO(), io.BytesIO()
     torch.save(dict(state_dict=tensors, meta=dict(epoch=1)), new)
