@@ -67,8 +67,9 @@ class SoundNumbers(Hook):
     def _look(self, optimizer, args, kwargs):
         """At gradients before an update; take them away if it is left out."""
         params = [p for g in optimizer.param_groups for p in g['params']]
-        norm = get_total_norm([p.grad for p in params if p.grad is not None])
-        self.norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        self.norm = getattr(self.runner.optim_wrapper, 'norm', None)
+        if self.norm is None:  # no gradient was clipped
+            self.norm = _norm([p.grad for p in params if p.grad is not None])
         if not self.skip or self.norm.isfinite():
             self.skipped = 0
             return
@@ -121,3 +122,8 @@ class SoundNumbers(Hook):
             f'checkpoint is {last_whole(runner.work_dir)}: go on from it with '
             '--resume and a lower optim_wrapper.optimizer.lr, or let '
             'default_hooks.numbers.skip=5 updates in a row be left out')
+
+
+def _norm(grads):
+    norm = get_total_norm(grads)
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm

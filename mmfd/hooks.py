@@ -4,9 +4,10 @@ import os
 import time
 from collections import Counter
 
+import torch
 from mmengine.dist import (all_gather_object, all_reduce_dict, get_world_size,
                            is_main_process)
-from mmengine.hooks import Hook
+from mmengine.hooks import Hook, LoggerHook, RuntimeInfoHook
 from mmengine.model import is_model_wrapper
 
 from mmfd import provenance
@@ -54,6 +55,51 @@ class Throughput(Hook):
         runner.message_hub.update_scalar('train/data_wait',
                                          self.waited / seconds)
         self._start()
+
+
+@HOOKS.register_module()
+class RuntimeInfo(RuntimeInfoHook):
+    """As the host's, without waiting for the device in every iteration.
+
+    Losses and the norm of the gradients stay where they are until a line of
+    the log or a checkpoint needs them; then all are read at once.
+    """
+
+    def before_train(self, runner):
+        super().before_train(runner)
+        self.unread = []  # name -> scalar, of each iteration
+        self.intervals = [
+            hook.interval for hook in runner.hooks
+            if isinstance(hook, LoggerHook)
+        ]
+
+    def after_train_iter(self,
+                         runner,
+                         batch_idx,
+                         data_batch=None,
+                         outputs=None):
+        self.unread.append(dict(outputs))
+        wrapper = runner.optim_wrapper
+        norm = getattr(wrapper, 'norm', None)
+        if norm is not None:
+            self.unread[-1][wrapper.grad_name] = wrapper.taken_norm()
+        if self.end_of_epoch(runner.train_dataloader, batch_idx) or any(
+                self.every_n_inner_iters(batch_idx, n)
+                for n in self.intervals):
+            self._read(runner)
+
+    def before_save_checkpoint(self, runner, checkpoint):
+        self._read(runner)
+        checkpoint['message_hub'] = runner.message_hub.state_dict()
+
+    def _read(self, runner):
+        unread, self.unread = self.unread, []
+        scalars = [pair for each in unread for pair in each.items()]
+        if not scalars:
+            return
+        values = torch.stack([value.detach() for _, value in scalars])
+        for (name, _), value in zip(scalars, values.tolist()):
+            runner.message_hub.update_scalar(f'train/{name}', value)
 
 
 @HOOKS.register_module()

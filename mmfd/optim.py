@@ -9,6 +9,7 @@ from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
+from torch.distributed.tensor import DTensor
 
 from mmfd.registry import (HOOKS, OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS,
                            OPTIMIZERS)
@@ -148,7 +149,10 @@ class AmpOptimWrapper(OptimWrapper):
     """Mixed precision on any device.
 
     bf16 where the device computes in it, else fp16 with a loss scaler on a
-    GPU and fp32 on a CPU. The host's own refuses to run without a GPU.
+    GPU and fp32 on a CPU. The host's own refuses to run without a GPU, and
+    waits in each update for the norm that it clips; this one leaves it on
+    the device, in `norm`, for a hook to take. What none has taken is logged
+    an update later.
 
     Args:
         dtype (str): `bfloat16` or `float16`. None picks as above. The log
@@ -167,6 +171,7 @@ class AmpOptimWrapper(OptimWrapper):
                  f'training in {fast}'), 'current', logging.WARNING)
         self.scaler = torch.amp.GradScaler(
             self.device, enabled=self.dtype is torch.float16)
+        self.norm = None  # of the last gradients, before they were clipped
 
     @contextmanager
     def optim_context(self, model):
@@ -185,6 +190,20 @@ class AmpOptimWrapper(OptimWrapper):
             self._clip_grad()
         self.scaler.step(self.optimizer, **kwargs)
         self.scaler.update()
+
+    def _clip_grad(self):
+        params = [p for group in self.param_groups for p in group['params']]
+        norm = self.clip_func([p for p in params if p.grad is not None],
+                              **self.clip_grad_kwargs)
+        left = self.taken_norm()
+        if left is not None:
+            self.message_hub.update_scalar(f'train/{self.grad_name}', left)
+        self.norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+
+    def taken_norm(self):
+        """`norm`, a scalar or None, which is None afterwards."""
+        norm, self.norm = self.norm, None
+        return norm
 
     def state_dict(self):
         return dict(super().state_dict(), loss_scaler=self.scaler.state_dict())

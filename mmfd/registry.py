@@ -38,7 +38,7 @@ HOOKS = _child(
     'optim',  # WarmupCosine: the learning-rate curve
     'saving',  # Checkpoints
     'health',  # SoundNumbers
-    'hooks',  # Throughput, MeanOverProcesses, SkippedImages, Provenance
+    'hooks',  # Throughput, RuntimeInfo, MeanOverProcesses and more
     'verdict',  # Verdict
     'dry_run')  # DryRun
 MODEL_WRAPPERS = _child(host.MODEL_WRAPPERS, 'sharding')  # FullySharded

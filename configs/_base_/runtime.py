@@ -1,6 +1,7 @@
 """How a run behaves."""
 default_scope = 'mmpretrain'
 default_hooks = dict(
+    runtime_info=dict(type='mmfd.RuntimeInfo'),
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=100),
     checkpoint=dict(
