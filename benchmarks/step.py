@@ -29,6 +29,8 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS, DefaultScope
 
+from mmfd import plan
+
 YAML = 'configs/pretrain/fd_pretrain__{}__img224__300ep.yaml'
 SMALL = {  # ViT-Ti from ViT-S, plain, at the peers' drop path
     'model.backbone.arch': 'deit-tiny',
@@ -51,9 +53,21 @@ PEERS = {
 }
 
 
-def ours(config, changes, batch, autocast):
+def settings(config, changes):
     cfg = Config.fromfile(f'configs/fd/{config}.py')
     cfg.merge_from_dict({'model.teacher.checkpoint': 'random', **changes})
+    return cfg
+
+
+def gflop(config, changes):
+    """Of the products for an image, teacher, student and its backward."""
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        work = plan.follow(settings(config, changes).model, 2, 224, 'cpu')
+    return (work.teacher + work.forward + work.backward) / 2 / 1e9
+
+
+def ours(config, changes, batch, autocast):
+    cfg = settings(config, changes)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         model = MODELS.build(cfg.model)
         model.init_weights()
@@ -69,12 +83,12 @@ def ours(config, changes, batch, autocast):
 
 def official(path, yaml, batch, autocast):
     sys.path.insert(0, path)
-    import config as settings
+    import config as defaults
     from models import build_model, feature_distillation
     from models.clip.model import CLIP
     from models.esvit import WarpperSwinTransformer
     from optimizer import build_optimizer
-    cfg = settings._C.clone()
+    cfg = defaults._C.clone()
     cfg.merge_from_file(f'{path}/{yaml}')
 
     def clip(*_, **__):
@@ -208,14 +222,17 @@ def report(args, seconds):
         low, mid, high = statistics.quantiles(
             rates, n=4) if len(rates) > 1 else rates * 3
         result['img_s'][name] = [round(r, 3) for r in (low, mid, high)]
-        ratio = f'  mmfd {statistics.median(times) / first:.2f} x' * bool(
-            first)
-        print(f'{name:18} {mid:7.2f} img/s ({low:.2f}-{high:.2f}){ratio}')
+        line = f'{name:18} {mid:7.2f} img/s ({low:.2f}-{high:.2f})'
+        if first:
+            line += f'  mmfd {statistics.median(times) / first:.2f} x'
+        print(line)
     rate = gemm_rate(torch.bfloat16 if args.dtype == 'bf16' else torch.float32,
                      197 * args.batch)
-    result['gemm_gflop_s'] = round(rate / 1e9, 1)
-    print(f'matrix products alone run at {rate / 1e9:.0f} GFLOP/s; the '
-          f'process held {gib:.2f} GiB at most')
+    limit = rate / 1e9 / gflop(*PAIRS[args.pair][:2])
+    result.update(
+        gemm_gflop_s=round(rate / 1e9, 1), limit_img_s=round(limit, 3))
+    print(f'matrix products alone run at {rate / 1e9:.0f} GFLOP/s, enough for '
+          f'{limit:.2f} img/s; the process held {gib:.2f} GiB at most')
     if args.json:
         file = Path(args.json)
         rows = json.loads(file.read_text()) if file.exists() else []

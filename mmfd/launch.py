@@ -1,21 +1,17 @@
 """From a command line to a Runner, with one message for one mistake."""
 import difflib
-import errno
 import inspect
 import json
 import os
 import re
 import shutil
-import sys
 import tempfile
-import time
-import traceback
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from mmengine import registry
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.dist import (barrier, broadcast_object_list, get_rank,
                            is_main_process)
@@ -30,6 +26,7 @@ from torch.utils.data import DataLoader
 
 from mmfd import (agreement, cache, checkpoints, host_reader, ops, processes,
                   provenance, versions)
+from mmfd.command_line import files_of
 from mmfd.dry_run import Enough
 from mmfd.resume import last_whole, written
 from mmfd.sharding import ShardedRunner
@@ -45,7 +42,6 @@ TYPELESS = dict(
     log_processor=LogProcessor,
     randomness=set_random_seed,
     clip_grad=torch.nn.utils.clip_grad_norm_)
-FULL = errno.ENOSPC, errno.EDQUOT, errno.EROFS  # nowhere to write to
 # What the Runner reads from the config beside its own arguments.
 ALSO_READ = {
     'compile', 'model_wrapper_cfg', 'find_unused_parameters',
@@ -54,83 +50,6 @@ ALSO_READ = {
 
 # Libraries that an extra of setup.cfg brings.
 DOWNSTREAM = ('mmseg', 'mmdet')
-
-
-@contextmanager
-def one_message():
-    """Turn what mmfd refuses into one message and exit status 1.
-
-    An error from anywhere else is not a user's, and keeps its traceback.
-    """
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        files = _files(error)
-        message = str(error)
-        if 'in DataLoader worker process' in message:  # brings its own trace
-            files += re.findall(r'File "([^"]+)"', message)
-            message = message.strip().split('\n')[-1].partition(': ')[2]
-        ours = files[-1] == files[1] or (  # by a tool; the first is this one
-            Path(__file__).parent in Path(files[-1]).parents)
-        full = isinstance(error, OSError) and error.errno in FULL
-        if not ours and not full:
-            raise
-        _end(message)
-    except RuntimeError as error:
-        silent = re.search(r'Timed out waiting (\d+)ms', str(error))
-        if not silent:
-            raise
-        _end(f'no answer from another process for {int(silent[1]) / 1000:g} '
-             's, which is env_cfg.dist_cfg.timeout; it hangs, or its machine '
-             'is gone. --resume goes on from the last checkpoint')
-
-
-def _end(message):
-    if processes.rank():  # the first says it for all, and ends them
-        time.sleep(5)
-    sys.exit(f'error: {_printable(message)}')
-
-
-def _printable(text):
-    """Cut, and without what a name in a file could do to the screen."""
-    return ''.join(c if c.isprintable() or c == '\n' else f'\\x{ord(c):02x}'
-                   for c in text[:5000])
-
-
-def _files(error):
-    """Where an error came through, from the tool to where it was raised."""
-    return [f.filename for f in traceback.extract_tb(error.__traceback__)]
-
-
-class Options(DictAction):
-    """KEY=VALUE pairs, as the host reads them."""
-
-    def __call__(self, parser, namespace, values, option_string=None):
-        for value in values:
-            if '=' not in value:
-                parser.error(f'{option_string} {value}: expected KEY=VALUE')
-        super().__call__(parser, namespace, values, option_string)
-
-
-def add_arguments(parser):
-    """What every command that runs a config takes."""
-    parser.add_argument('config', help='config file')
-    parser.add_argument('--work-dir', help='where logs and checkpoints go')
-    parser.add_argument(
-        '--data-root',
-        nargs='+',
-        metavar='DIR',
-        help='folders of images, in the place of every data_root')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=Options,
-        default={},
-        metavar='KEY=VALUE',
-        help='settings that override the config')
-    parser.add_argument(
-        '--launcher', choices=['none', 'pytorch', 'slurm'], default='none')
-    parser.add_argument('--local-rank', '--local_rank', type=int, default=0)
 
 
 def load_config(args):
@@ -517,7 +436,7 @@ def _listed(loop):
     try:
         yield
     except (ValueError, OSError) as error:
-        if Path(_files(error)[-1]).parent == Path(__file__).parent:
+        if Path(files_of(error)[-1]).parent == Path(__file__).parent:
             raise
         raise ValueError(
             f'the images of {loop}_dataloader cannot be listed '

@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from mmfd import any_size, attention, checkpoints, relative_position
+from mmfd.feed_forward import feed_forward
 from mmfd.meta import RealSchedules
 from mmfd.registry import MODELS
 from mmfd.residual import residual
@@ -73,8 +74,13 @@ class ViTBlock(nn.Module):
     def branches(self, x, bias, attend):
         x = residual(x, lambda x: attend(self.attn, self.ln1(x), bias),
                      self.drop_path, self.gamma_1)
-        return residual(x, lambda x: self.ffn(self.ln2(x)), self.drop_path,
-                        self.gamma_2)
+        return residual(x, lambda x: self.feed_forward(self.ln2(x)),
+                        self.drop_path, self.gamma_2)
+
+    def feed_forward(self, x):
+        if self.with_cp:  # computed again as a whole
+            return self.ffn(x)
+        return feed_forward(self.ffn, x)
 
 
 @MODELS.register_module()
@@ -251,8 +257,11 @@ class SwinBlock(nn.Module):
     def branches(self, x, hw_shape):
         x = residual(x, lambda x: self.norm1(self.attn(x, hw_shape)),
                      self.drop_path)
-        x = residual(x, lambda x: self.norm2(self.ffn(x)), self.drop_path)
+        x = residual(x, lambda x: self.norm2(self.feed_forward(x)),
+                     self.drop_path)
         return self.norm3(x)
+
+    feed_forward = ViTBlock.feed_forward
 
 
 @MODELS.register_module()

@@ -19,7 +19,7 @@ MOST = ('attention', 'tokens', 'whitening')
 def main():
     # CPU threads that wait in a loop starve those of a run beside this one
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
-    from mmfd import launch
+    from mmfd import command_line
     from mmfd.analysis.diagnosis import MEASURES
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -43,14 +43,14 @@ def main():
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=launch.Options,
+        action=command_line.Options,
         default={},
         metavar='KEY=VALUE',
         help='settings that override every config')
     args = parser.parse_args()
     if len(args.networks) not in (1, 2, 4):
         parser.error('expected CONFIG, CONFIG CHECKPOINT, or two such pairs')
-    with launch.one_message():
+    with command_line.one_message():
         report = analyze(args, shlex.join(['python', *sys.argv]))
         print(f'{report}: open it in a browser')
 

@@ -18,10 +18,10 @@ BENCHMARKS = Path(__file__).resolve().parent.parent / 'benchmarks'
 
 
 def main():
-    from mmfd import launch
+    from mmfd import command_line
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    launch.add_arguments(parser)
+    command_line.add_arguments(parser)
     parser.add_argument(
         '--amp', action='store_true', help='in mixed precision')
     parser.add_argument(
@@ -57,7 +57,8 @@ def main():
         help='precision of the cache')
     parser.add_argument('--json', metavar='FILE', help='the figures')
     args = parser.parse_args()
-    with launch.one_message():
+    with command_line.one_message():
+        from mmfd import launch
         cfg, said = launch.load_config(args), []
         if cfg.default_scope != 'mmpretrain':
             raise ValueError(

@@ -17,7 +17,7 @@ class List(argparse.Action):
 
 
 def main():
-    from mmfd import checkpoints, download, launch, provenance, published
+    from mmfd import checkpoints, command_line, download, provenance, published
     from mmfd.convert import BRANCHES, CONVERTERS, convert, unsaid
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -33,7 +33,7 @@ def main():
     parser.add_argument(
         '--sha256', metavar='SUM', help='refuse SRC if its sum is another')
     args = parser.parse_args()
-    with launch.one_message():
+    with command_line.one_message():
         url, path = '', args.src
         shown = published.without_query(args.src)
         row = published.find(url=args.src)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def main():
-    from mmfd import checkpoints, launch, provenance
+    from mmfd import checkpoints, command_line, launch, provenance
     from mmfd.export import LIBRARIES, carried_config, export
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -30,7 +30,7 @@ def main():
         '--config',
         help='what the checkpoint was trained with, if it does not say')
     args = parser.parse_args()
-    with launch.one_message():
+    with command_line.one_message():
         dst = Path(args.dst)
         folder = args.to == 'hf' and not dst.suffix
         if not folder and dst.suffix not in ('.pth', '.safetensors'):

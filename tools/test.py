@@ -12,10 +12,10 @@ import os
 def main():
     # CPU threads that wait in a loop starve those of a run beside this one
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
-    from mmfd import launch
+    from mmfd import command_line
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    launch.add_arguments(parser)
+    command_line.add_arguments(parser)
     parser.add_argument('checkpoint', help='file that training wrote')
     parser.add_argument(
         '--tta',
@@ -23,7 +23,8 @@ def main():
         help='every image at several scales and flipped, by the '
         'tta_pipeline\nof the config; those of ADE20K have one')
     args = parser.parse_args()
-    with launch.one_message():
+    with command_line.one_message():
+        from mmfd import launch
         cfg = launch.load_config(args)
         cfg.load_from = args.checkpoint
         if args.tta:

@@ -9,10 +9,10 @@ import os
 def main():
     # CPU threads that wait in a loop starve those of a run beside this one
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
-    from mmfd import launch
+    from mmfd import command_line
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    launch.add_arguments(parser)
+    command_line.add_arguments(parser)
     parser.add_argument(
         '--amp', action='store_true', help='mixed precision on any device')
     parser.add_argument(
@@ -26,7 +26,8 @@ def main():
         action='store_true',
         help='ten iterations, then ETA, memory and what looks wrong')
     args = parser.parse_args()
-    with launch.one_message():
+    with command_line.one_message():
+        from mmfd import launch
         cfg = launch.load_config(args)
         if args.amp:
             cfg.optim_wrapper.type = 'mmfd.AmpOptimWrapper'

@@ -1,0 +1,91 @@
+"""What the commands share before anything heavy is imported."""
+import errno
+import re
+import sys
+import time
+import traceback
+from contextlib import contextmanager
+from pathlib import Path
+
+from mmengine.config import DictAction
+
+from mmfd import processes
+
+FULL = errno.ENOSPC, errno.EDQUOT, errno.EROFS  # nowhere to write to
+
+
+class Options(DictAction):
+    """KEY=VALUE pairs, as the host reads them."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        for value in values:
+            if '=' not in value:
+                parser.error(f'{option_string} {value}: expected KEY=VALUE')
+        super().__call__(parser, namespace, values, option_string)
+
+
+def add_arguments(parser):
+    """What every command that runs a config takes."""
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--work-dir', help='where logs and checkpoints go')
+    parser.add_argument(
+        '--data-root',
+        nargs='+',
+        metavar='DIR',
+        help='folders of images, in the place of every data_root')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=Options,
+        default={},
+        metavar='KEY=VALUE',
+        help='settings that override the config')
+    parser.add_argument(
+        '--launcher', choices=['none', 'pytorch', 'slurm'], default='none')
+    parser.add_argument('--local-rank', '--local_rank', type=int, default=0)
+
+
+@contextmanager
+def one_message():
+    """Turn what mmfd refuses into one message and exit status 1.
+
+    An error from anywhere else is not a user's, and keeps its traceback.
+    """
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        files = files_of(error)
+        message = str(error)
+        if 'in DataLoader worker process' in message:  # brings its own trace
+            files += re.findall(r'File "([^"]+)"', message)
+            message = message.strip().split('\n')[-1].partition(': ')[2]
+        ours = files[-1] == files[1] or (  # by a tool; the first is this one
+            Path(__file__).parent in Path(files[-1]).parents)
+        full = isinstance(error, OSError) and error.errno in FULL
+        if not ours and not full:
+            raise
+        _end(message)
+    except RuntimeError as error:
+        silent = re.search(r'Timed out waiting (\d+)ms', str(error))
+        if not silent:
+            raise
+        _end(f'no answer from another process for {int(silent[1]) / 1000:g} '
+             's, which is env_cfg.dist_cfg.timeout; it hangs, or its machine '
+             'is gone. --resume goes on from the last checkpoint')
+
+
+def _end(message):
+    if processes.rank():  # the first says it for all, and ends them
+        time.sleep(5)
+    sys.exit(f'error: {_printable(message)}')
+
+
+def _printable(text):
+    """Cut, and without what a name in a file could do to the screen."""
+    return ''.join(c if c.isprintable() or c == '\n' else f'\\x{ord(c):02x}'
+                   for c in text[:5000])
+
+
+def files_of(error):
+    """Where an error came through, from the tool to where it was raised."""
+    return [f.filename for f in traceback.extract_tb(error.__traceback__)]
