@@ -108,6 +108,23 @@ def attend(attn, x, bias=None):
     return attn.proj_drop(attn.proj(x.transpose(1, 2).flatten(2)))
 
 
+def attend_windows(attn, x, mask=None):
+    """The host's `WindowMSA` of windows.
+
+    Args:
+        attn (WindowMSA): whose weights.
+        x (Tensor): (B n, L, C).
+        mask (Tensor): (n, L, L), of the n windows of an image; None is 0.
+    """
+    table = attn.relative_position_bias_table
+    bias = table[attn.relative_position_index].permute(2, 0, 1)[None]
+    if mask is not None:
+        bias = bias + mask[:, None]
+    q, k, v = heads(attn.qkv(x), attn.num_heads)
+    x = attention(q, k, v, bias, attn.scale)
+    return attn.proj_drop(attn.proj(x.transpose(1, 2).flatten(2)))
+
+
 def q_v_bias(attn):
     """The bias of the three, of which the keys have none."""
     return torch.cat([attn.q_bias, torch.zeros_like(attn.q_bias), attn.v_bias])

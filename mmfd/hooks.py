@@ -78,11 +78,10 @@ class RuntimeInfo(RuntimeInfoHook):
                          batch_idx,
                          data_batch=None,
                          outputs=None):
-        self.unread.append(dict(outputs))
-        wrapper = runner.optim_wrapper
-        norm = getattr(wrapper, 'norm', None)
-        if norm is not None:
-            self.unread[-1][wrapper.grad_name] = wrapper.taken_norm()
+        scalars, wrapper = {}, runner.optim_wrapper
+        if getattr(wrapper, 'norm', None) is not None:
+            scalars[wrapper.grad_name] = wrapper.taken_norm()
+        self.unread.append({**scalars, **outputs})
         if self.end_of_epoch(runner.train_dataloader, batch_idx) or any(
                 self.every_n_inner_iters(batch_idx, n)
                 for n in self.intervals):

@@ -1,12 +1,15 @@
 """The teacher: a frozen backbone that eats pixels. Never trained or saved."""
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from mmengine.dist import is_main_process
+from mmpretrain.models.utils import WindowMSA
 from torch import nn
 from torch.distributed.tensor import DTensor
 from torch.func import functional_call
 
-from mmfd import checkpoints
+from mmfd import attention, checkpoints
 from mmfd.registry import MODELS
 
 
@@ -66,6 +69,9 @@ class Teacher(nn.Module):
                         std=self.normalize.std))
         backbone.eval()
         backbone.requires_grad_(False)
+        for module in backbone.modules():
+            if type(module) is WindowMSA:  # the host's is not fused
+                module.forward = partial(attention.attend_windows, module)
         self._hidden = (backbone, )  # a tuple, so not a submodule
         self._cast = {}  # dtype -> the backbone's weights in it
         self._noise = tuple(

@@ -4,9 +4,11 @@ import torch
 import torch.nn.functional as F
 from mmcv.cnn.bricks import DropPath
 from mmengine.registry import MODELS
+from mmpretrain.models.utils import WindowMSA
 from models import arch, clip_teacher, distillation, student
+from torch import nn
 
-from mmfd.attention import Biased, attention
+from mmfd.attention import Biased, attend_windows, attention
 from mmfd.residual import residual
 
 
@@ -107,6 +109,17 @@ def test_images_that_lose_a_branch_are_not_computed_and_nothing_else_changes(
     torch.testing.assert_close(ours, theirs)
     for a, b in zip(grads(ours), grads(theirs)):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('masked', [True, False])
+def test_windows_of_a_teacher_are_the_hosts(masked):
+    windows = WindowMSA(24, (3, 3), 2).eval()
+    nn.init.normal_(windows.relative_position_bias_table)
+    mask = -100. * (torch.rand(4, 9, 9) > 0.7) if masked else None
+    x = torch.randn(8, 9, 24)  # of two images
+    with torch.no_grad():
+        out, expected = attend_windows(windows, x, mask), windows(x, mask)
+    torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_teacher_in_bf16_is_autocasts_own_with_its_weights_cast_once():

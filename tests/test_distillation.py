@@ -226,15 +226,16 @@ ALLOWED = {  # room -> what it may import of mmfd
     'provenance': {'checkpoints', '__version__'},
     'export': {'checkpoints', 'meta'},
     'optim': {'registry'},
-    'teacher': {'registry', 'checkpoints'},
+    'teacher': {'registry', 'attention', 'checkpoints'},
     'relative_position': set(),
     'students': {
-        'registry', 'any_size', 'attention', 'checkpoints', 'meta',
-        'relative_position', 'residual'
+        'registry', 'any_size', 'attention', 'checkpoints', 'feed_forward',
+        'meta', 'relative_position', 'residual'
     },
     'any_size': {'attention', 'relative_position'},
     'attention': set(),
     'residual': set(),
+    'feed_forward': set(),
     'pyramid': {'registry'},
     'ops': set(),
     'checkpoints': {'screening'},
@@ -265,9 +266,11 @@ ALLOWED = {  # room -> what it may import of mmfd
     'plan': {'cache', 'dry_run', 'meta', 'sharding'},
     'measure': {'cache', 'dry_run', 'launch', 'plan'},
     'launch': {
-        'agreement', 'cache', 'checkpoints', 'host_reader', 'ops',
-        'processes', 'provenance', 'versions', 'dry_run', 'resume', 'sharding'
+        'agreement', 'cache', 'checkpoints', 'command_line', 'host_reader',
+        'ops', 'processes', 'provenance', 'versions', 'dry_run', 'resume',
+        'sharding'
     },
+    'command_line': {'processes'},
 }
 
 

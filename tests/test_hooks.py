@@ -4,12 +4,13 @@ import os
 from collections import Counter
 from pathlib import Path
 
-import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from test_tools import FD
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from mmfd.host_reader import load_from_file
 
 
 class ReadBack(TorchDispatchMode):
@@ -79,7 +80,7 @@ def test_no_iteration_waits_for_its_loss_and_the_log_is_the_hosts(
     assert [line['loss']
             for line in lines] == [line['loss'] for line in expected]
     assert len(lines) == 3 and all(line['grad_norm'] > 0 for line in lines)
-    saved = torch.load(tmp_path / 'ours' / 'epoch_1.pth', weights_only=False)
+    saved = load_from_file(tmp_path / 'ours' / 'epoch_1.pth')
     history = saved['message_hub']['log_scalars']
     assert history['train/loss'].data[0].tolist() == ours.losses
     assert len(history['train/grad_norm'].data[0]) == 15
