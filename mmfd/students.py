@@ -225,9 +225,15 @@ class CosineAttention(nn.Module):
         bias = self.bias()[None]
         if mask is not None:
             bias = bias + mask[:, None]
-        x = attention.attention((F.normalize(q, dim=-1) * scale).to(q),
-                                F.normalize(k, dim=-1), v, bias, 1.)
+        x = attention.attention(_of_length(q, scale), _of_length(k, 1.), v,
+                                bias, 1.)
         return self.proj(x.transpose(1, 2).flatten(2))
+
+
+def _of_length(x, length):
+    """Vectors (..., D) of that length, in one pass over them."""
+    own = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return x * (length / own.clamp_min(1e-12)).to(x)
 
 
 class SwinBlock(nn.Module):
