@@ -2,7 +2,7 @@
 import torch
 import torch.nn.functional as F
 
-CHUNK = 2**21  # scores at a time in the backward on a CPU: in its cache
+CHUNK = 2**20  # scores at a time in the backward on a CPU: in its cache
 
 
 def attention(q, k, v, bias=None, scale=None):

@@ -26,7 +26,7 @@ def inputs(dtype=torch.float32, images=6, n=1, length=17):
 
 
 @pytest.mark.parametrize('n', [1, 3])  # one for all images; one per window
-@pytest.mark.parametrize('chunk', [1, 2**21])  # images one by one; at once
+@pytest.mark.parametrize('chunk', [1, 2**20])  # images one by one; at once
 def test_attention_and_its_four_gradients_are_those_of_the_formula(
         n, chunk, monkeypatch):
     monkeypatch.setattr('mmfd.attention.CHUNK', chunk)
