@@ -78,7 +78,7 @@ def _like_tokens(tensor):
 
 def _backward(bias, grad_bias, scale, q, k, v, grad, grad_q, grad_k, grad_v):
     """Fill the gradients of some images and add to that of their bias."""
-    scores = torch.add(bias, q @ k.mT, alpha=scale)  # fp32, as the bias is
+    scores = torch.add(bias, (q @ k.mT).to(bias), alpha=scale)  # in fp32
     weights = torch.softmax(scores, -1)
     grad_v.copy_(weights.to(v.dtype).mT @ grad)
     grad_scores = torch._softmax_backward_data((grad @ v.mT).to(weights),
