@@ -4,7 +4,6 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from mmengine.dist import is_main_process
-from mmpretrain.models.utils import WindowMSA
 from torch import nn
 from torch.distributed.tensor import DTensor
 from torch.func import functional_call
@@ -70,7 +69,7 @@ class Teacher(nn.Module):
         backbone.eval()
         backbone.requires_grad_(False)
         for module in backbone.modules():
-            if type(module) is WindowMSA:  # the host's is not fused
+            if type(module).__name__ == 'WindowMSA':  # not fused
                 module.forward = partial(attention.attend_windows, module)
         self._hidden = (backbone, )  # a tuple, so not a submodule
         self._cast = {}  # dtype -> the backbone's weights in it
