@@ -81,7 +81,8 @@ class RuntimeInfo(RuntimeInfoHook):
         scalars, wrapper = {}, runner.optim_wrapper
         if getattr(wrapper, 'norm', None) is not None:
             scalars[wrapper.grad_name] = wrapper.taken_norm()
-        self.unread.append({**scalars, **outputs})
+        scalars.update(outputs)
+        self.unread.append({k: v.detach() for k, v in scalars.items()})
         if self.end_of_epoch(runner.train_dataloader, batch_idx) or any(
                 self.every_n_inner_iters(batch_idx, n)
                 for n in self.intervals):
@@ -96,7 +97,7 @@ class RuntimeInfo(RuntimeInfoHook):
         scalars = [pair for each in unread for pair in each.items()]
         if not scalars:
             return
-        values = torch.stack([value.detach() for _, value in scalars])
+        values = torch.stack([value for _, value in scalars])
         for (name, _), value in zip(scalars, values.tolist()):
             runner.message_hub.update_scalar(f'train/{name}', value)
 
