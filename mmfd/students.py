@@ -225,8 +225,8 @@ class CosineAttention(nn.Module):
         bias = self.bias()[None]
         if mask is not None:
             bias = bias + mask[:, None]
-        x = attention.attention(_of_length(q, scale), _of_length(k, 1.), v,
-                                bias, 1.)
+        x = attention.attention(
+            _of_length(q, scale), _of_length(k, 1.), v, bias, 1.)
         return self.proj(x.transpose(1, 2).flatten(2))
 
 

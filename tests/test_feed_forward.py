@@ -10,8 +10,7 @@ from mmfd.feed_forward import feed_forward
 
 def ffn(**kwargs):
     torch.manual_seed(0)
-    return FFN(
-        24, 96, act_cfg=dict(type='GELU'), add_identity=False, **kwargs)
+    return FFN(24, 96, act_cfg=dict(type='GELU'), add_identity=False, **kwargs)
 
 
 def followed(network, forward, dtype):
@@ -19,8 +18,7 @@ def followed(network, forward, dtype):
     seen = []
     handle = network.layers[0][1].register_forward_hook(
         lambda _, __, out: seen.append(weakref.ref(out)))
-    x = torch.randn(
-        2, 5, 24, generator=torch.manual_seed(1)).requires_grad_()
+    x = torch.randn(2, 5, 24, generator=torch.manual_seed(1)).requires_grad_()
     with torch.autocast('cpu', torch.bfloat16, dtype == 'bf16'):
         out = forward(network, x)
     handle.remove()
