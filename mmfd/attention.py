@@ -98,14 +98,11 @@ def attend(attn, x, bias=None):
         bias (Tensor): (H, L, L). None is that of the table of `attn`, or 0
             where it has none.
     """
-    table, linear = attn.relative_position_bias_table, attn.qkv.bias
-    if bias is None and table is not None:
-        bias = table[attn.relative_position_index].permute(2, 0, 1)
-    if attn.bias == 'qv_bias':
-        linear = q_v_bias(attn)
-    q, k, v = heads(F.linear(x, attn.qkv.weight, linear), attn.num_heads)
-    x = attention(q, k, v, None if bias is None else bias[None], attn.scale)
-    return attn.proj_drop(attn.proj(x.transpose(1, 2).flatten(2)))
+    if bias is None and attn.relative_position_bias_table is not None:
+        bias = _bias_of(attn)
+    linear = q_v_bias(attn) if attn.bias == 'qv_bias' else attn.qkv.bias
+    qkv = F.linear(x, attn.qkv.weight, linear)
+    return _attended(attn, qkv, None if bias is None else bias[None])
 
 
 def attend_windows(attn, x, mask=None):
@@ -116,11 +113,21 @@ def attend_windows(attn, x, mask=None):
         x (Tensor): (B n, L, C).
         mask (Tensor): (n, L, L), of the n windows of an image; None is 0.
     """
-    table = attn.relative_position_bias_table
-    bias = table[attn.relative_position_index].permute(2, 0, 1)[None]
+    bias = _bias_of(attn)[None]
     if mask is not None:
         bias = bias + mask[:, None]
-    q, k, v = heads(attn.qkv(x), attn.num_heads)
+    return _attended(attn, attn.qkv(x), bias)
+
+
+def _bias_of(attn):
+    """What the table of `attn` says of all pairs of tokens, (H, L, L)."""
+    table = attn.relative_position_bias_table
+    return table[attn.relative_position_index].permute(2, 0, 1)
+
+
+def _attended(attn, qkv, bias):
+    """(B, L, 3 H D) to what `attn` gives, (B, L, C)."""
+    q, k, v = heads(qkv, attn.num_heads)
     x = attention(q, k, v, bias, attn.scale)
     return attn.proj_drop(attn.proj(x.transpose(1, 2).flatten(2)))
 

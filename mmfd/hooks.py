@@ -89,14 +89,13 @@ class RuntimeInfo(RuntimeInfoHook):
             self._read(runner)
 
     def before_save_checkpoint(self, runner, checkpoint):
-        self._read(runner)
-        checkpoint['message_hub'] = runner.message_hub.state_dict()
+        if self.unread:
+            self._read(runner)
+            checkpoint['message_hub'] = runner.message_hub.state_dict()
 
     def _read(self, runner):
         unread, self.unread = self.unread, []
         scalars = [pair for each in unread for pair in each.items()]
-        if not scalars:
-            return
         values = torch.stack([value for _, value in scalars])
         for (name, _), value in zip(scalars, values.tolist()):
             runner.message_hub.update_scalar(f'train/{name}', value)

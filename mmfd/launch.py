@@ -1,4 +1,4 @@
-"""From a command line to a Runner, with one message for one mistake."""
+"""From a command line to a Runner."""
 import difflib
 import inspect
 import json
