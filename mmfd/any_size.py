@@ -75,12 +75,12 @@ class Attention:
         bias = table.t().index_select(1, self.index.flatten())
         return bias.unflatten(1, self.index.shape)
 
-    def __call__(self, attn, x, _):
+    def __call__(self, attn, x, _, gamma):
         """Tokens (B, 1 + L, C), the cls token first, to the same."""
         bias, table = self.shared, attn.relative_position_bias_table
         if table is not None:
             bias = self.bias(table)
-        return attention.attend(attn, x, bias)
+        return attention.attend(attn, x, bias, gamma)
 
 
 class Windows(Attention):
@@ -96,7 +96,7 @@ class Windows(Attention):
         super().__init__(vit, (vit.window_size, ) * 2)
         self.map = grid
 
-    def __call__(self, attn, x, _):
+    def __call__(self, attn, x, _, gamma):
         side, images = self.grid[0], len(x)
         rows, columns = self.map
         cls_token = x[:, :1]
@@ -107,7 +107,7 @@ class Windows(Attention):
         x = x.transpose(2, 3).flatten(0, 2).flatten(1, 2)  # (B n, side^2, C)
         windows = len(x) // images
         cls_token = cls_token.repeat_interleave(windows, 0)
-        x = super().__call__(attn, torch.cat([cls_token, x], 1), None)
+        x = super().__call__(attn, torch.cat([cls_token, x], 1), None, gamma)
         cls_token = x[:, :1].unflatten(0, (images, windows)).mean(1)
         x = x[:, 1:].unflatten(1, self.grid)
         x = x.unflatten(0, (images, padded[0] // side, -1)).transpose(2, 3)

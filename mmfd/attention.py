@@ -2,6 +2,8 @@
 import torch
 import torch.nn.functional as F
 
+from mmfd.layer_scale import scaled_linear
+
 CHUNK = 2**20  # scores at a time in the backward on a CPU: in its cache
 
 
@@ -89,20 +91,21 @@ def _backward(bias, grad_bias, scale, q, k, v, grad, grad_q, grad_k, grad_v):
     grad_k.copy_(grad_scores.mT @ q)
 
 
-def attend(attn, x, bias=None):
-    """The host's `BEiTAttention` of tokens.
+def attend(attn, x, bias=None, gamma=None):
+    """gamma times the host's `BEiTAttention` of tokens.
 
     Args:
         attn (BEiTAttention): whose weights.
         x (Tensor): (B, L, C).
         bias (Tensor): (H, L, L). None is that of the table of `attn`, or 0
             where it has none.
+        gamma (Tensor): layer scale, (C, ). None is 1.
     """
     if bias is None and attn.relative_position_bias_table is not None:
         bias = _bias_of(attn)
     linear = q_v_bias(attn) if attn.bias == 'qv_bias' else attn.qkv.bias
     qkv = F.linear(x, attn.qkv.weight, linear)
-    return _attended(attn, qkv, None if bias is None else bias[None])
+    return _attended(attn, qkv, None if bias is None else bias[None], gamma)
 
 
 def attend_windows(attn, x, mask=None):
@@ -125,11 +128,12 @@ def _bias_of(attn):
     return table[attn.relative_position_index].permute(2, 0, 1)
 
 
-def _attended(attn, qkv, bias):
+def _attended(attn, qkv, bias, gamma=None):
     """(B, L, 3 H D) to what `attn` gives, (B, L, C)."""
     q, k, v = heads(qkv, attn.num_heads)
     x = attention(q, k, v, bias, attn.scale)
-    return attn.proj_drop(attn.proj(x.transpose(1, 2).flatten(2)))
+    x = scaled_linear(attn.proj, x.transpose(1, 2).flatten(2), gamma)
+    return attn.proj_drop(x)
 
 
 def q_v_bias(attn):

@@ -137,11 +137,11 @@ def follow(config,
                 preserve_rng_state=False)
         inputs = torch.empty(batch, 3, side, side, device=device)
         samples = _samples(config, batch, device)
+        own = []
         with _autocast(device, dtype):  # what is cast once, not in a step
-            own = [
-                weight for _ in teachers(model)
-                for weight in model.teacher.weights(device).values()
-            ]
+            for _ in teachers(model):
+                model.teacher(inputs)
+                own += model.teacher.copies()
         watch = Watch([
             weight for network in networks for weight in network.parameters()
         ], [

@@ -2,8 +2,8 @@
 import torch
 
 
-def residual(x, branch, drop_path, gamma=None):
-    """x + drop_path(gamma * branch(x)), without computing what is dropped.
+def residual(x, branch, drop_path):
+    """x + drop_path(branch(x)), without computing what is dropped.
 
     An image that loses a branch need not go through it: at the rate 0.2 of
     FD's ViT-B a tenth of the student's work, at the 0.3 of ViT-L and Swin
@@ -15,25 +15,17 @@ def residual(x, branch, drop_path, gamma=None):
         x (Tensor): (B, L, C).
         branch (callable): tokens of some of the images to the same shape.
         drop_path (DropPath): the host's.
-        gamma (Tensor): layer scale, (C, ). None is 1.
     """
     rate = drop_path.drop_prob if drop_path.training else 0.
     if not rate:
-        return _add(x, branch(x), gamma, 1.)
+        return x + branch(x)
     keeps = 1 - rate + torch.rand(len(x), device='cpu') >= 1
     weight = 1 / (1 - rate)
     if keeps.all():
-        return _add(x, branch(x), gamma, weight)
+        return torch.add(x, branch(x), alpha=weight)
     if not keeps.any():  # windows of no image have no shape: one for nothing
         keeps[0], weight = True, 0.
     kept = keeps.nonzero().flatten().to(x.device, non_blocking=True)
     added = branch(x.index_select(0, kept))
-    added = added if gamma is None else gamma * added
     dtype = torch.promote_types(x.dtype, added.dtype)
     return x.to(dtype).index_add(0, kept, added.to(dtype), alpha=weight)
-
-
-def _add(x, added, gamma, scale):
-    if gamma is None:
-        return torch.add(x, added, alpha=scale)
-    return torch.addcmul(x, gamma, added, value=scale)

@@ -13,8 +13,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from mmfd import any_size, attention, checkpoints, relative_position
-from mmfd.feed_forward import feed_forward
 from mmfd.meta import RealSchedules
+from mmfd.recompute import feed_forward, normed
 from mmfd.registry import MODELS
 from mmfd.residual import residual
 
@@ -64,7 +64,7 @@ class ViTBlock(nn.Module):
         Args:
             bias (Tensor): of all blocks, (H, L, L). None takes the block's
                 own, if it has one.
-            attend (callable): `attend(attn, x, bias)` to tokens.
+            attend (callable): `attend(attn, x, bias, gamma)` to tokens.
         """
         if self.with_cp and torch.is_grad_enabled():
             return checkpoint(
@@ -72,15 +72,17 @@ class ViTBlock(nn.Module):
         return self.branches(x, bias, attend)
 
     def branches(self, x, bias, attend):
-        x = residual(x, lambda x: attend(self.attn, self.ln1(x), bias),
-                     self.drop_path, self.gamma_1)
-        return residual(x, lambda x: self.feed_forward(self.ln2(x)),
-                        self.drop_path, self.gamma_2)
 
-    def feed_forward(self, x):
-        if self.with_cp:  # computed again as a whole
-            return self.ffn(x)
-        return feed_forward(self.ffn, x)
+        def first(x):
+            return attend(self.attn, x, bias, self.gamma_1)
+
+        def second(x):
+            return feed_forward(self.ffn, x, self.gamma_2)
+
+        x = residual(x, partial(normed, self.ln1, branch=first),
+                     self.drop_path)
+        return residual(x, partial(normed, self.ln2, branch=second),
+                        self.drop_path)
 
 
 @MODELS.register_module()
@@ -263,11 +265,9 @@ class SwinBlock(nn.Module):
     def branches(self, x, hw_shape):
         x = residual(x, lambda x: self.norm1(self.attn(x, hw_shape)),
                      self.drop_path)
-        x = residual(x, lambda x: self.norm2(self.feed_forward(x)),
+        x = residual(x, lambda x: self.norm2(feed_forward(self.ffn, x)),
                      self.drop_path)
         return self.norm3(x)
-
-    feed_forward = ViTBlock.feed_forward
 
 
 @MODELS.register_module()

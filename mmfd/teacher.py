@@ -5,10 +5,9 @@ import torch
 import torch.nn.functional as F
 from mmengine.dist import is_main_process
 from torch import nn
-from torch.distributed.tensor import DTensor
-from torch.func import functional_call
 
 from mmfd import attention, checkpoints
+from mmfd.packed import PackedWeights
 from mmfd.registry import MODELS
 
 
@@ -72,7 +71,7 @@ class Teacher(nn.Module):
             if type(module).__name__ == 'WindowMSA':  # not fused
                 module.forward = partial(attention.attend_windows, module)
         self._hidden = (backbone, )  # a tuple, so not a submodule
-        self._cast = {}  # dtype -> the backbone's weights in it
+        self._products = PackedWeights(backbone)
         self._noise = tuple(
             module for module in backbone.modules()
             if drop_path_rate and type(module).__name__ == 'DropPath')
@@ -84,8 +83,12 @@ class Teacher(nn.Module):
 
     def _apply(self, fn, recurse=True):
         self.backbone._apply(fn, recurse)
-        self._cast.clear()
+        self._products.copies.clear()
         return super()._apply(fn, recurse)
+
+    def copies(self):
+        """Of weights, made in the calls so far to be used in later ones."""
+        return [copy for _, copy in self._products.copies.values()]
 
     def train(self, mode=True):
         super().train(mode)
@@ -102,27 +105,6 @@ class Teacher(nn.Module):
         if self.img_size and pixels.shape[-2:] != (self.img_size, ) * 2:
             pixels = F.interpolate(
                 pixels, (self.img_size, ) * 2, mode='bilinear', antialias=True)
-        weights = self.weights(pixels.device.type)
-        return self.neck(
-            functional_call(self.backbone, weights,
-                            (self.normalize(pixels), )))
-
-    def weights(self, device):
-        """Those that autocast would cast in every step, cast in the first.
-
-        It remembers casts of what is trained, and only for a step. On a GPU
-        they take less time than the copy is worth in memory, and shards come
-        in the dtype of their own policy.
-        """
-        if device != 'cpu' or not torch.is_autocast_enabled(device):
-            return {}
-        dtype = torch.get_autocast_dtype(device)
-        if dtype not in self._cast:
-            self._cast[dtype] = {
-                f'{prefix}.{name}': param.to(dtype)
-                for prefix, module in self.backbone.named_modules()
-                if isinstance(module, (nn.Linear, nn.Conv2d))
-                for name, param in module.named_parameters(recurse=False)
-                if not isinstance(param, DTensor)
-            }
-        return self._cast[dtype]
+        with self._products:
+            feats = self.backbone(self.normalize(pixels))
+        return self.neck(feats)

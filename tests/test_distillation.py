@@ -226,16 +226,18 @@ ALLOWED = {  # room -> what it may import of mmfd
     'provenance': {'checkpoints', '__version__'},
     'export': {'checkpoints', 'meta'},
     'optim': {'registry'},
-    'teacher': {'registry', 'attention', 'checkpoints'},
+    'teacher': {'registry', 'attention', 'checkpoints', 'packed'},
+    'packed': set(),
     'relative_position': set(),
     'students': {
-        'registry', 'any_size', 'attention', 'checkpoints', 'feed_forward',
-        'meta', 'relative_position', 'residual'
+        'registry', 'any_size', 'attention', 'checkpoints', 'meta',
+        'recompute', 'relative_position', 'residual'
     },
     'any_size': {'attention', 'relative_position'},
-    'attention': set(),
+    'attention': {'layer_scale'},
+    'layer_scale': set(),
     'residual': set(),
-    'feed_forward': set(),
+    'recompute': {'layer_scale'},
     'pyramid': {'registry'},
     'ops': set(),
     'checkpoints': {'screening'},

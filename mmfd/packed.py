@@ -1,0 +1,76 @@
+"""Products with weights that never change, kept as a CPU reads them."""
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.distributed.tensor import DTensor
+from torch.overrides import TorchFunctionMode
+
+PACKED = {torch.float32}  # dtypes that oneDNN has products in, here
+if torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    PACKED.add(torch.bfloat16)
+
+
+class PackedWeights(TorchFunctionMode):
+    """Within it, `F.linear` on a CPU takes copies of a network's weights.
+
+    oneDNN brings weights into blocks of its own in every product, and before
+    that autocast casts in every step what is not trained. Here both are done
+    once for a weight and a dtype, and a GELU behind the product in an
+    `nn.Sequential` is computed before the product leaves the cache. Products
+    elsewhere and of shards pass by: on a GPU the casts take less time than
+    copies are worth in memory.
+
+    Args:
+        network (nn.Module): frozen. What is written to it all the same is
+            copied again.
+    """
+
+    def __init__(self, network):
+        super().__init__()
+        self.copies = {}  # id of a weight, dtype -> its version, its copy
+        self.active = None  # a product whose GELU is done already
+        self.before_gelu = {
+            id(layer.weight)
+            for chain in network.modules() if isinstance(chain, nn.Sequential)
+            for layer, act in zip([*chain], [*chain][1:])
+            if isinstance(layer, nn.Linear) and isinstance(act, nn.GELU)
+            and act.approximate == 'none'
+        }
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is F.linear and not kwargs:
+            return self.linear(*args)
+        if func is F.gelu and args[0] is self.active:
+            self.active = None
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+    def linear(self, x, weight, bias=None):
+        frozen = isinstance(weight, nn.Parameter) and not weight.requires_grad
+        if (not frozen or x.device.type != 'cpu'
+                or isinstance(weight, DTensor)):
+            return F.linear(x, weight, bias)
+        dtype = weight.dtype
+        if torch.is_autocast_enabled('cpu'):
+            dtype = torch.get_autocast_dtype('cpu')
+            x, bias = x.to(dtype), bias if bias is None else bias.to(dtype)
+        copy = self.copy(weight, dtype, x.numel() // x.shape[-1])
+        if not copy.is_mkldnn:
+            return F.linear(x, copy, bias)
+        gelu = id(weight) in self.before_gelu
+        y = torch.ops.mkldnn._linear_pointwise(x, copy, bias,
+                                               'gelu' if gelu else 'none', [],
+                                               'none')
+        self.active = y if gelu else None
+        return y
+
+    def copy(self, weight, dtype, rows):
+        """Of a dtype, for products with about so many rows."""
+        key = id(weight), dtype
+        version, copy = self.copies.get(key, (None, None))
+        if version != weight._version:
+            copy = weight.detach().to(dtype)
+            if dtype in PACKED and type(weight) is nn.Parameter:  # no fake one
+                copy = torch.ops.mkldnn._reorder_linear_weight(copy, rows)
+            self.copies[key] = weight._version, copy
+        return copy
