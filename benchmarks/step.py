@@ -29,7 +29,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS, DefaultScope
 
-from mmfd import plan
+from mmfd import compilation, plan
 
 YAML = 'configs/pretrain/fd_pretrain__{}__img224__300ep.yaml'
 SMALL = {  # ViT-Ti from ViT-S, plain, at the peers' drop path
@@ -66,11 +66,13 @@ def gflop(config, changes):
     return (work.teacher + work.forward + work.backward) / 2 / 1e9
 
 
-def ours(config, changes, batch, autocast):
+def ours(config, changes, batch, autocast, compiled=False):
     cfg = settings(config, changes)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         model = MODELS.build(cfg.model)
         model.init_weights()
+    if compiled:
+        compilation.compile_blocks(model, {})
     wrapper = dict(cfg.optim_wrapper)
     constructor = wrapper.pop('constructor')
     dtype = 'bfloat16' if autocast else 'float32'
@@ -170,6 +172,9 @@ def build(args):
     config, changes, yaml = PAIRS[args.pair]
     given = args.batch, args.dtype == 'bf16'
     makers = {'mmfd': partial(ours, config, changes, *given)}
+    if args.compile:
+        makers['mmfd, compiled'] = partial(
+            ours, config, changes, *given, compiled=True)
     if args.official and yaml:
         makers['official'] = partial(official, args.official, yaml, *given)
     if args.peers:
@@ -190,6 +195,7 @@ def main():
     parser.add_argument('--iterations', type=int, default=4, help='a round')
     parser.add_argument('--warmup', type=int, default=2)
     parser.add_argument('--threads', type=int, default=torch.get_num_threads())
+    parser.add_argument('--compile', action='store_true', help='ours, too')
     parser.add_argument('--only', help='one of those compared, for memory')
     parser.add_argument('--json', metavar='FILE', help='appended to')
     args = parser.parse_args()

@@ -64,6 +64,8 @@ class Biased(torch.autograd.Function):
         grads = [_like_tokens(tensor) for tensor in (q, k, v)]
         grad_bias = torch.zeros_like(bias)
         images = max(1, CHUNK // (heads * length**2))
+        if torch.compiler.is_compiling():  # for any number of images
+            images = len(q)
         for i in range(n):
             own = [tensor[i::n] for tensor in (q, k, v, grad, *grads)]
             for parts in zip(*(tensor.split(images) for tensor in own)):

@@ -24,8 +24,8 @@ from mmengine.runner.utils import set_random_seed
 from torch.utils import serialization
 from torch.utils.data import DataLoader
 
-from mmfd import (agreement, cache, checkpoints, host_reader, ops, processes,
-                  provenance, versions)
+from mmfd import (agreement, cache, checkpoints, compilation, host_reader, ops,
+                  processes, provenance, versions)
 from mmfd.command_line import files_of
 from mmfd.dry_run import Enough
 from mmfd.resume import last_whole, written
@@ -275,6 +275,9 @@ def _prepare(cfg, train):
             if teacher and is_main_process():
                 _check_same_teacher(teacher, model.teacher, told, whole)
             checkpoints.load_into(model, whole)
+        if cfg.get('compile') and compilation.compile_blocks(
+                model, cfg.compile):
+            runner.cfg.compile = False  # the host's, of the step as a whole
         loader = runner.train_dataloader if train else runner.test_dataloader
         agreement.check(cfg.model, loader)
     return runner
@@ -330,6 +333,11 @@ def _unsynchronise(cfg):
 
 def _check_shards(cfg):
     """Refuse what needs the whole model in each process."""
+    if _sharded(cfg) and cfg.get('compile'):
+        raise ValueError(
+            f'compile={cfg.compile} needs whole weights, of which a process '
+            'has a part under model_wrapper_cfg.type=mmfd.FullySharded: take '
+            'one of them out of the config')
     kinds = [str(hook.type) for hook in cfg.get('custom_hooks', ())]
     if _sharded(cfg) and any(kind.endswith('EMAHook') for kind in kinds):
         raise ValueError(

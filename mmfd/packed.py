@@ -11,14 +11,14 @@ if torch.ops.mkldnn._is_mkldnn_bf16_supported():
 
 
 class PackedWeights(TorchFunctionMode):
-    """Within it, `F.linear` on a CPU takes copies of a network's weights.
+    """Within it, `F.linear` takes copies of a network's weights.
 
     oneDNN brings weights into blocks of its own in every product, and before
     that autocast casts in every step what is not trained. Here both are done
     once for a weight and a dtype, and a GELU behind the product in an
-    `nn.Sequential` is computed before the product leaves the cache. Products
-    elsewhere and of shards pass by: on a GPU the casts take less time than
-    copies are worth in memory.
+    `nn.Sequential` is computed before the product leaves the cache. Shards
+    pass by. For a CPU: on a GPU the casts take less time than copies are worth
+    in memory.
 
     Args:
         network (nn.Module): frozen. What is written to it all the same is
@@ -47,8 +47,7 @@ class PackedWeights(TorchFunctionMode):
 
     def linear(self, x, weight, bias=None):
         frozen = isinstance(weight, nn.Parameter) and not weight.requires_grad
-        if (not frozen or x.device.type != 'cpu'
-                or isinstance(weight, DTensor)):
+        if not frozen or isinstance(weight, DTensor):
             return F.linear(x, weight, bias)
         dtype = weight.dtype
         if torch.is_autocast_enabled('cpu'):

@@ -18,13 +18,16 @@ saved_by = torch._C._autograd._top_saved_tensors_default_hooks
 def not_kept(tensor, make):
     """Within it no operation keeps `tensor` for its backward.
 
-    Where another one decides what is kept, as activation checkpointing does,
-    it is left to that.
+    Where another one decides what is kept, as activation checkpointing and a
+    compiler do, it is left to that.
 
     Args:
         tensor (Tensor): with a storage of its own.
         make (callable): gives it once more.
     """
+    if torch.compiler.is_compiling():
+        yield
+        return
     hooks = saved_by(False)
     if hooks and getattr(hooks[0], '__module__', None) != __name__:
         yield

@@ -49,6 +49,7 @@ class ViTBlock(nn.Module):
 
     Of the host's parts, by the host's names.
     """
+    branches_to_compile = 'attention_branch', 'ffn_branch'
 
     def __init__(self, host, with_cp):
         super().__init__()
@@ -72,17 +73,17 @@ class ViTBlock(nn.Module):
         return self.branches(x, bias, attend)
 
     def branches(self, x, bias, attend):
-
-        def first(x):
-            return attend(self.attn, x, bias, self.gamma_1)
-
-        def second(x):
-            return feed_forward(self.ffn, x, self.gamma_2)
-
-        x = residual(x, partial(normed, self.ln1, branch=first),
+        x = residual(x, lambda x: self.attention_branch(x, bias, attend),
                      self.drop_path)
-        return residual(x, partial(normed, self.ln2, branch=second),
-                        self.drop_path)
+        return residual(x, self.ffn_branch, self.drop_path)
+
+    def attention_branch(self, x, bias, attend):
+        return normed(self.ln1, x,
+                      lambda x: attend(self.attn, x, bias, self.gamma_1))
+
+    def ffn_branch(self, x):
+        return normed(self.ln2, x,
+                      lambda x: feed_forward(self.ffn, x, self.gamma_2))
 
 
 @MODELS.register_module()
@@ -245,6 +246,8 @@ class SwinBlock(nn.Module):
     which undoes it: a kept branch loses its factor 1 / (1 - rate), a dropped
     one gives the norm's bias, not nothing.
     """
+    # the cuts into windows take a compiler for ever, for any number of images
+    branches_to_compile = ('ffn_branch', )
 
     def __init__(self, host):
         super().__init__()
@@ -265,9 +268,10 @@ class SwinBlock(nn.Module):
     def branches(self, x, hw_shape):
         x = residual(x, lambda x: self.norm1(self.attn(x, hw_shape)),
                      self.drop_path)
-        x = residual(x, lambda x: self.norm2(feed_forward(self.ffn, x)),
-                     self.drop_path)
-        return self.norm3(x)
+        return self.norm3(residual(x, self.ffn_branch, self.drop_path))
+
+    def ffn_branch(self, x):
+        return self.norm2(feed_forward(self.ffn, x))
 
 
 @MODELS.register_module()

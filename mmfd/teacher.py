@@ -1,4 +1,5 @@
 """The teacher: a frozen backbone that eats pixels. Never trained or saved."""
+from contextlib import nullcontext
 from functools import partial
 
 import torch
@@ -105,6 +106,7 @@ class Teacher(nn.Module):
         if self.img_size and pixels.shape[-2:] != (self.img_size, ) * 2:
             pixels = F.interpolate(
                 pixels, (self.img_size, ) * 2, mode='bilinear', antialias=True)
-        with self._products:
+        on_cpu = pixels.device.type == 'cpu'
+        with self._products if on_cpu else nullcontext():
             feats = self.backbone(self.normalize(pixels))
         return self.neck(feats)

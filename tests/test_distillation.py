@@ -228,6 +228,7 @@ ALLOWED = {  # room -> what it may import of mmfd
     'optim': {'registry'},
     'teacher': {'registry', 'attention', 'checkpoints', 'packed'},
     'packed': set(),
+    'compilation': set(),
     'relative_position': set(),
     'students': {
         'registry', 'any_size', 'attention', 'checkpoints', 'meta',
@@ -268,9 +269,9 @@ ALLOWED = {  # room -> what it may import of mmfd
     'plan': {'cache', 'dry_run', 'meta', 'sharding'},
     'measure': {'cache', 'dry_run', 'launch', 'plan'},
     'launch': {
-        'agreement', 'cache', 'checkpoints', 'command_line', 'host_reader',
-        'ops', 'processes', 'provenance', 'versions', 'dry_run', 'resume',
-        'sharding'
+        'agreement', 'cache', 'checkpoints', 'command_line', 'compilation',
+        'host_reader', 'ops', 'processes', 'provenance', 'versions',
+        'dry_run', 'resume', 'sharding'
     },
     'command_line': {'processes'},
 }

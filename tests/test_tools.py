@@ -4,6 +4,7 @@ import os
 import pickle
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -104,6 +105,19 @@ def command(tool, *args):
         text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize('compiler', ['g++', '/nowhere/g++'])
+def test_a_run_is_compiled_where_there_is_a_compiler(project, monkeypatch,
+                                                     compiler):
+    monkeypatch.setenv('CXX', compiler)
+    there = shutil.which(compiler)
+    log = command('train', project / 'fd.py', '--work-dir', project / 'run',
+                  '--cfg-options', 'compile=True',
+                  'model.teacher.checkpoint=random')
+    assert ('3 blocks are compiled' in log) == bool(there)
+    assert ('this machine cannot' in log) == (not there)
+    assert (project / 'run/epoch_1.pth').exists()
 
 
 def test_from_a_published_file_to_a_fine_tuned_student(project, monkeypatch):
