@@ -5,9 +5,11 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 from torch.overrides import TorchFunctionMode
 
-PACKED = {torch.float32}  # dtypes that oneDNN has products in, here
-if torch.ops.mkldnn._is_mkldnn_bf16_supported():
-    PACKED.add(torch.bfloat16)
+PACKED = set()  # dtypes that oneDNN has products in, here
+if torch.backends.mkldnn.is_available():
+    PACKED.add(torch.float32)
+    if torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        PACKED.add(torch.bfloat16)
 
 
 class PackedWeights(TorchFunctionMode):
@@ -53,7 +55,7 @@ class PackedWeights(TorchFunctionMode):
         if torch.is_autocast_enabled('cpu'):
             dtype = torch.get_autocast_dtype('cpu')
             x, bias = x.to(dtype), bias if bias is None else bias.to(dtype)
-        copy = self.copy(weight, dtype, x.numel() // x.shape[-1])
+        copy = self.copy(weight, dtype)
         if not copy.is_mkldnn:
             return F.linear(x, copy, bias)
         gelu = id(weight) in self.before_gelu
@@ -63,13 +65,12 @@ class PackedWeights(TorchFunctionMode):
         self.active = y if gelu else None
         return y
 
-    def copy(self, weight, dtype, rows):
-        """Of a dtype, for products with about so many rows."""
+    def copy(self, weight, dtype):
         key = id(weight), dtype
         version, copy = self.copies.get(key, (None, None))
         if version != weight._version:
             copy = weight.detach().to(dtype)
             if dtype in PACKED and type(weight) is nn.Parameter:  # no fake one
-                copy = torch.ops.mkldnn._reorder_linear_weight(copy, rows)
+                copy = torch.ops.mkldnn._reorder_linear_weight(copy)
             self.copies[key] = weight._version, copy
         return copy

@@ -3,7 +3,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmengine.registry import MODELS
-from models import small_teacher
+from models import distillation, small_teacher
 from torch import nn
 
 from mmfd.packed import PACKED, PackedWeights
@@ -90,3 +90,12 @@ def test_what_is_no_weight_of_a_frozen_network_passes_by():
         assert torch.equal(F.linear(x, made), x @ made.t())
         learnt = network(x)
     assert not packed.copies and learnt.grad_fn is not None
+
+
+def test_copies_made_while_evaluating_serve_in_training():
+    model = MODELS.build(distillation()).train()
+    pixels = torch.randint(0, 256, (2, 3, 32, 32)).float()
+    with torch.inference_mode():
+        first = model.teacher(pixels)
+    assert torch.equal(model.teacher(pixels), first)
+    model.loss(pixels)['loss'].backward()
