@@ -52,14 +52,14 @@ def draw(rows):
                 xerr=[[100 * (mid - low) / limit],
                       [100 * (high - mid) / limit]],
                 error_kw=dict(lw=1, ecolor='#555555'),
-                color=OURS if name == 'mmfd' else OTHERS)
+                color=OURS if name.startswith('mmfd') else OTHERS)
             axis.text(
                 1,
                 y,
                 f'{mid:.2f} img/s',
                 va='center',
                 size=7,
-                color='white' if name == 'mmfd' else 'black')
+                color='white' if name.startswith('mmfd') else 'black')
         y += 2
     axis.set(
         yticks=[*names],
