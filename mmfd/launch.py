@@ -60,7 +60,7 @@ def load_config(args):
     """
     versions.check()
     cfg = read_config(args.config)
-    if cfg.get('default_scope') in ('mmseg', 'mmdet'):
+    if cfg.get('default_scope') in DOWNSTREAM:
         ops.install()  # before anything imports their models
     cfg.work_dir = cfg.get('work_dir') or os.path.join('work_dirs',
                                                        Path(args.config).stem)
@@ -275,8 +275,9 @@ def _prepare(cfg, train):
             if teacher and is_main_process():
                 _check_same_teacher(teacher, model.teacher, told, whole)
             checkpoints.load_into(model, whole)
-        if cfg.get('compile') and compilation.compile_blocks(
-                model, cfg.compile):
+        ours = cfg.get('compile') and cfg.get(
+            'default_scope') not in DOWNSTREAM
+        if ours and compilation.compile_blocks(model, cfg.compile):
             runner.cfg.compile = False  # the host's, of the step as a whole
         loader = runner.train_dataloader if train else runner.test_dataloader
         agreement.check(cfg.model, loader)

@@ -11,8 +11,6 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from mmfd.layer_scale import scaled_linear
 
-saved_by = torch._C._autograd._top_saved_tensors_default_hooks
-
 
 @contextmanager
 def not_kept(tensor, make):
@@ -25,11 +23,7 @@ def not_kept(tensor, make):
         tensor (Tensor): with a storage of its own.
         make (callable): gives it once more.
     """
-    if torch.compiler.is_compiling():
-        yield
-        return
-    hooks = saved_by(False)
-    if hooks and getattr(hooks[0], '__module__', None) != __name__:
+    if torch.compiler.is_compiling() or _decided_elsewhere():
         yield
         return
     storage = tensor.untyped_storage()._cdata
@@ -43,6 +37,12 @@ def not_kept(tensor, make):
 
     with saved_tensors_hooks(pack, unpack):
         yield
+
+
+def _decided_elsewhere():
+    """Whether hooks that are not these see what is kept."""
+    hooks = torch._C._autograd._top_saved_tensors_default_hooks(False)
+    return hooks and getattr(hooks[0], '__module__', None) != __name__
 
 
 def normed(norm, x, branch):
