@@ -5,9 +5,11 @@ import shutil
 import pytest
 import test_swin as swin
 import torch
+from mmengine.config import Config
 from mmengine.registry import MODELS
 from models import distillation, student
 
+from mmfd import launch
 from mmfd.compilation import compile_blocks
 
 compiler = pytest.mark.skipif(
@@ -72,3 +74,15 @@ def test_options_that_are_none_are_refused():
     for options in dict(mode='fast'), dict(how=1), dict(backend='none'):
         with pytest.raises(ValueError, match='compile='):
             compile_blocks(model, options)
+
+
+def test_shards_are_not_compiled():
+    cfg = Config(
+        dict(
+            launcher='pytorch',
+            compile=True,
+            model_wrapper_cfg=dict(type='mmfd.FullySharded')))
+    with pytest.raises(ValueError, match='compile=True needs whole weights'):
+        launch._check_shards(cfg)
+    cfg.compile = False
+    launch._check_shards(cfg)
