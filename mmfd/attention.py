@@ -4,10 +4,10 @@ import torch.nn.functional as F
 
 from mmfd.layer_scale import scaled_linear
 
-CHUNK = 2**20  # scores at a time in the backward on a CPU: in its cache
+CHUNK = 2**21  # scores at a time in the backward on a CPU: in its cache
 
 
-def attention(q, k, v, bias=None, scale=None):
+def attention(qkv, bias=None, scale=None):
     """softmax(scale q k^T + bias) v, without keeping the scores.
 
     Where the bias needs no gradient, and on GPUs, this is PyTorch's fused
@@ -15,82 +15,147 @@ def attention(q, k, v, bias=None, scale=None):
     `Biased` is in its place.
 
     Args:
-        q, k, v (Tensor): (B, H, L, D).
+        qkv (Tensor): (B, L, 3, H, D).
         bias (Tensor): (n, H, L, L), n a divisor of B; image or window i gets
             the i % n-th.
         scale (float): None is D ** -0.5.
+
+    Returns:
+        Tensor: (B, L, H D).
     """
-    scale = q.shape[-1]**-0.5 if scale is None else scale
-    if bias is None:
-        return F.scaled_dot_product_attention(q, k, v, scale=scale)
-    learnt = torch.is_grad_enabled() and bias.requires_grad
-    if learnt and q.device.type == 'cpu':
-        return Biased.apply(q, k, v, bias, scale)
-    bias = bias.to(q.dtype)
-    if len(bias) > 1:
-        bias = bias.repeat(len(q) // len(bias), 1, 1, 1)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
+    scale = qkv.shape[-1]**-0.5 if scale is None else scale
+    learnt = (
+        torch.is_grad_enabled() and bias is not None and bias.requires_grad)
+    if learnt and qkv.device.type == 'cpu':
+        return Biased.apply(qkv, bias, scale)
+    q, k, v = _heads(qkv)
+    if bias is not None:
+        bias = bias.to(qkv.dtype)
+        if len(bias) > 1:
+            bias = bias.repeat(len(q) // len(bias), 1, 1, 1)
+    x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
+    return x.transpose(1, 2).flatten(2)
+
+
+def _heads(qkv):
+    """(B, L, 3, H, D) to q, k and v, (B, H, L, D)."""
+    return qkv.permute(2, 0, 3, 1, 4)
 
 
 class Biased(torch.autograd.Function):
     """Attention on a CPU that gives the bias its gradient.
 
     The forward is PyTorch's fused kernel, with the bias in fp32 whatever q is
-    in. The backward computes the scores again, a few images at a time, so
-    they are never in memory whole, and adds up the gradient of the bias in
-    fp32.
+    in. The backward computes the scores again, some images at a time in the
+    same memory, and adds up the gradient of the bias in fp32.
     """
 
     @staticmethod
-    def forward(ctx, q, k, v, bias, scale):
-        exact = bias.to(torch.promote_types(q.dtype, torch.float32))
-        ctx.save_for_backward(q, k, v, exact)
+    def forward(ctx, qkv, bias, scale):
+        exact = bias.to(torch.promote_types(qkv.dtype, torch.float32))
+        ctx.save_for_backward(qkv, exact)
         ctx.scale, ctx.dtype = scale, bias.dtype
         n = len(bias)
         outs = [
             torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-                q[i::n],
-                k[i::n],
-                v[i::n],
-                attn_mask=exact[i:i + 1],
-                scale=scale)[0] for i in range(n)
+                *_heads(qkv[i::n]), attn_mask=exact[i:i + 1], scale=scale)[0]
+            for i in range(n)
         ]
-        return outs[0] if n == 1 else torch.stack(outs, 1).flatten(0, 1)
+        out = outs[0] if n == 1 else torch.stack(outs, 1).flatten(0, 1)
+        return out.transpose(1, 2).flatten(2)
 
     @staticmethod
     def backward(ctx, grad):
-        q, k, v, bias = ctx.saved_tensors
+        qkv, bias = ctx.saved_tensors
         n, heads, length, _ = bias.shape
-        grads = [_like_tokens(tensor) for tensor in (q, k, v)]
+        grad = grad.unflatten(2, (heads, -1))
+        grad_qkv = torch.empty_like(
+            qkv, memory_format=torch.contiguous_format)
         grad_bias = torch.zeros_like(bias)
-        images = max(1, CHUNK // (heads * length**2))
+        images = min(max(1, CHUNK // (heads * length**2)), len(qkv) // n)
         if torch.compiler.is_compiling():  # for any number of images
-            images = len(q)
+            images = len(qkv)
+        exact = bias.new_empty(2, images, heads, length, length)
+        rounded = exact
+        if qkv.dtype != bias.dtype:  # one after the other in one place
+            rounded = exact.new_empty(exact.shape[1:], dtype=qkv.dtype)
+            rounded = rounded.expand_as(exact)
         for i in range(n):
-            own = [tensor[i::n] for tensor in (q, k, v, grad, *grads)]
+            own = [tensor[i::n] for tensor in (qkv, grad, grad_qkv)]
             for parts in zip(*(tensor.split(images) for tensor in own)):
-                _backward(bias[i], grad_bias[i], ctx.scale, *parts)
-        return (*grads, grad_bias.to(ctx.dtype), None)
+                part = slice(len(parts[0]))
+                _backward(bias[i], grad_bias[i], ctx.scale, *parts,
+                          exact[:, part], rounded[:, part])
+        return grad_qkv, grad_bias.to(ctx.dtype), None
 
 
-def _like_tokens(tensor):
-    """(B, H, L, D) that is (B, L, H, D) in memory, as q, k and v are."""
-    return torch.empty_like(
-        tensor.transpose(1, 2),
-        memory_format=torch.contiguous_format).transpose(1, 2)
+def _backward(bias, grad_bias, scale, qkv, grad, grad_qkv, exact, rounded):
+    """Fill the gradients of some images and add to that of their bias.
+
+    Args:
+        exact, rounded (Tensor): memory for the scores and their gradients,
+            (2, B, H, L, L), as sums want them and as products do.
+    """
+    weights, scores = exact
+    shape = grad.transpose(1, 2).shape
+    q, k, v, grad = (
+        x.transpose(1, 2).reshape(-1, *shape[2:])
+        for x in (*qkv.unbind(2), grad))
+    grad_q, grad_k, grad_v = _heads(grad_qkv)
+    products = rounded.flatten(1, 2)
+
+    torch.bmm(q, k.mT, out=products[0])
+    weights.copy_(rounded[0])
+    torch.add(bias, weights, alpha=scale, out=weights)
+    torch.softmax(weights, -1, out=weights)
+    rounded[0].copy_(weights)
+    grad_v.copy_((products[0].mT @ grad).view(shape))
+
+    torch.bmm(grad, v.mT, out=products[1])
+    scores.copy_(rounded[1])
+    torch._softmax_backward_data(
+        scores, weights, -1, scores.dtype, grad_input=scores)
+    grad_bias += scores.sum(0)
+    rounded[1].copy_(scores)
+    torch.mul((products[1] @ k).view(shape), scale, out=grad_q)
+    torch.mul((products[1].mT @ q).view(shape), scale, out=grad_k)
 
 
-def _backward(bias, grad_bias, scale, q, k, v, grad, grad_q, grad_k, grad_v):
-    """Fill the gradients of some images and add to that of their bias."""
-    scores = torch.add(bias, (q @ k.mT).to(bias), alpha=scale)  # in fp32
-    weights = torch.softmax(scores, -1)
-    grad_v.copy_(weights.to(v.dtype).mT @ grad)
-    grad_scores = torch._softmax_backward_data((grad @ v.mT).to(weights),
-                                               weights, -1, weights.dtype)
-    grad_bias += grad_scores.sum(0)
-    grad_scores = grad_scores.mul_(scale).to(q.dtype)
-    grad_q.copy_(grad_scores @ k)
-    grad_k.copy_(grad_scores.mT @ q)
+class Directions(torch.autograd.Function):
+    """(B, L, 3, H, D) with q of length `scale`, (H, ), and k of length 1.
+
+    For attention by cosine, as in Swin V2. The gradient in closed form: that
+    of a direction has no part along it.
+    """
+
+    @staticmethod
+    def forward(ctx, qkv, scale):
+        qk = qkv[:, :, :2]
+        own = torch.linalg.vector_norm(qk, dim=-1, keepdim=True)
+        own = own.clamp_min_(1e-12)
+        ctx.save_for_backward(qkv, own, scale)
+        out = torch.empty_like(qkv)
+        torch.mul(qk, _factors(own, scale), out=out[:, :, :2])
+        out[:, :, 2] = qkv[:, :, 2]
+        return out
+
+    @staticmethod
+    def backward(ctx, grad):
+        qkv, own, scale = ctx.saved_tensors
+        grad_qk = grad[:, :, :2]
+        unit = qkv[:, :, :2] / own
+        along = (unit * grad_qk).sum(-1, keepdim=True)
+        out = torch.empty_like(qkv)
+        torch.sub(grad_qk, unit.mul_(along), out=out[:, :, :2])
+        out[:, :, :2] *= _factors(own, scale)
+        out[:, :, 2] = grad[:, :, 2]
+        return out, along[:, :, 0, :, 0].sum((0, 1), dtype=scale.dtype)
+
+
+def _factors(own, scale):
+    """From vectors' own lengths (B, L, 2, H, 1) to those wanted."""
+    wanted = torch.stack([scale, torch.ones_like(scale)])[..., None]
+    return (wanted / own).to(own)
 
 
 def attend(attn, x, bias=None, gamma=None):
@@ -132,17 +197,10 @@ def _bias_of(attn):
 
 def _attended(attn, qkv, bias, gamma=None):
     """(B, L, 3 H D) to what `attn` gives, (B, L, C)."""
-    q, k, v = heads(qkv, attn.num_heads)
-    x = attention(q, k, v, bias, attn.scale)
-    x = scaled_linear(attn.proj, x.transpose(1, 2).flatten(2), gamma)
-    return attn.proj_drop(x)
+    x = attention(qkv.unflatten(2, (3, attn.num_heads, -1)), bias, attn.scale)
+    return attn.proj_drop(scaled_linear(attn.proj, x, gamma))
 
 
 def q_v_bias(attn):
     """The bias of the three, of which the keys have none."""
     return torch.cat([attn.q_bias, torch.zeros_like(attn.q_bias), attn.v_bias])
-
-
-def heads(qkv, num_heads):
-    """(B, L, 3 H D) to q, k and v, (B, H, L, D)."""
-    return qkv.unflatten(2, (3, num_heads, -1)).permute(2, 0, 3, 1, 4)

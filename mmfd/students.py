@@ -223,20 +223,13 @@ class CosineAttention(nn.Module):
             mask (Tensor): (n, L, L), of the n windows of an image; None is 0.
         """
         qkv = F.linear(x, self.qkv.weight, attention.q_v_bias(self))
-        q, k, v = attention.heads(qkv, self.num_heads)
+        qkv = qkv.unflatten(2, (3, self.num_heads, -1))
         scale = self.logit_scale.clamp(max=log(100)).exp()
         bias = self.bias()[None]
         if mask is not None:
             bias = bias + mask[:, None]
-        x = attention.attention(
-            _of_length(q, scale), _of_length(k, 1.), v, bias, 1.)
-        return self.proj(x.transpose(1, 2).flatten(2))
-
-
-def _of_length(x, length):
-    """Vectors (..., D) of that length, in one pass over them."""
-    own = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    return x * (length / own.clamp_min(1e-12)).to(x)
+        qkv = attention.Directions.apply(qkv, scale.flatten())
+        return self.proj(attention.attention(qkv, bias, 1.))
 
 
 class SwinBlock(nn.Module):

@@ -8,53 +8,81 @@ from mmpretrain.models.utils import WindowMSA
 from models import arch, distillation, student
 from torch import nn
 
-from mmfd.attention import Biased, attend_windows, attention
+from mmfd.attention import Biased, Directions, attend_windows, attention
 from mmfd.residual import residual
 
 
-def plain(q, k, v, bias, scale):
-    bias = bias.repeat(len(q) // len(bias), 1, 1, 1)
-    return (scale * q @ k.mT + bias).softmax(-1) @ v
-
-
-def inputs(dtype=torch.float32, images=6, n=1, length=17):
-    """q, k, v as a linear layer gives them, and n biases."""
-    qkv = torch.randn(images, length, 3, 2, 8, dtype=dtype)
-    bias = torch.randn(n, 2, length, length)
+def plain(qkv, bias, scale):
     q, k, v = qkv.permute(2, 0, 3, 1, 4)
-    return [t.detach().requires_grad_() for t in (q, k, v, bias)]
+    bias = bias.repeat(len(q) // len(bias), 1, 1, 1)
+    out = (scale * q @ k.mT + bias).softmax(-1) @ v
+    return out.transpose(1, 2).flatten(2)
+
+
+def inputs(images=6, n=1, length=17):
+    """q, k and v, and n biases, of two heads."""
+    return [
+        torch.randn(images, length, 3, 2, 8, requires_grad=True),
+        torch.randn(n, 2, length, length, requires_grad=True)
+    ]
+
+
+def error(ours, theirs):
+    return (ours - theirs).norm() / theirs.norm()
 
 
 @pytest.mark.parametrize('n', [1, 3])  # one for all images; one per window
 @pytest.mark.parametrize('chunk', [1, 2**20])  # images one by one; at once
-def test_attention_and_its_four_gradients_are_those_of_the_formula(
+def test_attention_and_its_gradients_are_those_of_the_formula(
         n, chunk, monkeypatch):
     monkeypatch.setattr('mmfd.attention.CHUNK', chunk)
     given = inputs(n=n)
-    grad = torch.randn(6, 2, 17, 8)
+    grad = torch.randn(6, 17, 16)
     out, expected = attention(*given, 0.3), plain(*given, 0.3)
     assert 'Biased' in type(out.grad_fn).__name__
     torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-5)
     for ours, theirs in zip(
             torch.autograd.grad(out, given, grad),
             torch.autograd.grad(expected, given, grad)):
-        error = (ours - theirs).abs().max() / theirs.abs().max()
-        assert error < 1e-5, f'off by {error:.2g} relative'
+        torch.testing.assert_close(
+            ours, theirs, rtol=0, atol=1e-5 * theirs.abs().max().item())
 
 
-def test_attention_in_bf16_is_near_that_in_fp32():
-    given = inputs()
-    half = [t.detach().bfloat16().requires_grad_() for t in given[:3]]
-    half.append(given[3])
-    grad = torch.randn(6, 2, 17, 8)
-    out, expected = attention(*half, 0.3), attention(*given, 0.3)
+@pytest.mark.parametrize('n', [1, 3])
+def test_attention_in_bf16_is_near_that_in_fp32(n):
+    qkv, bias = inputs(n=n)
+    half = [qkv.detach().bfloat16().requires_grad_(), bias]
+    grad = torch.randn(6, 17, 16)
+    out, expected = attention(*half, 0.3), attention(qkv, bias, 0.3)
     assert out.dtype == torch.bfloat16
-    errors = [(out - expected).norm() / expected.norm()]
+    assert error(out, expected) < 0.01  # an eighth bit is 0.004
     for ours, theirs in zip(
             torch.autograd.grad(out, half, grad.bfloat16()),
-            torch.autograd.grad(expected, given, grad)):
-        errors.append((ours - theirs).norm() / theirs.norm())
-    assert max(errors) < 0.01, errors  # an eighth bit is 0.004
+            torch.autograd.grad(expected, [qkv, bias], grad)):
+        assert error(ours, theirs) < 0.01
+
+
+def test_directions_and_their_gradients_are_those_of_the_formula():
+    qkv = torch.randn(3, 5, 3, 2, 8, dtype=torch.float64, requires_grad=True)
+    scale = torch.tensor([0.5, 10.], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(Directions.apply, (qkv, scale))
+    q, k, v = qkv.unbind(2)
+    expected = F.normalize(q, dim=-1) * scale[:, None], F.normalize(k, dim=-1)
+    torch.testing.assert_close(
+        Directions.apply(qkv, scale), torch.stack([*expected, v], 2))
+
+
+def test_directions_in_bf16_are_near_those_in_fp32():
+    qkv, scale = torch.randn(3, 5, 3, 2, 8), torch.tensor([0.5, 10.])
+    grad = torch.randn(3, 5, 3, 2, 8)
+    found = []
+    for dtype in (torch.float32, torch.bfloat16):
+        given = [qkv.to(dtype).requires_grad_(), scale.requires_grad_()]
+        out = Directions.apply(*given)
+        found.append([out, *torch.autograd.grad(out, given, grad.to(dtype))])
+    assert found[1][2].dtype == torch.float32  # as the parameter is
+    for exact, rounded in zip(*found):
+        assert error(rounded, exact) < 0.01
 
 
 def test_attention_keeps_no_scores():
@@ -62,7 +90,7 @@ def test_attention_keeps_no_scores():
     with torch.autograd.graph.saved_tensors_hooks(
             lambda t: kept.append(t.shape) or t, lambda t: t):
         attention(*inputs(images=6))
-    assert (6, 2, 17, 17) not in kept and len(kept) == 4
+    assert (6, 2, 17, 17) not in kept and len(kept) == 2
 
 
 def test_without_a_gradient_attention_is_pytorchs_own():
