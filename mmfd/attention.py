@@ -142,12 +142,12 @@ class Directions(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         qkv, own, scale = ctx.saved_tensors
-        grad_qk = grad[:, :, :2]
-        unit = qkv[:, :, :2] / own
-        along = (unit * grad_qk).sum(-1, keepdim=True)
+        qk, grad_qk = qkv[:, :, :2], grad[:, :, :2]
+        factors = _factors(own, scale)
+        along = torch.linalg.vecdot(qk, grad_qk)[..., None] / own
         out = torch.empty_like(qkv)
-        torch.sub(grad_qk, unit.mul_(along), out=out[:, :, :2])
-        out[:, :, :2] *= _factors(own, scale)
+        torch.mul(grad_qk, factors, out=out[:, :, :2])
+        out[:, :, :2].addcmul_(qk, along * factors / own, value=-1)
         out[:, :, 2] = grad[:, :, 2]
         return out, along[:, :, 0, :, 0].sum((0, 1), dtype=scale.dtype)
 
