@@ -69,8 +69,7 @@ class Biased(torch.autograd.Function):
         qkv, bias = ctx.saved_tensors
         n, heads, length, _ = bias.shape
         grad = grad.unflatten(2, (heads, -1))
-        grad_qkv = torch.empty_like(
-            qkv, memory_format=torch.contiguous_format)
+        grad_qkv = torch.empty_like(qkv, memory_format=torch.contiguous_format)
         grad_bias = torch.zeros_like(bias)
         images = min(max(1, CHUNK // (heads * length**2)), len(qkv) // n)
         if torch.compiler.is_compiling():  # for any number of images

@@ -26,6 +26,21 @@ def residual(x, branch, drop_path):
     if not keeps.any():  # windows of no image have no shape: one for nothing
         keeps[0], weight = True, 0.
     kept = keeps.nonzero().flatten().to(x.device, non_blocking=True)
-    added = branch(x.index_select(0, kept))
+    x, inner = Fork.apply(x, kept)
+    added = branch(inner)
     dtype = torch.promote_types(x.dtype, added.dtype)
     return x.to(dtype).index_add(0, kept, added.to(dtype), alpha=weight)
+
+
+class Fork(torch.autograd.Function):
+    """x and x[kept], whose gradients are added up in one pass."""
+
+    @staticmethod
+    def forward(ctx, x, kept):
+        ctx.save_for_backward(kept)
+        return x.view_as(x), x.index_select(0, kept)
+
+    @staticmethod
+    def backward(ctx, grad, grad_kept):
+        kept, = ctx.saved_tensors
+        return grad.index_add(0, kept, grad_kept.to(grad)), None

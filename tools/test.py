@@ -10,8 +10,9 @@ import os
 
 
 def main():
-    # CPU threads that wait in a loop starve those of a run beside this one
-    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+    # CPU threads that wait in a loop starve those of a run beside this one,
+    # those that sleep at once wake up late
+    os.environ.setdefault('GOMP_SPINCOUNT', '1000')
     from mmfd import command_line
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
