@@ -1,8 +1,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
-# CPU threads that wait in a loop starve those of a run beside this one,
-# those that sleep at once wake up late
-export GOMP_SPINCOUNT ?= 1000
+# CPU threads that wait in a loop starve those of a run beside this one
+export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: install demo demo-report demo-ablations demo-teacher demo-transfer \
 	test test-full test-openmmlab lint

@@ -12,7 +12,8 @@ import os
 def main():
     # CPU threads that wait in a loop starve those of a run beside this one,
     # those that sleep at once wake up late
-    os.environ.setdefault('GOMP_SPINCOUNT', '1000')
+    if 'OMP_WAIT_POLICY' not in os.environ:
+        os.environ.setdefault('GOMP_SPINCOUNT', '1000')
     from mmfd import command_line
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
