@@ -262,6 +262,7 @@ ALLOWED = {  # room -> what it may import of mmfd
     'dry_run': {'registry'},
     'verdict': {'registry', 'checkpoints', 'data'},
     'processes': set(),
+    'threads': set(),
     'versions': set(),
     'sharding': {'registry', 'meta'},
     'agreement': set(),

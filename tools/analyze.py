@@ -9,18 +9,16 @@ teacher is well whitened, the third compares the trained networks of any two
 configs. --out gets figures, numbers.json and report.html.
 """
 import argparse
-import os
 import shlex
 import sys
+
+from mmfd import threads
 
 MOST = ('attention', 'tokens', 'whitening')
 
 
 def main():
-    # CPU threads that wait in a loop starve those of a run beside this one,
-    # those that sleep at once wake up late
-    if 'OMP_WAIT_POLICY' not in os.environ:
-        os.environ.setdefault('GOMP_SPINCOUNT', '1000')
+    threads.wait_briefly()  # before PyTorch is imported
     from mmfd import command_line
     from mmfd.analysis.diagnosis import MEASURES
     parser = argparse.ArgumentParser(

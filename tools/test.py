@@ -6,14 +6,12 @@ segmentor, AP of a detector.
     python tools/test.py CONFIG CHECKPOINT
 """
 import argparse
-import os
+
+from mmfd import threads
 
 
 def main():
-    # CPU threads that wait in a loop starve those of a run beside this one,
-    # those that sleep at once wake up late
-    if 'OMP_WAIT_POLICY' not in os.environ:
-        os.environ.setdefault('GOMP_SPINCOUNT', '1000')
+    threads.wait_briefly()  # before PyTorch is imported
     from mmfd import command_line
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
