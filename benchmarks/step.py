@@ -7,13 +7,16 @@ A fixed batch of pixels in memory, random weights, no loader. Ours is
 `train_step` of the model and the optimizer that a config names; the official
 code is the FD, the optimizer and the loop body of its repository, with a
 teacher of random weights in the place of the download; a peer is a script
-that calls `common.timeit(step)`. Every round times each in turn. Needs `timm`
-and `yacs` for the official code and what each peer needs for it.
+that calls `common.timeit(step)`. Each is in a process of its own, which does
+one step at a time, in turn with the others; memory is that of the process,
+Python and its libraries in it. Needs `timm` and `yacs` for the official code
+and what each peer needs for it.
 """
 import argparse
 import contextlib
 import io
 import json
+import multiprocessing
 import os
 import resource
 import runpy
@@ -29,7 +32,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS, DefaultScope
 
-from mmfd import compilation, plan
+from mmfd import compilation, plan, threads
 
 YAML = 'configs/pretrain/fd_pretrain__{}__img224__300ep.yaml'
 SMALL = {  # ViT-Ti from ViT-S, plain, at the peers' drop path
@@ -167,20 +170,34 @@ def clock(step):
     return time.perf_counter() - start
 
 
-def build(args):
-    """The steps to time, by name."""
+def makers(args):
+    """What builds the steps to time, by name."""
     config, changes, yaml = PAIRS[args.pair]
     given = args.batch, args.dtype == 'bf16'
-    makers = {'mmfd': partial(ours, config, changes, *given)}
+    found = {'mmfd': partial(ours, config, changes, *given)}
     if args.compile:
-        makers['mmfd, compiled'] = partial(
-            ours, config, changes, *given, compiled=True)
+        found['mmfd, compiled'] = partial(found['mmfd'], compiled=True)
     if args.official and yaml:
-        makers['official'] = partial(official, args.official, yaml, *given)
+        found['official'] = partial(official, args.official, yaml, *given)
     if args.peers:
         for name, command in PEERS.items():
-            makers[name] = partial(peer, args.peers, command, *given)
-    return {k: v() for k, v in makers.items() if args.only in (None, k)}
+            found[name] = partial(peer, args.peers, command, *given)
+    return found
+
+
+def serve(make, args, pipe):
+    """Time a step whenever asked; at the end say what memory it took."""
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    assert torch.get_float32_matmul_precision() == 'highest'
+    step = make()
+    for _ in range(args.warmup):
+        step()
+    pipe.send('ready')
+    while pipe.recv():
+        pipe.send(clock(step))
+    assert torch.get_float32_matmul_precision() == 'highest'
+    pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
 
 
 def main():
@@ -191,54 +208,56 @@ def main():
     parser.add_argument('--peers', metavar='FOLDER')
     parser.add_argument('--dtype', choices=['fp32', 'bf16'], default='fp32')
     parser.add_argument('--batch', type=int, default=8)
-    parser.add_argument('--rounds', type=int, default=2)
-    parser.add_argument('--iterations', type=int, default=4, help='a round')
-    parser.add_argument('--warmup', type=int, default=2)
+    parser.add_argument('--steps', type=int, default=10, help='of each')
+    parser.add_argument('--warmup', type=int, default=3)
     parser.add_argument('--threads', type=int, default=torch.get_num_threads())
     parser.add_argument('--compile', action='store_true', help='ours, too')
-    parser.add_argument('--only', help='one of those compared, for memory')
     parser.add_argument('--json', metavar='FILE', help='appended to')
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(0)
-    arms = build(args)
-    seconds = {name: [] for name in arms}
-    for step in arms.values():
-        for _ in range(args.warmup):
-            step()
-    for _ in range(args.rounds):
-        for name, step in arms.items():
-            assert torch.get_float32_matmul_precision() == 'highest'
-            seconds[name] += [clock(step) for _ in range(args.iterations)]
-    report(args, seconds)
+    threads.wait_briefly()
+    spawn = multiprocessing.get_context('spawn')
+    pipes, seconds = {}, {}
+    for name, make in makers(args).items():
+        pipes[name], other = spawn.Pipe()
+        seconds[name] = []
+        spawn.Process(
+            target=serve, args=(make, args, other), daemon=True).start()
+        other.close()
+        pipes[name].recv()
+    for i in range(args.steps):
+        for name in [*pipes][::-1 if i % 2 else 1]:
+            pipes[name].send(True)
+            seconds[name].append(pipes[name].recv())
+    memory = {}
+    for name, pipe in pipes.items():
+        pipe.send(False)
+        memory[name] = pipe.recv()
+    report(args, seconds, memory)
 
 
-def report(args, seconds):
-    gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+def report(args, seconds, memory):
     result = dict(
         pair=args.pair,
         dtype=args.dtype,
         batch=args.batch,
         threads=args.threads,
-        peak_gib=round(gib, 2),
+        peak_gib={name: round(gib, 2) for name, gib in memory.items()},
         img_s={})
-    first = statistics.median(seconds['mmfd']) if 'mmfd' in seconds else None
     for name, times in seconds.items():
-        rates = sorted(args.batch / t for t in times)
-        low, mid, high = statistics.quantiles(
-            rates, n=4) if len(rates) > 1 else rates * 3
+        rates = [args.batch / t for t in times]
+        low, mid, high = statistics.quantiles(rates, n=4)
         result['img_s'][name] = [round(r, 3) for r in (low, mid, high)]
-        line = f'{name:18} {mid:7.2f} img/s ({low:.2f}-{high:.2f})'
-        if first:
-            line += f'  mmfd {statistics.median(times) / first:.2f} x'
-        print(line)
+        ratio = statistics.median(
+            other / own for other, own in zip(times, seconds['mmfd']))
+        print(f'{name:18} {mid:7.2f} img/s ({low:.2f}-{high:.2f}) '
+              f'{memory[name]:6.2f} GiB  mmfd {ratio:.2f} x')
     rate = gemm_rate(torch.bfloat16 if args.dtype == 'bf16' else torch.float32,
                      197 * args.batch)
     limit = rate / 1e9 / gflop(*PAIRS[args.pair][:2])
     result.update(
         gemm_gflop_s=round(rate / 1e9, 1), limit_img_s=round(limit, 3))
     print(f'matrix products alone run at {rate / 1e9:.0f} GFLOP/s, enough for '
-          f'{limit:.2f} img/s; the process held {gib:.2f} GiB at most')
+          f'{limit:.2f} img/s')
     if args.json:
         file = Path(args.json)
         rows = json.loads(file.read_text()) if file.exists() else []

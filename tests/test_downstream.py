@@ -243,6 +243,20 @@ def test_several_scales_are_tested_as_the_config_says(project):
     assert iou(project, last, slice(0, 2)) != alone
 
 
+def test_compile_stays_the_hosts(project):
+    cfg = launch.read_config(project / 'seg.py')
+    cfg.update(
+        compile=True, launcher='none', work_dir=str(project / 'compiled'))
+    runner = launch.prepare(cfg, train=True)
+    assert runner.cfg.compile is True
+    blocks = [
+        m for m in runner.model.modules() if hasattr(m, 'branches_to_compile')
+    ]
+    assert len(blocks) == 4
+    for block in blocks:
+        assert not {*block.branches_to_compile} & {*vars(block)}
+
+
 def test_scales_are_refused_where_the_config_has_none(project, monkeypatch):
     said = refused(monkeypatch, 'test', project / 'det.py', 'any.pth', '--tta')
     assert said == ('error: --tta: the config has no tta_model and no '
