@@ -241,7 +241,10 @@ def report(args, seconds, memory):
         dtype=args.dtype,
         batch=args.batch,
         threads=args.threads,
-        peak_gib={name: round(gib, 2) for name, gib in memory.items()},
+        peak_gib={
+            name: round(gib, 2)
+            for name, gib in memory.items()
+        },
         img_s={})
     for name, times in seconds.items():
         rates = [args.batch / t for t in times]

@@ -41,8 +41,16 @@ def add_arguments(parser):
         metavar='KEY=VALUE',
         help='settings that override the config')
     parser.add_argument(
-        '--launcher', choices=['none', 'pytorch', 'slurm'], default='none')
-    parser.add_argument('--local-rank', '--local_rank', type=int, default=0)
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm'],
+        default='none',
+        help='who started the processes: dist_*.sh and slurm_*.sh say it')
+    parser.add_argument(
+        '--local-rank',
+        '--local_rank',
+        type=int,
+        default=0,
+        help='this process among those of its machine: said by the launcher')
 
 
 @contextmanager
@@ -54,6 +62,10 @@ def one_message():
     try:
         yield
     except (ValueError, OSError) as error:
+        *_, (_, _, caller, _) = traceback.extract_tb(error.__traceback__)
+        if caller in ('mkdir', 'makedirs'):
+            _end(f'cannot make the folder {error.filename}: {error.strerror}; '
+                 'name another place to write to')
         files = files_of(error)
         message = str(error)
         if 'in DataLoader worker process' in message:  # brings its own trace

@@ -39,7 +39,8 @@ class LoadImage:
     """Read an image of any mode as BGR uint8 (H, W, 3), upright.
 
     The pixels are those that Pillow decodes, as in the official code. Alpha
-    is dropped, 16 bits are cut to 8.
+    is dropped, 16 bits are cut to 8. What the host's inferencer has read
+    already stays.
 
     Args:
         max_pixels (int): of an image, before it is decoded: a small file can
@@ -53,6 +54,8 @@ class LoadImage:
         self.max_pixels = max_pixels
 
     def __call__(self, results):
+        if 'img' in results:
+            return results
         with _or_broken():
             data = _read(results['img_path'], self.max_pixels)
             pixels = _decode(data, self.max_pixels)
@@ -297,7 +300,7 @@ class ImageFolder(BaseDataset):
         if not found:
             raise FileNotFoundError(
                 f'no images in {folder} (looked for {", ".join(SUFFIXES)}): '
-                'set data_root')
+                'name another with --data-root')
         if shared:
             found = self._share(found)
         for path in found:

@@ -14,6 +14,8 @@ from mmengine.model import is_model_wrapper
 
 from mmfd.registry import HOOKS
 
+NO_CHECKPOINT = 'has no checkpoint to go on from: --resume begins a new run'
+
 
 class Enough(Exception):
     """Ends the run: it has been dry."""
@@ -26,15 +28,17 @@ class DryRun(Hook):
     Args:
         work_dir (str): where the real run will write.
         iterations (int): how many to run.
+        anew (bool): there is nothing to go on from, though that was asked.
 
     Raises:
         Enough: after the report.
     """
     priority = 'LOWEST'  # after all others have logged and counted
 
-    def __init__(self, work_dir, iterations=10):
+    def __init__(self, work_dir, iterations=10, anew=False):
         self.work_dir = work_dir
         self.iterations = iterations
+        self.anew = anew
         self.start = self.first = None  # of loading; first iteration
         self.times = []  # when the first iteration began and each ended
         self.losses, self.waits, self.sides = [], [], []
@@ -139,6 +143,8 @@ class _Run:
 
     def wrong(self):
         """Sentences: what was seen, what to turn."""
+        if self.seen.anew:
+            yield f'{self.seen.work_dir} {NO_CHECKPOINT}'
         losses = torch.tensor(self.seen.losses)
         if not losses.isfinite().all():
             yield ('the loss is not finite: lower optim_wrapper.optimizer.lr, '

@@ -2,6 +2,7 @@
 import difflib
 import inspect
 import json
+import logging
 import os
 import re
 import shutil
@@ -27,7 +28,7 @@ from torch.utils.data import DataLoader
 from mmfd import (agreement, cache, checkpoints, compilation, host_reader, ops,
                   processes, provenance, versions)
 from mmfd.command_line import files_of
-from mmfd.dry_run import Enough
+from mmfd.dry_run import NO_CHECKPOINT, Enough
 from mmfd.resume import last_whole, written
 from mmfd.sharding import ShardedRunner
 
@@ -48,6 +49,12 @@ ALSO_READ = {
     'activation_checkpointing', 'runner_type', 'strategy'
 }
 
+# Where a `type` is looked up; what mmpretrain has no part in, it warns of.
+CLASSES = [
+    root for root in vars(registry).values()
+    if isinstance(root, Registry) and root not in (registry.FUNCTIONS,
+                                                   registry.INFERENCERS)
+]
 # Libraries that an extra of setup.cfg brings.
 DOWNSTREAM = ('mmseg', 'mmdet')
 
@@ -118,8 +125,11 @@ def override(cfg, options):
         ValueError: if one of them is no setting there.
     """
     for key in options:
-        _check_option(cfg, key)
-    cfg.merge_from_dict(options)
+        _check_option(cfg, options, key)
+    try:
+        cfg.merge_from_dict(options)
+    except TypeError as error:  # keys below what is no dict
+        raise ValueError(f'--cfg-options: {error}') from error
 
 
 def read_config(path):
@@ -140,12 +150,13 @@ def read_config(path):
                          f'{error}{advice}') from error
 
 
-def _check_option(cfg, key):
+def _check_option(cfg, options, key):
     """Refuse a key that is neither in the config nor an argument there.
 
     At the top only what the Runner takes counts: a variable that the file
     uses to build other settings has been used already.
     """
+    hooks = re.findall(r'default_hooks\.(\w+)\.type\b', ' '.join(options))
     node, known = cfg, {*inspect.signature(Runner).parameters, *ALSO_READ}
     parts = key.split('.')
     for i, part in enumerate(parts):
@@ -159,7 +170,9 @@ def _check_option(cfg, key):
             node = node.get(part)
         if isinstance(node, (list, tuple)):
             known = {str(index) for index in range(len(node))}
-        elif isinstance(node, dict) and part != 'default_hooks':
+        elif part == 'default_hooks':
+            known = {*node, *hooks}
+        elif isinstance(node, dict):
             known = _known(part, node, cfg.get('default_scope'))
         else:
             return  # what follows, if anything, is new
@@ -182,12 +195,24 @@ def _known(name, node, scope):
 def _find(name, scope):
     """The class that a config means by `type=name`."""
     with DefaultScope.overwrite_default_scope(scope):
-        for root in vars(registry).values():
-            if isinstance(root, Registry):
-                with root.switch_scope_and_registry(None) as found:
-                    cls = found.get(name)
-                if cls is not None:
-                    return cls
+        for root in CLASSES:
+            with root.switch_scope_and_registry(None) as found:
+                cls = found.get(name)
+            if cls is not None:
+                return cls
+
+
+def _no_type(name):
+    """That nothing is called so, and what is called nearly so."""
+    known = []
+    for root in CLASSES:
+        known += root.module_dict
+        for scope, own in root.children.items():
+            known += [f'{scope}.{cls}' for cls in own.module_dict]
+    near = difflib.get_close_matches(name, known, n=1)
+    advice = (f'; did you mean {near[0]!r}?'
+              if near else ': check its spelling and custom_imports')
+    return f'nothing is called type={name!r}{advice}'
 
 
 def _did_you_mean(part, known, cfg):
@@ -243,7 +268,8 @@ def _prepare(cfg, train):
         cache.check(cfg)
         _check_shards(cfg)
     whole = _whole_model(cfg, train)
-    if train and cfg.get('resume'):
+    resume = train and cfg.get('resume')
+    if resume:
         cfg.load_from, cfg.resume = whole, bool(whole)
     for path in {whole, cfg.get('load_from')} - {None}:  # often the same
         checkpoint = checkpoints.load(path)
@@ -264,6 +290,9 @@ def _prepare(cfg, train):
                 checkpoints.load(path, source=cfg.get('source', '')), path)
     with _no_traces(cfg.work_dir):
         runner = _build(cfg, loops)
+        if resume and not whole:
+            print_log(f'{cfg.work_dir} {NO_CHECKPOINT}', 'current',
+                      logging.WARNING)
         model = runner.model
         if is_model_wrapper(model):
             model = model.module
@@ -304,10 +333,15 @@ def dry_run(cfg):
     Raises:
         ValueError, OSError: as `prepare`.
     """
-    hook = dict(type='mmfd.DryRun', work_dir=cfg.work_dir)
+    whole = _whole_model(cfg, train=True)
+    hook = dict(
+        type='mmfd.DryRun',
+        work_dir=cfg.work_dir,
+        anew=bool(cfg.get('resume') and not whole))
     cfg.default_hooks.dry_run = hook
     cfg.visualizer = None
-    cfg.load_from = _whole_model(cfg, train=True) or cfg.get('load_from')
+    cfg.resume = bool(whole)
+    cfg.load_from = whole or cfg.get('load_from')
     if cfg.model.get('teacher'):
         cfg.model.teacher = cache.live(cfg.model.teacher)
     with tempfile.TemporaryDirectory() as folder:
@@ -436,6 +470,13 @@ def _build(cfg, loops):
             if cfg.get(f'{loop}_dataloader'):
                 with _listed(loop):
                     getattr(runner, f'{loop}_loop')
+        if 'train' in loops:  # which the host would find out in training
+            optimizer = cfg.optim_wrapper.get('optimizer', {}).get('type')
+            if isinstance(optimizer, str) and not _find(
+                    optimizer, runner.default_scope.scope_name):
+                raise ValueError(_no_type(optimizer))
+            runner.optim_wrapper = runner.build_optim_wrapper(
+                runner.optim_wrapper)
         return runner
 
 
@@ -460,8 +501,10 @@ def _one_refusal():
         yield
     except (KeyError, TypeError, AssertionError, AttributeError,
             RuntimeError) as error:
-        raise ValueError(f'this config builds nothing: '
-                         f'{type(error).__name__}: {error}') from error
+        name = re.search(r'([\w.]+) is not in the \S+ registry', str(error))
+        what = _no_type(
+            name[1]) if name else f'{type(error).__name__}: {error}'
+        raise ValueError(f'this config cannot be built: {what}') from error
 
 
 @contextmanager

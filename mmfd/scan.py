@@ -35,7 +35,9 @@ def find_images(root, tell_every=5.):
         OSError: if a folder cannot be listed.
     """
     if not os.path.isdir(root):
-        raise FileNotFoundError(f'no image folder {root}: set data_root')
+        raise FileNotFoundError(
+            f'no image folder {root}: name another with --data-root (with '
+            '--images in tools/analyze.py)')
     memory, listings, images = _recall(root), {}, []
     told, start = time.monotonic(), time.time()
     above = [('', frozenset())]
@@ -82,7 +84,7 @@ def _list(root, folder, known, now):
             return -1, [], [], None  # what a link led to has gone
         raise type(error)(f'cannot list the image folder {path}: '
                           f'{error.strerror}; grant the right to read it, or '
-                          'set data_root to another') from None
+                          'name another with --data-root') from None
     # what is being written to while it is listed has to be listed again
     settled = now - status.st_ctime > SETTLED
     return status.st_ctime_ns if settled else -1, names, subfolders, inode

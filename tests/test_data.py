@@ -286,7 +286,7 @@ def test_name_that_is_no_utf8_is_found_and_read(tmp_path):
 
 
 @pytest.mark.parametrize('make, message', [
-    (lambda path: None, 'no image folder .*set data_root'),
+    (lambda path: None, 'no image folder .*--data-root'),
     (lambda path: path.mkdir(), 'no images in .*looked for .jpg'),
 ])
 def test_folder_without_images_is_refused(tmp_path, make, message):

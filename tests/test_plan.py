@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import runpy
 from functools import partial
 from math import prod
 
@@ -219,6 +220,15 @@ def test_tool_prints_a_table_and_writes_the_figures(tmp_path):
 def test_tool_refuses_what_it_cannot_count(monkeypatch, options, message):
     assert message in refused(monkeypatch, 'benchmark',
                               'configs/demo/simclr_fd.py', '--plan', *options)
+
+
+def test_what_is_for_a_plan_is_refused_without(monkeypatch, capsys):
+    monkeypatch.setattr(
+        'sys.argv',
+        ['benchmark', 'configs/demo/simclr_fd.py', '--tflops', '200', '--amp'])
+    with pytest.raises(SystemExit, match='2'):
+        runpy.run_path('tools/benchmark.py', run_name='__main__')
+    assert '--tflops is for --plan' in capsys.readouterr().err
 
 
 @pytest.mark.full

@@ -16,6 +16,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
+from mmpretrain import ImageClassificationInferencer
 from models import student
 from PIL import Image
 from test_checkpoints import Hostile, resnet, write_clip
@@ -127,7 +128,8 @@ def test_from_a_published_file_to_a_fine_tuned_student(project, monkeypatch):
     run = project / 'run'
     command('convert', 'openai-clip', project / 'ViT.pt', project / 'clip.pth')
     fd = project / 'fd.py'
-    log = command('train', fd, '--work-dir', run)
+    log = command('train', fd, '--work-dir', run, '--resume')
+    assert f'{run} has no checkpoint to go on from' in log
     assert re.search(
         r'base_lr: .* eta: .* skipped: 0  grad_norm: .* loss: .* '
         r'img_per_s: \d.* data_wait: \d', log)
@@ -168,10 +170,33 @@ def test_from_a_published_file_to_a_fine_tuned_student(project, monkeypatch):
                   project / 'finetune' / 'epoch_1.pth', '--work-dir',
                   project / 'finetune')
     assert float(re.findall(r'accuracy/top1: ([\d.]+)', log)[-1]) == trained
+    assert_inferencer_says_the_same(project)
     meta = checkpoints.meta(project / 'finetune' / 'epoch_1.pth')
     assert meta['recipe'] == 'finetune'
     assert meta['start.recipe'] == 'fd'
     assert meta['start.teacher.sha256'] == archive
+
+
+def assert_inferencer_says_the_same(project):
+    """Of all images as their test says of them in batches."""
+    config, file = project / 'finetune.py', project / 'finetune/epoch_1.pth'
+    cfg = Config.fromfile(config)
+    cfg.update(load_from=str(file), work_dir=str(project / 'tested'))
+    runner = Runner.from_cfg(cfg)
+    runner.test()
+    runner.model.eval()
+    with torch.no_grad():
+        batch = next(iter(runner.test_dataloader))
+        expected = runner.model.test_step(batch)
+    infer = ImageClassificationInferencer(str(config), pretrained=str(file))
+    found = infer([sample.img_path for sample in expected])
+    assert len(found) == 30
+    for ours, sample in zip(found, expected):
+        torch.testing.assert_close(
+            torch.tensor(ours['pred_scores']),
+            sample.pred_score,
+            rtol=1e-4,
+            atol=1e-6)
 
 
 def assert_exports(saved, checkpoint, folder):
@@ -260,7 +285,7 @@ def ready(project):
 FAULTS = {
     'missing folder':
     (lambda project: ['train_dataloader.dataset.data_root=/nowhere'],
-     'no image folder /nowhere: set data_root'),
+     'no image folder /nowhere: name another with --data-root'),
     'misspelt key':
     (lambda project: ['optim_wrapper.optimizer.lrr=1'],
      "optim_wrapper.optimizer has no 'lrr'; did you mean 'lr'"),
@@ -270,7 +295,19 @@ FAULTS = {
     (lambda project: ['teacher.checkpoint=x.pth'],
      "teacher.checkpoint: .* did you mean 'model.teacher'"),
     'misspelt class': (lambda project: ['model.backbone.type=mmfd.StudentVit'],
-                       'builds nothing: KeyError: .*mmfd.StudentVit'),
+                       "cannot be built: nothing is called type='mmfd.Stude"
+                       "ntVit'; did you mean 'mmfd.StudentViT'"),
+    'misspelt optimizer':
+    (lambda project: ['optim_wrapper.optimizer.type=AdamWW'],
+     "called type='AdamWW'; did you mean 'AdamW'"),
+    'number that is none': (lambda project: ['optim_wrapper.optimizer.lr=abc'],
+                            'this config cannot be built: TypeError: '),
+    'misspelt hook': (lambda project: ['default_hooks.checkpont.interval=5'],
+                      "has no 'checkpont'; did you mean 'checkpoint'"),
+    'key of a hook': (lambda project: ['default_hooks.checkpoint.intervall=5'],
+                      "has no 'intervall'; did you mean 'interval'"),
+    'key below nothing': (lambda project: ['param_scheduler.0.type=x'],
+                          'param_scheduler is a dict in the child'),
     'too few images': (lambda project: ['train_dataloader.batch_size=500'],
                        '120 images give no batch of 500'),
     'address': (lambda project: ['model.teacher.checkpoint=https://a.b/c.pth'],
@@ -351,6 +388,26 @@ def test_checkpoint_of_another_model_is_not_resumed_or_tested(
                       project / 'run')
     assert 'lacks backbone.' in message
     assert not (project / 'run').exists()
+
+
+def test_dry_run_says_that_there_is_nothing_to_go_on_from(project):
+    log = command('train', project / 'fd.py', '--work-dir', project / 'run',
+                  '--resume', '--dry-run', '--cfg-options',
+                  'model.teacher.checkpoint=random')
+    assert f'  - {project}/run has no checkpoint to go on from' in log
+
+
+@pytest.mark.parametrize('tool', ['train', 'convert'])
+def test_folder_that_cannot_be_made_is_one_message(project, monkeypatch, tool):
+    ready(project)
+    below = project / 'fd.py/run'
+    said = refused(
+        monkeypatch, tool, *{
+            'train': [project / 'fd.py', '--work-dir', below],
+            'convert': ['openai-clip', project / 'ViT.pt', below / 'o.pth']
+        }[tool])
+    assert said.startswith(f'error: cannot make the folder {below}')
+    assert said.endswith('name another place to write to')
 
 
 def test_checkpoint_of_another_run_is_not_resumed(project, monkeypatch):
@@ -522,7 +579,7 @@ VALID = ('randomness.deterministic=True', 'train_dataloader.timeout=9',
 @pytest.mark.parametrize('option', VALID)
 def test_every_setting_that_something_takes_is_accepted(option):
     cfg = Config.fromfile('configs/fd/clip_vitb_fd.py')
-    launch._check_option(cfg, option.split('=')[0])
+    launch.override(cfg, dict([option.split('=')]))
 
 
 def test_failed_start_removes_its_own_log_and_nobody_elses(tmp_path):

@@ -28,18 +28,22 @@ def main():
         nargs='+',
         metavar='CONFIG [CHECKPOINT]',
         help="config and checkpoint of one or two; 'random' is a checkpoint")
-    parser.add_argument('--images', required=True, metavar='DIR')
-    parser.add_argument('--out', required=True, metavar='DIR')
+    parser.add_argument(
+        '--images', required=True, metavar='DIR', help='folder of images')
+    parser.add_argument(
+        '--out', required=True, metavar='DIR', help='folder of the report')
     parser.add_argument(
         '--measures',
         nargs='+',
         choices=MEASURES,
         default=MOST,
         help='all but the landscape, which takes hundreds of passes')
-    parser.add_argument('--count', type=int, default=1000, help='of images')
-    parser.add_argument('--batch-size', type=int, default=8)
     parser.add_argument(
-        '--landscape-images', type=int, default=128, help='for each point')
+        '--count', type=int, default=1000, help='of images (1000)')
+    parser.add_argument(
+        '--batch-size', type=int, default=8, help='images at a time (8)')
+    parser.add_argument(
+        '--landscape-images', type=int, default=128, help='for a point (128)')
     parser.add_argument(
         '--cfg-options',
         nargs='+',

@@ -28,9 +28,9 @@ def main():
         '--rounds',
         type=int,
         default=5,
-        help='times that a figure is measured')
+        help='times that a figure is measured (5)')
     parser.add_argument(
-        '--length', type=int, default=5, help='iterations of a round')
+        '--length', type=int, default=5, help='iterations of a round (5)')
     parser.add_argument(
         '--peers',
         nargs=argparse.REMAINDER,
@@ -39,24 +39,33 @@ def main():
         'benchmarks/step.py\nwith the rest of the line, if there is any')
     parser.add_argument(
         '--plan', action='store_true', help='count, train nothing')
-    parser.add_argument('--gpus', type=int, default=1, help='how many')
-    parser.add_argument('--memory', type=float, help='GiB of each GPU')
-    speed = parser.add_mutually_exclusive_group()
-    speed.add_argument(
-        '--throughput', type=float, help='images/s of a GPU, as measured')
-    speed.add_argument(
-        '--tflops', type=float, help='10^12 operations/s that a GPU sustains')
-    parser.add_argument(
-        '--cache',
-        metavar='DIR',
-        help='where a teacher cache would be: is it cheaper than the teacher?')
-    parser.add_argument(
-        '--store',
-        choices=['bfloat16', 'int8'],
-        default='bfloat16',
-        help='precision of the cache')
-    parser.add_argument('--json', metavar='FILE', help='the figures')
+    parser.add_argument('--json', metavar='FILE', help='write the figures')
+    planning = parser.add_argument_group('with --plan')
+    speed = planning.add_mutually_exclusive_group()
+    plans = [
+        planning.add_argument(
+            '--gpus', type=int, default=1, help='how many (1)'),
+        planning.add_argument('--memory', type=float, help='GiB of each GPU'),
+        speed.add_argument(
+            '--throughput', type=float, help='images/s of a GPU, as measured'),
+        speed.add_argument(
+            '--tflops',
+            type=float,
+            help='10^12 operations/s that a GPU sustains'),
+        planning.add_argument(
+            '--cache',
+            metavar='DIR',
+            help='where a teacher cache would be: is it cheaper?'),
+        planning.add_argument(
+            '--store',
+            choices=['bfloat16', 'int8'],
+            default='bfloat16',
+            help='precision of the cache')
+    ]
     args = parser.parse_args()
+    for option in plans:
+        if not args.plan and getattr(args, option.dest) != option.default:
+            parser.error(f'{option.option_strings[0]} is for --plan')
     with command_line.one_message():
         from mmfd import launch
         cfg, said = launch.load_config(args), []

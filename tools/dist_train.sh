@@ -6,6 +6,6 @@
 # On several machines, run it on each, with NNODES, NODE_RANK, MASTER_ADDR and
 # PORT in the environment.
 set -euo pipefail
-[ $# -ge 2 ] || { sed -n '/^# /s/^# //p' "$0" >&2; exit 2; }
+[[ ${2-} =~ ^[0-9]+$ ]] || { sed -n '/^# /s/^# //p' "$0" >&2; exit 2; }
 exec "${PYTHON:-python}" -m mmfd.processes "$2" \
     "$(dirname "$0")/train.py" "$1" --launcher pytorch "${@:3}"
