@@ -64,7 +64,7 @@ class Attention:
 
     def __init__(self, vit, grid):
         self.trained, self.grid = vit.patch_resolution, grid
-        self.index = position_index(grid).to(vit.cls_token.device)
+        self.index = position_index(grid, vit.cls_token.device)
         shared = vit.rel_pos_bias
         self.shared = None if shared is None else self.bias(
             shared.relative_position_bias_table)
@@ -115,15 +115,15 @@ class Windows(Attention):
         return torch.cat([cls_token, x.flatten(1, 2)], 1)
 
 
-def position_index(grid):
+def position_index(grid, device=None):
     """Row of the table for every pair of tokens, (1 + L, 1 + L) int32.
 
     As the host's `relative_position_index`, of any grid.
     """
     height, width = grid
     rows, columns = (
-        torch.arange(side, dtype=torch.int32)[:, None] -
-        torch.arange(side, dtype=torch.int32) + side - 1 for side in grid)
+        torch.arange(side, dtype=torch.int32, device=device) for side in grid)
+    rows, columns = (x[:, None] - x + len(x) - 1 for x in (rows, columns))
     offsets = (
         rows[:, None, :, None] * (2 * width - 1) + columns[None, :, None, :])
     index = F.pad(offsets.flatten(2).flatten(0, 1), (1, 0, 1, 0))

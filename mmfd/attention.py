@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from mmfd.layer_scale import scaled_linear
 
 CHUNK = 2**21  # scores at a time in the backward on a CPU: in its cache
+LENGTHS = {torch.float16: torch.float32}  # of vectors, where not their dtype
 
 
 def attention(qkv, bias=None, scale=None):
@@ -116,22 +117,27 @@ def _backward(bias, grad_bias, scale, qkv, grad, grad_qkv, exact, rounded):
         scores, weights, -1, scores.dtype, grad_input=scores)
     grad_bias += scores.sum(0)
     rounded[1].copy_(scores)
-    torch.mul((products[1] @ k).view(shape), scale, out=grad_q)
-    torch.mul((products[1].mT @ q).view(shape), scale, out=grad_k)
+    for grad_x, product, x in (grad_q, products[1], k), (grad_k,
+                                                         products[1].mT, q):
+        scaled = torch.baddbmm(q, product, x, beta=0, alpha=scale)
+        grad_x.copy_(scaled.view(shape))
 
 
 class Directions(torch.autograd.Function):
     """(B, L, 3, H, D) with q of length `scale`, (H, ), and k of length 1.
 
     For attention by cosine, as in Swin V2. The gradient in closed form: that
-    of a direction has no part along it.
+    of a direction has no part along it. What is no longer than 1e-12, as the
+    keys of padding are, has no direction and gives 0. Lengths of fp16 are
+    fp32, since squares of fp16 leave its range.
     """
 
     @staticmethod
     def forward(ctx, qkv, scale):
         qk = qkv[:, :, :2]
-        own = torch.linalg.vector_norm(qk, dim=-1, keepdim=True)
-        own = own.clamp_min_(1e-12)
+        own = torch.linalg.vector_norm(
+            qk, dim=-1, keepdim=True, dtype=LENGTHS.get(qk.dtype))
+        own.masked_fill_(own <= 1e-12, torch.inf)
         ctx.save_for_backward(qkv, own, scale)
         out = torch.empty_like(qkv)
         torch.mul(qk, _factors(own, scale), out=out[:, :, :2])

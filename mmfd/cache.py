@@ -13,7 +13,7 @@ import zlib
 from contextlib import contextmanager
 from pathlib import Path
 from shutil import disk_usage
-from tempfile import NamedTemporaryFile
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -229,14 +229,12 @@ class CachedTeacher(Teacher):
 
 def _write(path, data):
     """Whole or not at all, whoever else writes it."""
-    with NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        try:
-            file.write(data)
-            file.flush()
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+    beside = path.with_name(f'{path.name}.{uuid4().hex}')
+    try:
+        beside.write_bytes(data)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def _difference(key, theirs, mine):
@@ -246,7 +244,9 @@ def _difference(key, theirs, mine):
 def live(teacher):
     """The config of the teacher that a cache stands for."""
     kept = {key: teacher[key] for key in teacher if key not in OWN}
-    return type(teacher)(kept, type='mmfd.Teacher')
+    if kept.get('type') == 'mmfd.CachedTeacher':
+        kept['type'] = 'mmfd.Teacher'
+    return type(teacher)(kept)
 
 
 def check(cfg):

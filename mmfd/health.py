@@ -11,6 +11,8 @@ from mmfd.registry import HOOKS
 from mmfd.resume import last_whole
 
 SEEN = 100  # iterations that a loss is compared with
+SCALES = 30  # that a loss scaler may try in a row, each half of the last
+LEFT_OUT = -1.  # in the place of a norm, where it does
 
 
 @HOOKS.register_module()
@@ -25,8 +27,9 @@ class SoundNumbers(Hook):
     Args:
         skip (int): how many updates in a row may be left out, weights and
             moments untouched, because a gradient is infinite or no number.
-            If not 0, each update waits for its gradients. fp16 with a loss
-            scaler leaves out its own before, and counts none.
+            If not 0, each update waits for its gradients. Those that the
+            loss scaler of fp16 leaves out, to try a smaller scale, do not
+            count, but for `SCALES` in a row.
         interval (int): iterations between two looks.
         spike (float): a loss of so many times the median of the last 100 is
             noted in the log.
@@ -39,6 +42,7 @@ class SoundNumbers(Hook):
     def __init__(self, skip=0, interval=10, spike=3.):
         self.skip, self.interval, self.spike = skip, interval, spike
         self.skipped, self.norm = 0, None  # in a row; of the last gradients
+        self.tried = 0  # scales, in a row
         self.unseen = []  # (iteration, epoch, loss, norm)
         self.losses = deque(maxlen=SEEN)
 
@@ -70,6 +74,9 @@ class SoundNumbers(Hook):
         self.norm = getattr(self.runner.optim_wrapper, 'norm', None)
         if self.norm is None:  # no gradient was clipped
             self.norm = _norm([p.grad for p in params if p.grad is not None])
+        found = getattr(optimizer, 'found_inf', None)  # by a loss scaler
+        if found is not None:  # which is told so within a fused step
+            self.norm = self.norm.where(found == 0, LEFT_OUT)
         if not self.skip or self.norm.isfinite():
             self.skipped = 0
             return
@@ -99,6 +106,12 @@ class SoundNumbers(Hook):
             for *_, loss, norm in unseen
         ]).tolist()
         for (iteration, epoch, *_), (loss, norm) in zip(unseen, numbers):
+            self.tried = self.tried + 1 if norm == LEFT_OUT else 0
+            if self.tried > SCALES:
+                self._stop(
+                    runner, f'no gradient was a number in {SCALES} updates, '
+                    'each with half the scale of fp16, before', iteration,
+                    epoch)
             for name, value in ('loss', loss), ('gradient', norm):
                 if abs(value) < float('inf'):
                     continue

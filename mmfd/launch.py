@@ -373,6 +373,12 @@ def _check_shards(cfg):
             f'compile={cfg.compile} needs whole weights, of which a process '
             'has a part under model_wrapper_cfg.type=mmfd.FullySharded: take '
             'one of them out of the config')
+    teacher = cfg.model.get('teacher') or {}
+    if _sharded(cfg) and teacher.get('type') == 'mmfd.CachedTeacher':
+        raise ValueError(
+            'mmfd.CachedTeacher computes what it lacks in one process, and '
+            'model_wrapper_cfg.type=mmfd.FullySharded needs all of them: set '
+            'model.teacher.type=mmfd.Teacher, or leave out model_wrapper_cfg')
     kinds = [str(hook.type) for hook in cfg.get('custom_hooks', ())]
     if _sharded(cfg) and any(kind.endswith('EMAHook') for kind in kinds):
         raise ValueError(
@@ -422,7 +428,7 @@ def _check_same_model(model, told, path):
         return
     now = json.loads(json.dumps(model, default=str))
     try:
-        changed = [*_changes(json.loads(before), now)]
+        changed = [*_changes(_live(json.loads(before)), _live(now))]
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f'{path} carries no readable config of its model: '
                          f'{error}') from error
@@ -431,6 +437,12 @@ def _check_same_model(model, told, path):
             f'{path} is of another run: {"; ".join(changed[:5])}. Resume it '
             'with its own config, or start anew from its weights with '
             f'--cfg-options load_from={path} and without --resume')
+
+
+def _live(model):
+    """The config of a model without its teacher's cache."""
+    teacher = model.get('teacher')
+    return dict(model, teacher=cache.live(teacher)) if teacher else model
 
 
 def _check_not_classified(model, checkpoint, path):

@@ -46,6 +46,9 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                              f'have {sorted(self.defaults)}')
         super().__init__(optim_wrapper_cfg,
                          dict(self.defaults, **(paramwise_cfg or {})))
+        if self.paramwise_cfg['layer_decay'] != 1 and self.base_lr is None:
+            raise ValueError('layer_decay multiplies the lr: set '
+                             'optim_wrapper.optimizer.lr')
 
     def __call__(self, model):
         """The wrapper; AdamW fused, in one pass, where the device has it."""
@@ -62,11 +65,12 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 key = self._lr_scale(module, name), self._decays(name, param)
                 groups.setdefault(key, []).append((name, param))
         for (scale, decays), members in sorted(groups.items()):
-            params.append(
-                dict(
-                    params=members,  # with their names
-                    lr=self.base_lr * scale,
-                    weight_decay=self.base_wd * decays))
+            group = dict(params=members)  # with their names
+            if self.base_lr is not None:
+                group['lr'] = self.base_lr * scale
+            if not decays:
+                group['weight_decay'] = 0.
+            params.append(group)
 
     def _decays(self, name, param):
         return not (param.ndim == 1 or name.endswith('.bias') or
@@ -108,8 +112,8 @@ class WarmupCosine(Hook):
     official code steps its schedule after each update with that update's own
     index, updates 0 and 1 both run at `warmup_lr`.
 
-    The lr is a function of the iteration alone, so a resumed run needs
-    nothing to be restored.
+    The lr is a function of the iteration and the config alone: a resumed run
+    takes its rates from its config, lower ones too, and nothing from the file.
     """
     priority = 'HIGHEST'  # before the host logs the lr
 
@@ -118,6 +122,17 @@ class WarmupCosine(Hook):
         self.warmup_lr = warmup_lr
         self.min_lr = min_lr
         self.images = images
+
+    def after_load_checkpoint(self, runner, checkpoint):
+        """Go on with the config's rates and decays; the file has moments."""
+        state = checkpoint.get('optimizer')
+        if not (runner.cfg.get('resume') and state):
+            return
+        own = runner.optim_wrapper.param_groups  # the base settings are last
+        base = state.get('base_param_settings')
+        for old, new in zip([*state['param_groups'], base or {}], own):
+            kept = {key: new[key] for key in new if key != 'params'}
+            old.update(kept, initial_lr=new['lr'])
 
     def before_train(self, runner):
         loader = runner.train_dataloader

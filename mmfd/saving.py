@@ -74,9 +74,11 @@ class Checkpoints(CheckpointHook):
         super().__init__(backend_args=dict(backend='mmfd.whole'), **kwargs)
         self.minutes = minutes
         self.on_failure = on_failure
-        self.signal, self.judging = 0, False  # what came; in an evaluation
+        self.signal = 0  # what came
+        self.judging = False  # in an evaluation, with all before it saved
         self.wanted = self.asked = None  # by all processes; not yet answered
         self.written = None  # iteration of the last checkpoint
+        self.tried = None  # and of the last interim one, written or not
 
     def before_train(self, runner):
         super().before_train(runner)
@@ -125,7 +127,7 @@ class Checkpoints(CheckpointHook):
         self._if_wanted(runner, epoch, runner.iter, judged)
 
     def before_val_epoch(self, runner):
-        self.judging = True
+        self.judging = self.written == runner.iter
 
     def after_val_epoch(self, runner, metrics):
         with self._or_keep(runner):
@@ -152,6 +154,8 @@ class Checkpoints(CheckpointHook):
     def _if_wanted(self, runner, epoch, iteration, judged=False):
         """An interim checkpoint, and the end, if somebody asked for them."""
         number, due = self.wanted
+        if self.minutes and self.tried == iteration - 1:
+            due = 0  # asked for before that one was written
         if self.written != iteration and (number or due or judged):
             self._save_interim(runner, dict(epoch=epoch, iter=iteration))
         if number:
@@ -185,11 +189,12 @@ class Checkpoints(CheckpointHook):
 
     def _note(self, number, frame):
         self.signal = number
-        if self.judging:  # all that counts has been saved
+        if self.judging:
             sys.exit(128 + number)
 
     def _save_interim(self, runner, meta):
-        file = Path(self.out_dir, f'interim_{meta["iter"]}.pth')
+        self.tried = meta['iter']
+        file = Path(self.out_dir, f'interim_{self.tried}.pth')
         with self._or_keep(runner):
             runner.save_checkpoint(
                 self.out_dir,

@@ -41,6 +41,8 @@ class Student:
 
     def train(self, mode=True):
         super().train(mode)
+        if self.frozen_stages > 0:  # which BEiT's ViT forgets
+            self._freeze_stages()
         return self  # the host's returns None
 
 

@@ -72,11 +72,13 @@ def test_directions_and_their_gradients_are_those_of_the_formula():
         Directions.apply(qkv, scale), torch.stack([*expected, v], 2))
 
 
-def test_directions_in_bf16_are_near_those_in_fp32():
+@pytest.mark.parametrize('half', [torch.bfloat16, torch.float16])
+def test_directions_in_half_are_near_those_in_fp32(half):
     qkv, scale = torch.randn(3, 5, 3, 2, 8), torch.tensor([0.5, 10.])
+    qkv[0, 0, 1] = 0  # the keys of padding
     grad = torch.randn(3, 5, 3, 2, 8)
     found = []
-    for dtype in (torch.float32, torch.bfloat16):
+    for dtype in (torch.float32, half):
         given = [qkv.to(dtype).requires_grad_(), scale.requires_grad_()]
         out = Directions.apply(*given)
         found.append([out, *torch.autograd.grad(out, given, grad.to(dtype))])

@@ -1,4 +1,5 @@
 """A cached teacher gives the live one's targets, to these pixels alone."""
+import json
 import os
 import resource
 
@@ -10,7 +11,7 @@ from mmengine.registry import MODELS, TRANSFORMS
 from models import clip_teacher, distillation
 from PIL import Image
 
-from mmfd import cache, plan
+from mmfd import cache, launch, plan
 
 
 def images(count=6, seed=0):
@@ -223,6 +224,36 @@ def test_crops_that_never_come_again_are_not_cached():
         pack
     ]
     cache.check(cfg)
+
+
+def test_cache_and_shards_exclude_each_other():
+    cfg = Config(
+        dict(
+            launcher='pytorch',
+            model=dict(teacher=dict(type='mmfd.CachedTeacher')),
+            model_wrapper_cfg=dict(type='mmfd.FullySharded')))
+    with pytest.raises(ValueError, match='model.teacher.type=mmfd.Teacher'):
+        launch._check_shards(cfg)
+    cfg.launcher = 'none'
+    launch._check_shards(cfg)
+
+
+def test_run_goes_on_with_and_without_its_cache():
+    cfg = Config.fromfile('configs/demo/simclr_fd.py')
+    plain = cfg.model.to_dict()
+    cfg.model.teacher.update(type='mmfd.CachedTeacher', folder='targets')
+    told = dict(model=json.dumps(cfg.model.to_dict()))
+    launch._check_same_model(plain, told, 'epoch_1.pth')
+    plain['teacher']['img_size'] = 96
+    with pytest.raises(ValueError, match='teacher.img_size was None, is 96'):
+        launch._check_same_model(plain, told, 'epoch_1.pth')
+
+
+def test_entries_may_be_read_by_whom_any_file_may(tmp_path):
+    cache._write(tmp_path / 'entry', b'1')
+    (tmp_path / 'plain').write_bytes(b'1')
+    modes = {file.stat().st_mode for file in tmp_path.iterdir()}
+    assert len([*tmp_path.iterdir()]) == 2 and len(modes) == 1
 
 
 LEAF = '''

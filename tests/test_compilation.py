@@ -8,6 +8,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 from models import distillation, student
+from torch._dynamo.utils import counters
 
 from mmfd import launch
 from mmfd.compilation import compile_blocks
@@ -65,6 +66,18 @@ def test_loss_and_gradients_are_those_without(network, with_cp):
     same(step(average, 4, side), step(plain, 4, side))
 
 
+@pytest.mark.parametrize('network', [vit, swinv2])
+def test_a_branch_is_one_graph(network):
+    config, side = network()
+    model = MODELS.build(config).train()
+    model.init_weights()
+    assert compile_blocks(model, dict(backend='eager'))
+    counters.clear()
+    step(model, 4, side)
+    assert counters['stats']['unique_graphs'] > 0
+    assert not counters['graph_break']
+
+
 def test_nothing_is_compiled_that_is_not_ours():
     assert not compile_blocks(torch.nn.Linear(4, 4), True)
 
@@ -81,6 +94,7 @@ def test_shards_are_not_compiled():
         dict(
             launcher='pytorch',
             compile=True,
+            model={},
             model_wrapper_cfg=dict(type='mmfd.FullySharded')))
     with pytest.raises(ValueError, match='compile=True needs whole weights'):
         launch._check_shards(cfg)

@@ -1,10 +1,12 @@
 from math import cos, pi
+from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.registry import MODELS, OPTIM_WRAPPERS
 from models import distillation
 
+from mmfd.health import SCALES, SoundNumbers
 from mmfd.optim import (LARS, AmpOptimWrapper,
                         LayerDecayOptimWrapperConstructor, warmup_cosine)
 
@@ -78,6 +80,48 @@ def test_an_infinite_gradient_is_skipped_and_the_scale_halved():
     optim.update_params(model(torch.full((1, 2), float('inf'))).sum())
     assert torch.equal(model.weight, before)
     assert optim.scaler.get_scale() == 2.**15
+
+
+def test_loss_scaler_tries_smaller_scales_until_none_will_do():
+    """A fused step is told within it, so the hook on it comes before."""
+    model = torch.nn.Linear(2, 2)
+    optim = AmpOptimWrapper(
+        dtype='float16',
+        optimizer=torch.optim.AdamW(model.parameters(), lr=0.1, fused=True),
+        clip_grad=dict(max_norm=1.))
+    runner = SimpleNamespace(
+        optim_wrapper=optim, iter=0, epoch=0, work_dir='nowhere')
+    hook = SoundNumbers(interval=1)
+    hook.before_train(runner)
+    before = model.weight.detach().clone()
+
+    def update(value):
+        loss = (model(torch.ones(1, 2)) * value).sum()
+        optim.update_params(loss)
+        hook.after_train_iter(runner, 0, outputs=dict(loss=torch.ones(())))
+
+    for _ in range(SCALES):
+        update(float('inf'))
+    assert torch.equal(model.weight, before)
+    update(1.)
+    assert not torch.equal(model.weight, before)
+    assert optim.scaler.get_scale() == 2.**(16 - SCALES)
+    with pytest.raises(ValueError, match='no gradient was a number in 30'):
+        for _ in range(SCALES + 1):
+            update(float('inf'))
+
+
+def test_decay_that_a_config_leaves_out_is_the_optimizers_own():
+    model = MODELS.build(distillation())
+    for given, expected in ({}, .01), (dict(weight_decay=.3), .3):
+        constructor = LayerDecayOptimWrapperConstructor(
+            dict(optimizer=dict(type='AdamW', **given)))
+        groups = constructor(model).optimizer.param_groups
+        assert [group['weight_decay'] for group in groups] == [0., expected]
+        assert {group['lr'] for group in groups} == {1e-3}  # AdamW's
+    with pytest.raises(ValueError, match='set optim_wrapper.optimizer.lr'):
+        LayerDecayOptimWrapperConstructor(
+            dict(optimizer=dict(type='AdamW')), dict(layer_decay=.5))
 
 
 def test_precision_may_change_on_resume():

@@ -138,3 +138,11 @@ def test_image_that_the_patch_does_not_divide_is_refused():
 def test_image_of_another_size_than_the_network_is_refused():
     with pytest.raises(ValueError, match='48 x 32 .* img_size=32'):
         fd_student()(torch.zeros(1, 3, 48, 32))
+
+
+def test_frozen_blocks_drop_no_paths():
+    model = MODELS.build(student(frozen_stages=2, drop_path_rate=0.5))
+    modes = [[m.training for m in layer.modules()]
+             for layer in model.train().layers]
+    assert not any(modes[0] + modes[1]) and all(modes[2])
+    assert not any(p.requires_grad for p in model.layers[1].parameters())

@@ -175,6 +175,51 @@ def test_what_is_no_number_stops_the_run_where_it_was(config, tmp_path, what):
     assert names(run) == ['epoch_1.pth']
 
 
+def test_run_goes_on_at_the_rates_of_its_config(config, tmp_path):
+    """As the message of a run that has diverged advises."""
+    run, lr = tmp_path / 'run', 'optim_wrapper.optimizer.lr='
+    finish(start(config, run, options=('train_cfg.max_epochs=1', )), run)
+    before = final(run, 'epoch_1.pth')['optimizer']
+    rate = before['param_groups'][0]['initial_lr'] / 8
+    decay = 'optim_wrapper.optimizer.weight_decay=0.5'
+    finish(start(config, run, '--resume', options=(f'{lr}{rate}', decay)), run)
+    after = final(run)['optimizer']
+    assert {g['initial_lr'] for g in after['param_groups']} == {rate}
+    assert {g['weight_decay'] for g in after['param_groups']} == {0., 0.5}
+    assert {float(s['step']) for s in after['state'].values()} == {12.}
+    assert f'{rate:g} -> ' in log(run)
+
+
+def wanting(wanted, iterations):
+    """Iterations after which a checkpoint is written."""
+    hook, written = saving.Checkpoints(minutes=1), []
+    hook.out_dir, hook.file_backend = '', saving.WholeFiles()
+    hook.wanted, hook.interim = wanted, saving.deque()
+    runner = SimpleNamespace(
+        param_schedulers=None,
+        message_hub=SimpleNamespace(runtime_info={}),
+        save_checkpoint=lambda *_, meta, **__: written.append(meta['iter']))
+    for iteration in iterations:
+        hook._if_wanted(runner, 0, iteration)
+    return written
+
+
+def test_answer_that_comes_late_writes_no_second_checkpoint():
+    assert wanting((0, 1), [7, 8]) == [7]
+    assert wanting((0, 1), [7, 9]) == [7, 9]
+
+
+def test_signal_in_an_evaluation_waits_where_nothing_was_saved_before():
+    hook = saving.Checkpoints()
+    hook.written = 4
+    hook.before_val_epoch(SimpleNamespace(iter=5))
+    hook._note(15, None)
+    assert hook.signal == 15
+    hook.before_val_epoch(SimpleNamespace(iter=4))
+    with pytest.raises(SystemExit, match='143'):
+        hook._note(15, None)
+
+
 def test_updates_without_a_number_are_left_out(config, tmp_path):
     run = tmp_path / 'run'
     file = hurt(config, tmp_path,
