@@ -13,12 +13,16 @@ import json
 import statistics
 import time
 
-import torch
-from mmengine.config import Config
-from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, DefaultScope
+from mmfd import threads
 
-from mmfd import plan
+threads.wait_briefly()  # as tools/train.py, before PyTorch is imported
+
+import torch  # noqa: E402
+from mmengine.config import Config  # noqa: E402
+from mmengine.optim import build_optim_wrapper  # noqa: E402
+from mmengine.registry import MODELS, DefaultScope  # noqa: E402
+
+from mmfd import plan  # noqa: E402
 
 SIZES = dict(S=(384, 12, 6), B=(768, 12, 12), L=(1024, 24, 16))
 ROWS = ('S/224/8', 'S/224/64', 'B/224/8', 'B/224/32', 'B/336/8', 'B/448/4',

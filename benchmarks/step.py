@@ -216,12 +216,13 @@ def main():
     args = parser.parse_args()
     threads.wait_briefly()
     spawn = multiprocessing.get_context('spawn')
-    pipes, seconds = {}, {}
+    pipes, seconds, processes = {}, {}, []
     for name, make in makers(args).items():
         pipes[name], other = spawn.Pipe()
         seconds[name] = []
-        spawn.Process(
-            target=serve, args=(make, args, other), daemon=True).start()
+        processes.append(
+            spawn.Process(target=serve, args=(make, args, other), daemon=True))
+        processes[-1].start()
         other.close()
         pipes[name].recv()
     for i in range(args.steps):
@@ -232,6 +233,8 @@ def main():
     for name, pipe in pipes.items():
         pipe.send(False)
         memory[name] = pipe.recv()
+    for process in processes:  # before products are timed
+        process.join()
     report(args, seconds, memory)
 
 
