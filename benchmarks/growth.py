@@ -71,7 +71,7 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument('--rows', nargs='+', default=ROWS)
-    parser.add_argument('--rounds', type=int, default=3)
+    parser.add_argument('--rounds', type=int, default=5)
     parser.add_argument('--json', metavar='F', help='the figures')
     args = parser.parse_args()
     found = {}
