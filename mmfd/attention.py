@@ -117,10 +117,14 @@ def _backward(bias, grad_bias, scale, qkv, grad, grad_qkv, exact, rounded):
         scores, weights, -1, scores.dtype, grad_input=scores)
     grad_bias += scores.sum(0)
     rounded[1].copy_(scores)
-    for grad_x, product, x in (grad_q, products[1], k), (grad_k,
-                                                         products[1].mT, q):
-        scaled = torch.baddbmm(q, product, x, beta=0, alpha=scale)
-        grad_x.copy_(scaled.view(shape))
+    if torch.compiler.is_compiling():  # `out` ends a graph: wrong in one
+        torch.mul((products[1] @ k).view(shape), scale, out=grad_q)
+        torch.mul((products[1].mT @ q).view(shape), scale, out=grad_k)
+        return
+    for out, product, x in ((grad_q, products[1], k), (grad_k, products[1].mT,
+                                                       q)):
+        out.copy_(
+            torch.baddbmm(q, product, x, beta=0, alpha=scale).view(shape))
 
 
 class Directions(torch.autograd.Function):
