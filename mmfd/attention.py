@@ -1,4 +1,6 @@
 """Attention with a bias that is learnt, fused forward and backward."""
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 
@@ -28,7 +30,7 @@ def attention(qkv, bias=None, scale=None):
     learnt = (
         torch.is_grad_enabled() and bias is not None and bias.requires_grad)
     if learnt and qkv.device.type == 'cpu':
-        return Biased.apply(qkv, bias, scale)
+        return biased(qkv, bias, scale)
     q, k, v = _heads(qkv)
     if bias is not None:
         bias = bias.to(qkv.dtype)
@@ -73,8 +75,6 @@ class Biased(torch.autograd.Function):
         grad_qkv = torch.empty_like(qkv, memory_format=torch.contiguous_format)
         grad_bias = torch.zeros_like(bias)
         images = min(max(1, CHUNK // (heads * length**2)), len(qkv) // n)
-        if torch.compiler.is_compiling():  # for any number of images
-            images = len(qkv)
         exact = bias.new_empty(2, images, heads, length, length)
         rounded = exact
         if qkv.dtype != bias.dtype:  # one after the other in one place
@@ -87,6 +87,10 @@ class Biased(torch.autograd.Function):
                 _backward(bias[i], grad_bias[i], ctx.scale, *parts,
                           exact[:, part], rounded[:, part])
         return grad_qkv, grad_bias.to(ctx.dtype), None
+
+
+# not for a compiler: it writes into one memory again and again
+biased = torch.compiler.disable(Biased.apply)
 
 
 def _backward(bias, grad_bias, scale, qkv, grad, grad_qkv, exact, rounded):
@@ -117,14 +121,9 @@ def _backward(bias, grad_bias, scale, qkv, grad, grad_qkv, exact, rounded):
         scores, weights, -1, scores.dtype, grad_input=scores)
     grad_bias += scores.sum(0)
     rounded[1].copy_(scores)
-    if torch.compiler.is_compiling():  # `out` ends a graph: wrong in one
-        torch.mul((products[1] @ k).view(shape), scale, out=grad_q)
-        torch.mul((products[1].mT @ q).view(shape), scale, out=grad_k)
-        return
-    for out, product, x in ((grad_q, products[1], k), (grad_k, products[1].mT,
-                                                       q)):
-        out.copy_(
-            torch.baddbmm(q, product, x, beta=0, alpha=scale).view(shape))
+    scaled = partial(torch.baddbmm, q, beta=0, alpha=scale)  # q for its shape
+    grad_q.copy_(scaled(products[1], k).view(shape))
+    grad_k.copy_(scaled(products[1].mT, q).view(shape))
 
 
 class Directions(torch.autograd.Function):

@@ -62,8 +62,8 @@ def one_message():
     try:
         yield
     except (ValueError, OSError) as error:
-        *_, (_, _, caller, _) = traceback.extract_tb(error.__traceback__)
-        if caller in ('mkdir', 'makedirs'):
+        raised_in = traceback.extract_tb(error.__traceback__)[-1].name
+        if raised_in in ('mkdir', 'makedirs'):
             _end(f'cannot make the folder {error.filename}: {error.strerror}; '
                  'name another place to write to')
         files = files_of(error)

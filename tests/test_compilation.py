@@ -65,6 +65,21 @@ def test_loss_and_gradients_are_those_without(network, with_cp):
     same(step(average, 4, side), step(plain, 4, side))
 
 
+@compiler
+def test_gradients_in_bf16_are_near_those_without():
+    config, side = vit()
+    plain = MODELS.build(config).train()
+    plain.init_weights()
+    ours = copy.deepcopy(plain)
+    assert compile_blocks(ours, True)
+    with torch.autocast('cpu', torch.bfloat16):
+        (_, found), (_, expected) = (
+            step(model, 4, side) for model in (ours, plain))
+    for name, grad in expected.items():
+        apart = (found[name] - grad).norm()
+        assert apart <= 0.05 * grad.norm(), name
+
+
 def test_nothing_is_compiled_that_is_not_ours():
     assert not compile_blocks(torch.nn.Linear(4, 4), True)
 
