@@ -429,7 +429,7 @@ def _check_same_model(model, told, path):
     now = json.loads(json.dumps(model, default=str))
     try:
         changed = [*_changes(_live(json.loads(before)), _live(now))]
-    except (TypeError, ValueError, RecursionError) as error:
+    except (AttributeError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f'{path} carries no readable config of its model: '
                          f'{error}') from error
     if changed:
@@ -442,7 +442,9 @@ def _check_same_model(model, told, path):
 def _live(model):
     """The config of a model without its teacher's cache."""
     teacher = model.get('teacher')
-    return dict(model, teacher=cache.live(teacher)) if teacher else model
+    if not isinstance(teacher, dict):
+        return model
+    return dict(model, teacher=cache.live(teacher))
 
 
 def _check_not_classified(model, checkpoint, path):

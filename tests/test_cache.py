@@ -247,6 +247,11 @@ def test_run_goes_on_with_and_without_its_cache():
     plain['teacher']['img_size'] = 96
     with pytest.raises(ValueError, match='teacher.img_size was None, is 96'):
         launch._check_same_model(plain, told, 'epoch_1.pth')
+    for told, message in (('[]', 'no readable config of its model'),
+                          ('{', 'no readable config of its model'),
+                          ('{"teacher": [1]}', 'is of another run: model')):
+        with pytest.raises(ValueError, match=message):
+            launch._check_same_model(plain, dict(model=told), 'epoch_1.pth')
 
 
 def test_entries_may_be_read_by_whom_any_file_may(tmp_path):
