@@ -18,17 +18,22 @@ class PackedWeights(TorchFunctionMode):
     oneDNN brings weights into blocks of its own in every product, and before
     that autocast casts in every step what is not trained. Here both are done
     once for a weight and a dtype, and a GELU behind the product in an
-    `nn.Sequential` is computed before the product leaves the cache. Shards
-    pass by. For a CPU: on a GPU the casts take less time than copies are worth
-    in memory.
+    `nn.Sequential` is computed before the product leaves the cache. For a CPU:
+    on a GPU the casts take less time than copies are worth in memory.
 
     Args:
-        network (nn.Module): frozen. What is written to it all the same is
-            copied again.
+        network (nn.Module): frozen. What is written to its weights all the
+            same is copied again. Those that it gets later, and those that a
+            process gathers of shards, are taken as they are.
     """
 
     def __init__(self, network):
         super().__init__()
+        self.weights = {  # held, so that no other one gets the id of one
+            id(weight): weight
+            for weight in network.parameters()
+            if not isinstance(weight, DTensor)
+        }
         self.copies = {}  # id of a weight, dtype -> its version, its copy
         self.active = None  # a product whose GELU is done already
         self.before_gelu = {
@@ -48,8 +53,7 @@ class PackedWeights(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
     def linear(self, x, weight, bias=None):
-        frozen = isinstance(weight, nn.Parameter) and not weight.requires_grad
-        if not frozen or isinstance(weight, DTensor):
+        if weight.requires_grad or id(weight) not in self.weights:
             return F.linear(x, weight, bias)
         dtype = weight.dtype
         if torch.is_autocast_enabled('cpu'):

@@ -127,8 +127,7 @@ def follow(config,
     model = build(config)
     with FakeTensorMode(allow_non_fake_inputs=True):
         networks = [model, *teachers(model)]
-        for network in networks:
-            _place(network, device, gathered)
+        _place(model, device, gathered)
         for block in parts_of(model.backbone, recompute) if recompute else ():
             block.forward = partial(
                 checkpoint,
@@ -187,17 +186,17 @@ def build(config):
     return model
 
 
-def _place(network, device, dtype):
+def _place(model, device, dtype):
     """Make parameters, in `dtype` if given, and buffers on `device`."""
-    for module in network.modules():
-        for name, param in [*module.named_parameters(recurse=False)]:
-            values = torch.empty(
-                param.shape, dtype=dtype or param.dtype, device=device)
-            module._parameters[name] = nn.Parameter(values,
-                                                    param.requires_grad)
-        for name, buffer in [*module.named_buffers(recurse=False)]:
-            module._buffers[name] = torch.empty(
-                buffer.shape, dtype=buffer.dtype, device=device)
+
+    def place(tensor):
+        learnt = isinstance(tensor, nn.Parameter)
+        return torch.empty(
+            tensor.shape,
+            dtype=learnt and dtype or tensor.dtype,
+            device=device)
+
+    model._apply(place)
 
 
 def _samples(config, batch, device):

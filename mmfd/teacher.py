@@ -84,7 +84,7 @@ class Teacher(nn.Module):
 
     def _apply(self, fn, recurse=True):
         self.backbone._apply(fn, recurse)
-        self._products.copies.clear()
+        self._products = PackedWeights(self.backbone)
         return super()._apply(fn, recurse)
 
     def copies(self):

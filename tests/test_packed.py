@@ -92,6 +92,20 @@ def test_what_is_no_weight_of_a_frozen_network_passes_by():
     assert not packed.copies and learnt.grad_fn is not None
 
 
+def test_weights_that_come_later_pass_by_wherever_they_are_put():
+    """As those do that a process gathers of a teacher in shards."""
+    chain = nn.Sequential(nn.Linear(8, 8), nn.GELU()).requires_grad_(False)
+    x, packed = torch.randn(4, 8), PackedWeights(chain)
+    values = chain[0].weight.detach().clone()
+    with packed:
+        chain(x)
+        for _ in range(100):  # each where the one before has been
+            chain[0].weight = None
+            chain[0].weight = nn.Parameter(values, False)
+            assert torch.equal(chain[0](x), F.linear(x, values, chain[0].bias))
+    assert len(packed.copies) == 1
+
+
 def test_copies_made_while_evaluating_serve_in_training():
     model = MODELS.build(distillation()).train()
     pixels = torch.randint(0, 256, (2, 3, 32, 32)).float()

@@ -79,6 +79,8 @@ found = dict(
     built=built, student=held(model), teacher=held(model.teacher.backbone),
     gathered=len(gathered), keys=state.keys() == drawn.keys(),
     equal=all(torch.equal(state[k], drawn[k]) for k in gathered))
+model.teacher(torch.zeros(1, 3, 64, 64))
+found['copies'] = len(model.teacher.copies())
 with open(f'{sys.argv[2]}/{distributed.get_rank()}.json', 'w') as f:
     json.dump(found, f)
 '''
@@ -208,6 +210,7 @@ def test_only_the_first_process_ever_has_all_weights(config, tmp_path):
         json.loads((tmp_path / f'{rank}.json').read_text())
         for rank in range(2))
     assert first['built'] > 100 and second['built'] == 0
+    assert first['copies'] == second['copies'] == 0
     assert first['gathered'] > 100 and first['equal'] and first['keys']
     cfg = Config.fromfile(config).model
     with DefaultScope.overwrite_default_scope('mmpretrain'), weightless():
