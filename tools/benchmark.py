@@ -14,10 +14,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+from mmfd import threads
+
 BENCHMARKS = Path(__file__).resolve().parent.parent / 'benchmarks'
 
 
 def main():
+    threads.wait_briefly()  # before PyTorch is imported, as tools/train.py
     from mmfd import command_line
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
