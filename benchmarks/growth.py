@@ -5,24 +5,21 @@
 A row is a student's size, its image side and its batch; the teacher has the
 same size and side. Whole optimisation steps of configs/fd/clip_vitb_fd.py on
 random pixels that are there already, in bf16 where the device computes in it
-(else the log says what is taken), row by row: one step to warm up, then
-`--rounds`; medians, and their ratio to the best row.
+(else the log says what is taken), row by row, each in a process of its own:
+one step to warm up, then `--rounds`; medians, and their ratio to the best row.
 """
 import argparse
 import json
+import multiprocessing
 import statistics
 import time
 
-from mmfd import threads
+import torch
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, DefaultScope
 
-threads.wait_briefly()  # as tools/train.py, before PyTorch is imported
-
-import torch  # noqa: E402
-from mmengine.config import Config  # noqa: E402
-from mmengine.optim import build_optim_wrapper  # noqa: E402
-from mmengine.registry import MODELS, DefaultScope  # noqa: E402
-
-from mmfd import plan  # noqa: E402
+from mmfd import plan, threads
 
 SIZES = dict(S=(384, 12, 6), B=(768, 12, 12), L=(1024, 24, 16))
 ROWS = ('S/224/8', 'S/224/64', 'B/224/8', 'B/224/32', 'B/336/8', 'B/448/4',
@@ -46,25 +43,29 @@ def config(row):
     return cfg, int(side), int(batch)
 
 
-class Row:
-    """A model, its batch and the seconds that its steps have taken."""
-
-    def __init__(self, row):
-        cfg, side, self.batch = config(row)
+def measure(row, rounds):
+    """What the steps of a row take."""
+    cfg, side, batch = config(row)
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    images = torch.randint(0, 256, (batch, 3, side, side), dtype=torch.uint8)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
         work = plan.follow(cfg.model, 2, side, 'cpu')
-        self.flops = (work.teacher + work.forward + work.backward) / 2
-        device = 'cuda' if torch.cuda.is_available() else 'cpu'
-        self.model = MODELS.build(cfg.model).to(device).train()
-        self.optim = build_optim_wrapper(self.model, cfg.optim_wrapper)
-        images = torch.randint(0, 256, (self.batch, 3, side, side))
-        self.data = dict(inputs=images.to(torch.uint8))
-        self.step()  # warms up
+        model = MODELS.build(cfg.model).to(device).train()
+        optim = build_optim_wrapper(model, cfg.optim_wrapper)
 
-    def step(self):
+    def step():
         start = time.perf_counter()
-        losses = self.model.train_step(self.data, self.optim)
+        losses = model.train_step(dict(inputs=images), optim)
         losses['loss'].item()  # waits for the device
         return time.perf_counter() - start
+
+    step()
+    seconds = statistics.median(step() for _ in range(rounds)) / batch
+    gflop = (work.teacher + work.forward + work.backward) / 2 / 1e9
+    return dict(
+        img_per_s=1 / seconds,
+        gflop_per_image=gflop,
+        s_per_gflop=seconds / gflop)
 
 
 def main():
@@ -74,16 +75,13 @@ def main():
     parser.add_argument('--rounds', type=int, default=5)
     parser.add_argument('--json', metavar='F', help='the figures')
     args = parser.parse_args()
-    found = {}
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        for name in args.rows:  # one network at a time in memory
-            row = Row(name)
-            seconds = statistics.median(row.step() for _ in range(args.rounds))
-            found[name] = dict(
-                img_per_s=row.batch / seconds,
-                gflop_per_image=row.flops / 1e9,
-                s_per_gflop=seconds / row.batch / row.flops * 1e9)
-            del row
+    threads.wait_briefly()  # as tools/train.py; those that are spawned
+    spawn = multiprocessing.get_context('spawn')
+    with spawn.Pool(1, maxtasksperchild=1) as pool:
+        found = {
+            row: pool.apply(measure, (row, args.rounds))
+            for row in args.rows
+        }
     best = min(row['s_per_gflop'] for row in found.values())
     for name, row in found.items():
         row['to_best'] = row['s_per_gflop'] / best
