@@ -58,7 +58,8 @@ class StoredViews:
 def _seeded(seed):
     """All generators at a seed, and then where they were."""
     before = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    random.seed(seed), np.random.seed(seed), torch.manual_seed(seed)
+    random.seed(seed), np.random.seed(seed)
+    torch.default_generator.manual_seed(seed)
     try:
         yield
     finally:
@@ -101,7 +102,7 @@ class CachedTeacher(Teacher):
                              'time: set it to 0, or take mmfd.Teacher')
         self.folder, self.store, self.spare = Path(folder), store, spare
         self.config = teacher
-        self.opened, self.writes, self.checked = False, True, 0
+        self.whose, self.writes, self.checked = None, True, 0
 
     def _open(self):
         """Take the folder, or refuse that of another teacher."""
@@ -117,7 +118,7 @@ class CachedTeacher(Teacher):
                     f'the cache {self.folder} is of another teacher: '
                     f'{_difference(changed[0], theirs, mine)}. Set '
                     'model.teacher.folder to another folder, or remove it')
-        self.opened = True
+        self.whose = json.dumps(mine, sort_keys=True)
 
     def identity(self):
         """What the targets depend on, beside the pixels."""
@@ -138,7 +139,7 @@ class CachedTeacher(Teacher):
     @torch.no_grad()
     def forward(self, pixels):
         """Pixels (B, 3, H, W) RGB 0-255 to the target (B, L, C)."""
-        if not self.opened:
+        if self.whose is None:
             self._open()
         keys = self._keys(pixels)
         found = [self._read(key) for key in keys]
@@ -157,7 +158,7 @@ class CachedTeacher(Teacher):
         return torch.stack(found).to(pixels.device)
 
     def _keys(self, pixels):
-        """Of each image: its bytes, its size, and how it is computed on."""
+        """Of each image: its bytes, its size, and how and who computes."""
         device = pixels.device.type
         half = (
             torch.get_autocast_dtype(device)
@@ -166,7 +167,7 @@ class CachedTeacher(Teacher):
         images = exact if torch.equal(exact.to(pixels.dtype),
                                       pixels) else pixels
         images = images.cpu().contiguous().numpy()
-        tail = f'{images.shape[1:]} {half}'.encode()
+        tail = f'{images.shape[1:]} {half} {self.whose}'.encode()
         return [
             hashlib.blake2b(image.tobytes() + tail,
                             digest_size=16).hexdigest() for image in images

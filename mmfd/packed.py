@@ -23,8 +23,12 @@ class PackedWeights(TorchFunctionMode):
 
     Args:
         network (nn.Module): frozen. What is written to its weights all the
-            same is copied again. Those that it gets later, and those that a
-            process gathers of shards, are taken as they are.
+            same, but not through their `data`, is copied again. Those that it
+            gets later, and those that a process gathers of shards, are taken
+            as they are.
+
+    Raises:
+        RuntimeError: if something else than its GELU takes a product.
     """
 
     def __init__(self, network):
@@ -45,12 +49,20 @@ class PackedWeights(TorchFunctionMode):
         }
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        if func is F.linear and not kwargs:
-            return self.linear(*args)
-        if func is F.gelu and args[0] is self.active:
+        active = self.active
+        taken = active is not None and any(arg is active for arg in args)
+        if taken and func is F.gelu:
             self.active = None
-            return args[0]
-        return func(*args, **(kwargs or {}))
+            return active
+        if func is F.linear and not kwargs and not taken:
+            return self.linear(*args)
+        result = func(*args, **(kwargs or {}))
+        if taken and torch.is_tensor(result):
+            raise RuntimeError(
+                f'{func.__name__} takes a product {tuple(active.shape)} whose '
+                'GELU is computed already: in an nn.Sequential a teacher has '
+                'to call Linear and GELU one after the other')
+        return result
 
     def linear(self, x, weight, bias=None):
         if weight.requires_grad or id(weight) not in self.weights:

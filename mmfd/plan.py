@@ -127,7 +127,8 @@ def follow(config,
     model = build(config)
     with FakeTensorMode(allow_non_fake_inputs=True):
         networks = [model, *teachers(model)]
-        _place(model, device, gathered)
+        for network in networks:
+            _place(network, device, gathered)
         for block in parts_of(model.backbone, recompute) if recompute else ():
             block.forward = partial(
                 checkpoint,
@@ -139,6 +140,7 @@ def follow(config,
         own = []
         with _autocast(device, dtype):  # what is cast once, not in a step
             for _ in teachers(model):
+                model.teacher.pack()
                 model.teacher(inputs)
                 own += model.teacher.copies()
         watch = Watch([
@@ -186,17 +188,17 @@ def build(config):
     return model
 
 
-def _place(model, device, dtype):
+def _place(network, device, dtype):
     """Make parameters, in `dtype` if given, and buffers on `device`."""
-
-    def place(tensor):
-        learnt = isinstance(tensor, nn.Parameter)
-        return torch.empty(
-            tensor.shape,
-            dtype=learnt and dtype or tensor.dtype,
-            device=device)
-
-    model._apply(place)
+    for module in network.modules():
+        for name, param in [*module.named_parameters(recurse=False)]:
+            values = torch.empty(
+                param.shape, dtype=dtype or param.dtype, device=device)
+            module._parameters[name] = nn.Parameter(values,
+                                                    param.requires_grad)
+        for name, buffer in [*module.named_buffers(recurse=False)]:
+            module._buffers[name] = torch.empty(
+                buffer.shape, dtype=buffer.dtype, device=device)
 
 
 def _samples(config, batch, device):

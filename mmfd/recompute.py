@@ -14,22 +14,23 @@ from mmfd.layer_scale import scaled_linear
 
 @contextmanager
 def not_kept(tensor, make):
-    """Within it no operation keeps `tensor` for its backward.
+    """Within it no operation keeps `tensor`, in any shape, for its backward.
 
     Where another one decides what is kept, as activation checkpointing and a
     compiler do, it is left to that.
 
     Args:
-        tensor (Tensor): with a storage of its own.
+        tensor (Tensor): contiguous, with a storage of its own.
         make (callable): gives it once more.
     """
-    if torch.compiler.is_compiling() or _decided_elsewhere():
+    if (not torch.is_grad_enabled() or torch.compiler.is_compiling()
+            or _decided_elsewhere()):
         yield
         return
-    storage = tensor.untyped_storage()._cdata
+    whose = _values(tensor)
 
     def pack(saved):
-        same = saved.untyped_storage()._cdata == storage
+        same = saved.is_contiguous() and _values(saved) == whose
         return saved.shape if same else saved
 
     def unpack(packed):
@@ -37,6 +38,12 @@ def not_kept(tensor, make):
 
     with saved_tensors_hooks(pack, unpack):
         yield
+
+
+def _values(tensor):
+    """What two contiguous tensors of the same numbers agree in."""
+    storage = tensor.untyped_storage()._cdata
+    return storage, tensor._version, tensor.dtype, tensor.numel()
 
 
 def _decided_elsewhere():

@@ -2,6 +2,7 @@
 from functools import lru_cache
 
 import torch
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 
 def resize(table, source, target, extra=3):
@@ -42,7 +43,8 @@ def resize(table, source, target, extra=3):
 
 
 @lru_cache(maxsize=64)
-@torch.inference_mode(False)  # what is remembered may meet a gradient later
+@unset_fake_temporarily()  # what is remembered may be asked for values later,
+@torch.inference_mode(False)  # and meet a gradient
 def matrix(source, target):
     """What one axis is multiplied by, for sides in patches.
 

@@ -71,7 +71,8 @@ class FullySharded(nn.Module):
 
     Its state dict is that of the unsharded model, whole on the first process
     and without memory (on the meta device) elsewhere; asking for it takes all
-    processes. It loads whole weights too.
+    processes. It loads whole weights too. Blocks may share a module, but not
+    a weight of different modules.
 
     Args:
         module (nn.Module): with a `backbone`, maybe with a `teacher`.
@@ -82,6 +83,9 @@ class FullySharded(nn.Module):
         param_dtype (str): `bfloat16` gathers weights in half the size and
             computes under autocast, evaluations too. Shards, gradients summed
             over processes and moments stay fp32.
+
+    Raises:
+        ValueError: if a backbone has no blocks, or two modules one weight.
     """
 
     def __init__(self,
@@ -90,6 +94,7 @@ class FullySharded(nn.Module):
                  shard_teacher=True,
                  param_dtype=None):
         super().__init__()
+        _refuse_tied(module)
         device = torch.device(get_device()).type
         dtype = param_dtype and getattr(torch, param_dtype)
         shard = partial(
@@ -189,6 +194,20 @@ def teachers(model):
         child.backbone for name, child in model.named_children()
         if name == 'teacher'
     ]
+
+
+def _refuse_tied(model):
+    """Shards, as moves to another kind of device, would make two of one."""
+    owners = {}
+    for network in (model, *teachers(model)):
+        for name, module in network.named_modules():
+            for own, param in module.named_parameters(recurse=False):
+                owners.setdefault(param, []).append(f'{name}.{own}')
+    for names in owners.values():
+        if len(names) > 1:
+            raise ValueError(
+                f'{" and ".join(names)} are one weight, which shards cannot '
+                'be: give each its own, or train without model_wrapper_cfg')
 
 
 def _tensors(model):

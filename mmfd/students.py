@@ -199,6 +199,9 @@ class CosineAttention(nn.Module):
     """Swin V2's window attention, fused; positions by log-CPB.
 
     Of the host's parts, by the host's names (`WindowMSAV2`).
+
+    Raises:
+        ValueError: if the host's drops scores, as nothing fused does.
     """
 
     def __init__(self, host):
@@ -210,6 +213,12 @@ class CosineAttention(nn.Module):
         for name, table in host.named_buffers():
             self.register_buffer(name, table)
         self.cpb_mlp, self.qkv, self.proj = host.cpb_mlp, host.qkv, host.proj
+        self.proj_drop = host.proj_drop
+        if host.attn_drop.p or self.q_bias is None:
+            raise ValueError(
+                f'attn_drop={host.attn_drop.p}, qkv_bias='
+                f'{self.q_bias is not None}: StudentSwin has attn_drop=0. and '
+                'qkv_bias=True; take both out of stage_cfgs')
 
     def bias(self):
         """Of all pairs of a window's tokens, (H, L, L)."""
@@ -231,7 +240,7 @@ class CosineAttention(nn.Module):
         if mask is not None:
             bias = bias + mask[:, None]
         qkv = attention.Directions.apply(qkv, scale.flatten())
-        return self.proj(attention.attention(qkv, bias, 1.))
+        return self.proj_drop(self.proj(attention.attention(qkv, bias, 1.)))
 
 
 class SwinBlock(nn.Module):

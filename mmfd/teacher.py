@@ -72,7 +72,7 @@ class Teacher(nn.Module):
             if type(module).__name__ == 'WindowMSA':  # not fused
                 module.forward = partial(attention.attend_windows, module)
         self._hidden = (backbone, )  # a tuple, so not a submodule
-        self._products = PackedWeights(backbone)
+        self.pack()
         self._noise = tuple(
             module for module in backbone.modules()
             if drop_path_rate and type(module).__name__ == 'DropPath')
@@ -84,8 +84,12 @@ class Teacher(nn.Module):
 
     def _apply(self, fn, recurse=True):
         self.backbone._apply(fn, recurse)
-        self._products = PackedWeights(self.backbone)
+        self.pack()
         return super()._apply(fn, recurse)
+
+    def pack(self):
+        """Take note of the weights that the backbone has from now on."""
+        self._products = PackedWeights(self.backbone)
 
     def copies(self):
         """Of weights, made in the calls so far to be used in later ones."""

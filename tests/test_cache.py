@@ -2,6 +2,7 @@
 import json
 import os
 import resource
+import shutil
 
 import numpy as np
 import pytest
@@ -101,6 +102,17 @@ def test_another_teachers_cache_is_refused_by_name(tmp_path):
     ]:
         with pytest.raises(ValueError, match=f'another teacher: {name}'):
             other(images())
+
+
+def test_runs_that_share_a_folder_all_the_same_share_no_target(tmp_path):
+    """It was removed under one, and another teacher took it."""
+    first, second = teacher(tmp_path / 'a'), teacher(tmp_path / 'a', seed=1)
+    pixels = images(12)
+    first(pixels[:4])
+    shutil.rmtree(tmp_path / 'a')
+    second(pixels[4:8]), second(pixels[4:8])  # its self-test
+    first(pixels[8:])
+    assert torch.equal(second(pixels[8:]), live(seed=1)(pixels[8:]))
 
 
 def test_entry_that_its_teacher_would_not_make_ends_the_run(tmp_path):

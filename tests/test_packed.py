@@ -113,3 +113,16 @@ def test_copies_made_while_evaluating_serve_in_training():
         first = model.teacher(pixels)
     assert torch.equal(model.teacher(pixels), first)
     model.loss(pixels)['loss'].backward()
+
+
+class Twice(nn.Linear):
+
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def test_product_that_does_not_go_to_its_gelu_at_once_is_an_error():
+    chain = nn.Sequential(Twice(8, 8), nn.GELU()).requires_grad_(False)
+    with PackedWeights(chain), pytest.raises(
+            RuntimeError, match=r'mul takes a product \(4, 8\)'):
+        chain(torch.randn(4, 8))

@@ -73,3 +73,20 @@ def test_dropout_is_drawn_once():
     host = Network('plain', ffn_drop=0.5).followed('fp32')
     for grad, expected in zip(ours[1], host[1], strict=True):
         assert torch.equal(grad, expected)
+
+
+@pytest.mark.parametrize('branch', [
+    lambda x: torch.bmm(x.transpose(1, 2), x),
+    lambda x: x.transpose(1, 2) * x.mT.sigmoid(),
+    lambda x: x[:1].exp() * x[1:],
+    lambda x: x.mul_(2).square(),
+])
+def test_gradients_of_any_branch_are_those_without(branch):
+    found = []
+    for way in partial(normed, branch=branch), lambda n, x: branch(n(x)):
+        torch.manual_seed(0)
+        norm, x = nn.LayerNorm(24), torch.randn(2, 5, 24, requires_grad=True)
+        way(norm, x).square().sum().backward()
+        found.append([x.grad, norm.weight.grad, norm.bias.grad])
+    for ours, plain in zip(*found, strict=True):
+        torch.testing.assert_close(ours, plain)

@@ -4,6 +4,7 @@ import torch
 from mmengine.registry import MODELS
 from models import downstream, student
 from scipy.interpolate import RectBivariateSpline
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mmfd import checkpoints, relative_position
 
@@ -85,6 +86,15 @@ def test_gradient_is_the_transposed_map_even_after_a_test_run():
     misses = relative_position.matrix.cache_info().misses
     relative_position.resize(table, (4, 4), (6, 5))
     assert relative_position.matrix.cache_info().misses == misses == 2
+
+
+def test_what_a_plan_has_asked_for_is_real_afterwards():
+    relative_position.matrix.cache_clear()
+    table = torch.randn(7 * 7 + 3, 2)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        relative_position.resize(torch.empty(7 * 7 + 3, 2), (4, 4), (6, 5))
+    after = relative_position.resize(table, (4, 4), (6, 5))
+    assert type(after) is torch.Tensor and after.isfinite().all()
 
 
 def test_autocast_does_not_round_the_table():

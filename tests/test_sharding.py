@@ -11,10 +11,11 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from test_processes import CONFIG, launched, logged_losses, train
 from test_tools import command
+from torch import nn
 
 from mmfd import checkpoints
 from mmfd.meta import weightless
-from mmfd.sharding import BLOCKS, parts_of
+from mmfd.sharding import BLOCKS, FullySharded, parts_of
 
 SWIN = '''
 _base_ = 'base.py'
@@ -331,6 +332,16 @@ def test_config_may_name_another_runner(folder, shapes_root, tmp_path):
 def test_network_without_such_blocks_is_refused():
     with pytest.raises(ValueError, match='blocks=.block.: set .* are layers,'):
         parts_of(MODELS.build(dict(type='mmfd.StudentViT')), 'block')
+
+
+def test_weight_of_two_modules_is_refused():
+    model = nn.Module()
+    model.backbone = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+    model.backbone[1].weight = model.backbone[0].weight
+    with pytest.raises(
+            ValueError,
+            match='backbone.0.weight and backbone.1.weight are one weight'):
+        FullySharded(model)
 
 
 def test_giant_is_built_without_memory_for_its_weights():

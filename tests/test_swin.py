@@ -319,11 +319,27 @@ def test_coordinates_are_the_published_numbers():
                                               abs=1e-4)
 
 
+def of_attention(**kwargs):
+    return dict(block_cfgs=dict(attn_cfgs=kwargs))
+
+
+def test_dropout_behind_the_projection_is_the_hosts():
+    model = fd_student(stage_cfgs=of_attention(proj_drop=0.5))
+    drops = [m.proj_drop for m in model.modules() if hasattr(m, 'proj_drop')]
+    assert drops and {drop.p for drop in drops} == {0.5}
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        assert not torch.equal(model.train()(images)[0], model(images)[0])
+        assert torch.equal(model.eval()(images)[0], model(images)[0])
+
+
 @pytest.mark.parametrize('change, message', [
     (dict(img_size=72), 'img_size=72 is not a multiple of 16.*64 or 80'),
     (dict(window_size=5), r'5 does not divide the grids \[16, 8, 4\].*'
      r'one of \[2, 4, 8, 16\]'),
     (dict(init_cfg=dict(type='Kaiming')), "StudentSwin draws FD's own"),
+    (dict(stage_cfgs=of_attention(attn_drop=0.1)), 'attn_drop=0.1, qkv_bias='),
+    (dict(stage_cfgs=of_attention(qkv_bias=False)), 'qkv_bias=False: Student'),
 ])
 def test_size_or_setting_that_cannot_be_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
