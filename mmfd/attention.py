@@ -89,7 +89,7 @@ class Biased(torch.autograd.Function):
         return grad_qkv, grad_bias.to(ctx.dtype), None
 
 
-# not for a compiler: it writes into one memory again and again
+# not for a compiler: in one graph with the rest its bf16 gradients were NaN
 biased = torch.compiler.disable(Biased.apply)
 
 

@@ -201,11 +201,17 @@ class CosineAttention(nn.Module):
     Of the host's parts, by the host's names (`WindowMSAV2`).
 
     Raises:
-        ValueError: if the host's drops scores, as nothing fused does.
+        ValueError: if the host's drops scores, as nothing fused does, or has
+            no bias of q and v.
     """
 
     def __init__(self, host):
         super().__init__()
+        if host.attn_drop.p or host.q_bias is None:
+            raise ValueError(
+                f'attn_drop={host.attn_drop.p}, qkv_bias='
+                f'{host.q_bias is not None}: StudentSwin has attn_drop=0. and '
+                'qkv_bias=True; take both out of stage_cfgs')
         self.embed_dims, self.num_heads = host.embed_dims, host.num_heads
         self.window_size = host.window_size
         self.logit_scale = host.logit_scale
@@ -214,11 +220,6 @@ class CosineAttention(nn.Module):
             self.register_buffer(name, table)
         self.cpb_mlp, self.qkv, self.proj = host.cpb_mlp, host.qkv, host.proj
         self.proj_drop = host.proj_drop
-        if host.attn_drop.p or self.q_bias is None:
-            raise ValueError(
-                f'attn_drop={host.attn_drop.p}, qkv_bias='
-                f'{self.q_bias is not None}: StudentSwin has attn_drop=0. and '
-                'qkv_bias=True; take both out of stage_cfgs')
 
     def bias(self):
         """Of all pairs of a window's tokens, (H, L, L)."""

@@ -57,11 +57,7 @@ def launched(config, run, count, *options):
         ],
             stdout=said,
             stderr=said,
-            env=dict(
-                os.environ,
-                PYTHON=sys.executable,
-                PYTHONPATH=os.pathsep.join([str(config.parent),
-                                            *sys.path]))) as launcher:
+            env=dict(os.environ, PYTHON=sys.executable)) as launcher:
         launcher.is_alive = lambda: launcher.poll() is None
         try:
             yield launcher
@@ -112,8 +108,9 @@ def test_hung_process_ends_the_job_within_the_timeout(config, tmp_path):
 @pytest.mark.full
 @pytest.mark.parametrize('before, after', [(1, 2), (2, 4), (4, 1)])
 def test_run_goes_on_in_another_number_of_processes(config, tmp_path, before,
-                                                    after):
+                                                    after, monkeypatch):
     """Stopped amid an epoch; 30 images in 4 processes are 7.5 each."""
+    monkeypatch.setenv('PYTHONPATH', str(config.parent))
     run = tmp_path / 'run'
     size = {1: 28, 2: 14, 4: 7}
     whole = tmp_path / 'whole'
