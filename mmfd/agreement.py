@@ -1,6 +1,8 @@
 """Whether model, images and labels agree, before hours are spent."""
 from mmengine.dist import get_world_size
 
+from mmfd.errors import Refused
+
 
 def check(model, loader):
     """Refuse what the hosts would train on for nothing, or die of in a loss.
@@ -10,7 +12,7 @@ def check(model, loader):
         loader (DataLoader): of any host library's dataset.
 
     Raises:
-        ValueError: if labels have no class or classes no labels, if the model
+        Refused: if labels have no class or classes no labels, if the model
             has another number of classes, or if there is no batch.
     """
     _check_annotations(loader.dataset)
@@ -20,7 +22,7 @@ def check(model, loader):
 
 def _check_length(loader):
     if not len(loader):
-        raise ValueError(
+        raise Refused(
             f'{len(loader.dataset)} images give no batch of '
             f'{loader.batch_sampler.batch_size} on {get_world_size()} '
             'processes: lower train_dataloader.batch_size')
@@ -32,15 +34,14 @@ def _check_annotations(dataset):
         dataset = dataset.dataset
     if hasattr(dataset, 'cat_ids'):  # boxes, by name of their category
         if len(dataset.cat_ids) < len(classes):
-            raise ValueError(
+            raise Refused(
                 f'{dataset.ann_file} has categories for '
                 f'{len(dataset.cat_ids)} of the {len(classes)} classes '
                 f'({", ".join(classes[:8])} ...): set metainfo.classes of '
                 'every dataset to names of its categories')
         if not len(dataset):
-            raise ValueError(
-                f'{dataset.ann_file} has no image with a box: check '
-                "--data-root, ann_file and the dataset's filter_cfg")
+            raise Refused(f'{dataset.ann_file} has no image with a box: check '
+                          "--data-root, ann_file and the dataset's filter_cfg")
     elif hasattr(dataset, 'reduce_zero_label'):  # maps of labels
         _check_label_maps(dataset, len(classes))
 
@@ -57,7 +58,7 @@ def _check_label_maps(dataset, classes, images=20):
         strange = sorted(label for label in labels
                          if label >= classes and label != dataset.ignore_index)
         if strange:
-            raise ValueError(
+            raise Refused(
                 f'{info["seg_map_path"]} has the labels {strange[:5]}, '
                 f'and there are {classes} classes: set metainfo.classes, or '
                 'reduce_zero_label, of every dataset')
@@ -74,9 +75,9 @@ def _check_classes(model, dataset):
     wrong = [k for k, value in expected.items() if value not in (1, found)]
     if found and wrong:
         of = ' and '.join(sorted({f'{expected[key]:,}' for key in wrong}))
-        raise ValueError(
-            f'the images have {found} classes, the model {of}: set '
-            '--cfg-options ' + ' '.join(f'{key}={found}' for key in wrong))
+        raise Refused(f'the images have {found} classes, the model {of}: set '
+                      '--cfg-options ' + ' '.join(f'{key}={found}'
+                                                  for key in wrong))
 
 
 def _leaves(node, path='model'):

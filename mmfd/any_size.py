@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from mmpretrain.models.utils import resize_pos_embed
 
 from mmfd import attention, relative_position
+from mmfd.errors import Refused
 
 EXTRA = 3  # rows of a table for a cls token: to it, from it, within it
 
@@ -24,7 +25,7 @@ def forward(vit, x):
         vit (StudentViT): with `window_size` and `global_blocks`.
 
     Raises:
-        ValueError: if an image is smaller than a patch.
+        Refused: if an image is smaller than a patch.
     """
     _check_not_smaller(x, vit.patch_embed.projection.kernel_size)
     x, grid = vit.patch_embed(x)
@@ -49,7 +50,7 @@ def forward(vit, x):
 def _check_not_smaller(x, patch):
     size = tuple(x.shape[-2:])
     if min(side - least for side, least in zip(size, patch)) < 0:
-        raise ValueError(
+        raise Refused(
             f'images of {size[0]} x {size[1]} pixels are smaller than the '
             f"patch of {patch[0]} x {patch[1]}: set the sizes of the "
             "pipeline's Resize and crop")

@@ -21,6 +21,7 @@ from mmengine.dataset import Compose
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 
+from mmfd.errors import Refused
 from mmfd.registry import MODELS, TRANSFORMS
 from mmfd.teacher import Teacher
 
@@ -84,22 +85,22 @@ class CachedTeacher(Teacher):
         **teacher: of `Teacher`.
 
     Raises:
-        ValueError: if the folder is another teacher's, or an entry is not
+        Refused: if the folder is another teacher's, or an entry is not
             what this teacher computes.
     """
 
     def __init__(self, folder, store='bfloat16', spare=2., **teacher):
         super().__init__(**teacher)
         if store not in ('bfloat16', 'int8'):
-            raise ValueError(f"store={store!r}: set it to 'bfloat16' or "
-                             "'int8'")
+            raise Refused(f"store={store!r}: set it to 'bfloat16' or "
+                          "'int8'")
         if store == 'int8' and teacher['neck']['type'] != 'mmfd.WhiteningNeck':
-            raise ValueError(
+            raise Refused(
                 f"store='int8' has steps for white targets, and the neck is "
                 f"{teacher['neck']['type']}: set store='bfloat16'")
         if teacher.get('drop_path_rate'):
-            raise ValueError('a teacher with drop_path_rate answers anew each '
-                             'time: set it to 0, or take mmfd.Teacher')
+            raise Refused('a teacher with drop_path_rate answers anew each '
+                          'time: set it to 0, or take mmfd.Teacher')
         self.folder, self.store, self.spare = Path(folder), store, spare
         self.config = teacher
         self.whose, self.writes, self.checked = None, True, 0
@@ -114,7 +115,7 @@ class CachedTeacher(Teacher):
             theirs = json.loads(label.read_text())
             changed = [key for key in mine if theirs.get(key) != mine[key]]
             if changed:
-                raise ValueError(
+                raise Refused(
                     f'the cache {self.folder} is of another teacher: '
                     f'{_difference(changed[0], theirs, mine)}. Set '
                     'model.teacher.folder to another folder, or remove it')
@@ -222,7 +223,7 @@ class CachedTeacher(Teacher):
         self.checked += 1
         apart = (found - target).norm() / target.norm()
         if not apart <= TOLERANCE:
-            raise ValueError(
+            raise Refused(
                 f'entry {key} of the cache {self.folder} is not what its '
                 f'teacher computes: they are {apart:.1%} apart, and rounding '
                 f'makes no more than {TOLERANCE:.0%}. Remove the folder')
@@ -254,14 +255,14 @@ def check(cfg):
     """Refuse to cache the targets of crops that never come again.
 
     Raises:
-        ValueError: naming the transform.
+        Refused: naming the transform.
     """
     teacher = cfg.model.get('teacher') or {}
     if teacher.get('type') != 'mmfd.CachedTeacher':
         return
     for step in cfg.train_dataloader.dataset.pipeline:
         if step.type.split('.')[-1] not in STEADY:
-            raise ValueError(
+            raise Refused(
                 f'mmfd.CachedTeacher keeps targets of pixels that come again, '
                 f'and {step.type} may change them each time: put it into '
                 'dict(type=\'mmfd.StoredViews\', views=..., transforms=[...]) '

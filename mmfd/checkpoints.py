@@ -7,14 +7,14 @@ import os
 import pickle
 import re
 import zipfile
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
 from safetensors import torch as safetensors
 
-from mmfd import screening
+from mmfd import files, screening
+from mmfd.errors import Refused
 
 RANDOM = 'random'  # in the place of a teacher's file: no file, random weights
 
@@ -90,9 +90,9 @@ def load(path, source=''):
         the state dict.
 
     Raises:
-        FileNotFoundError: if there is no such file, or a shard is missing.
-        ValueError: if it is no weights file, is damaged or wants to run code,
-            or if shards and their list disagree.
+        Refused: if there is no such file, or a shard is missing; if it is no
+            weights file, is damaged or wants to run code; or if shards and
+            their list disagree.
     """
     first, *shards = files_of(path, source)
     return _load_shards(first, shards) if shards else _load_file(first)
@@ -102,28 +102,28 @@ def files_of(path, source=''):
     """The files that `load` reads: one, or a list of shards and the shards.
 
     Raises:
-        FileNotFoundError, ValueError: as `load`.
+        Refused: as `load`.
     """
     if '://' in str(path):
-        raise ValueError(f'{path} is an address: download the file, compare '
-                         'its sha256, and give its path')
+        raise Refused(f'{path} is an address: download the file, compare '
+                      'its sha256, and give its path')
     path = Path(path)
     if path.is_dir():
         there = [path / name for name in IN_FOLDER if (path / name).is_file()]
         if not there:
-            raise FileNotFoundError(
+            raise Refused(
                 f'{path} is a folder and holds none of '
                 f'{", ".join(IN_FOLDER)}: name the weights file in it')
         path = there[0]
     if not path.is_file():
-        raise FileNotFoundError(f'no weights file {path}. {source}'.strip())
+        raise Refused(f'no weights file {path}. {source}'.strip())
     screening.check_stored(path)
     if not path.name.endswith(SHARDS):
         return [path]
     names = shards_of(path)
     missing = [name for name in names if not path.with_name(name).is_file()]
     if missing:
-        raise FileNotFoundError(
+        raise Refused(
             f'{path} lists {len(names)} shards, and beside it there is no '
             f'{_listed(missing)}: download what is missing to its folder')
     shards = [path.with_name(name) for name in names]
@@ -144,7 +144,7 @@ def _weight_map(index):
         names = [name for name, _ in pairs]
         if len(set(names)) < len(names):
             twice = sorted({n for n in names if names.count(n) > 1})
-            raise ValueError(f'it lists {_listed(twice)} twice')
+            raise Refused(f'it lists {_listed(twice)} twice')
         return dict(pairs)
 
     try:
@@ -155,16 +155,15 @@ def _weight_map(index):
         for name in shards:
             plain = Path(name).name == name and len(os.fsencode(name)) < 256
             if not plain or not name.endswith(kind):
-                raise ValueError(
-                    f'a shard is called {name[:99]!r}, which is no '
-                    f'{kind} file beside it')
+                raise Refused(f'a shard is called {name[:99]!r}, which is no '
+                              f'{kind} file beside it')
         if not shards:
-            raise ValueError('it lists nothing')
+            raise Refused('it lists nothing')
         return listed
     except (ValueError, KeyError, TypeError, AttributeError,
             RecursionError) as error:
-        raise ValueError(f'{index} is no list of shards: '
-                         f'{type(error).__name__}: {error}') from error
+        raise Refused(f'{index} is no list of shards: '
+                      f'{type(error).__name__}: {error}') from error
 
 
 def _load_shards(index, shards):
@@ -174,7 +173,7 @@ def _load_shards(index, shards):
         expected = {k for k, name in listed.items() if name == shard.name}
         if part.keys() != expected:
             differ = sorted(map(str, part.keys() ^ expected))
-            raise ValueError(
+            raise Refused(
                 f'{shard} and {index} disagree on {_listed(differ)}: they '
                 'are not of one download; download all shards again')
         tensors.update(part)
@@ -182,15 +181,16 @@ def _load_shards(index, shards):
 
 
 def _load_file(path):
-    with open(path, 'rb') as file:
-        start = file.read(512)
+    with files.or_refuse(f'{path} cannot be read', 'grant the right to'):
+        with open(path, 'rb') as file:
+            start = file.read(512)
     if is_web_page(start):
-        raise ValueError(
+        raise Refused(
             f'{path} is a web page, not weights: the download was answered '
             'with an error or login page; download it again')
     if start.startswith(b'version https://git-lfs'):
-        raise ValueError(f'{path} only says where its weights are: run '
-                         '"git lfs pull" in its folder, or download the file')
+        raise Refused(f'{path} only says where its weights are: run '
+                      '"git lfs pull" in its folder, or download the file')
     try:
         if path.suffix == '.safetensors':
             return safetensors.load_file(path)
@@ -206,7 +206,7 @@ def _load_file(path):
         refused = re.search(r'GLOBAL (\S+)', str(error))
         if not refused:
             raise _unreadable(path, error) from error
-        raise ValueError(
+        raise Refused(
             f'{path} holds a Python object ({refused[1]}) beside its weights; '
             'loading it would run code from the file, so it was not loaded. '
             'Ask for plain weights, or convert it with tools/convert.py'
@@ -238,7 +238,7 @@ def meta(path):
     """What a file says beside its weights.
 
     Raises:
-        FileNotFoundError, ValueError: as `load`.
+        Refused: as `load`.
     """
     checkpoint = load(path)
     if Path(path).suffix == '.safetensors':
@@ -250,7 +250,7 @@ def meta(path):
 
 def _unreadable(path, error):
     reason = (str(error).splitlines() or [type(error).__name__])[0]
-    return ValueError(
+    return Refused(
         f'{path} ({path.stat().st_size:,} bytes) cannot be read as weights: '
         f'{reason[:200]}. It may be truncated or of another kind; compare '
         'its size and sha256 with the published ones and download it again')
@@ -271,22 +271,22 @@ def state_dict_of(checkpoint, path, branch='teacher'):
         if isinstance(value, torch.Tensor) and isinstance(name, str)
     }
     if not tensors:
-        raise ValueError(f'{path} holds no named tensors, so no weights')
+        raise Refused(f'{path} holds no named tensors, so no weights')
     stored = {}  # where -> bytes; several tensors may share them
     for name, value in tensors.items():
         if value.layout is not torch.strided or value.device.type != 'cpu':
-            raise ValueError(f'{path}: {name!r} holds no plain numbers but is '
-                             f'{value.layout} on {value.device}')
+            raise Refused(f'{path}: {name!r} holds no plain numbers but is '
+                          f'{value.layout} on {value.device}')
         storage = value.untyped_storage()
         if value.nbytes > storage.nbytes():
-            raise ValueError(f'{path}: {name!r} claims {value.nbytes:,} bytes '
-                             'and stores less; it is no honest weights file')
+            raise Refused(f'{path}: {name!r} claims {value.nbytes:,} bytes '
+                          'and stores less; it is no honest weights file')
         stored[storage.data_ptr()] = storage.nbytes()
     claimed, there = sum(t.nbytes
                          for t in tensors.values()), sum(stored.values())
     if claimed > SHARED * there:
-        raise ValueError(f'{path}: its tensors claim {claimed:,} bytes and '
-                         f'store {there:,}; it is no honest weights file')
+        raise Refused(f'{path}: its tensors claim {claimed:,} bytes and '
+                      f'store {there:,}; it is no honest weights file')
     return tensors
 
 
@@ -303,7 +303,7 @@ def load_into(module, path, prefix='', source='', exact=False):
         list[str]: first parts of the names that were left out, as `head`.
 
     Raises:
-        FileNotFoundError, ValueError: as `load`, and if a weight of the
+        Refused: as `load`, and if a weight of the
             module has no counterpart in the file or the other way round,
             except for the norms of mean pooling.
     """
@@ -321,15 +321,15 @@ def load_into(module, path, prefix='', source='', exact=False):
     }
     own = module.state_dict()
     if not state_dict:
-        raise ValueError(
+        raise Refused(
             f'{path} does not fit {name}: none of its keys begins with '
             f'prefix={prefix!r}; they begin with {_listed([*whole], 3)}. '
             f'{_advice(whole, prefix, path, own)}')
     check_precision(state_dict, path)
     if state_dict.keys().isdisjoint(own.keys()):
-        raise ValueError(f'{path} does not fit {name}, which knows none of '
-                         f'its names: {_listed([*state_dict], 3)}. '
-                         f'{_advice(state_dict, prefix, path, own)}')
+        raise Refused(f'{path} does not fit {name}, which knows none of '
+                      f'its names: {_listed([*state_dict], 3)}. '
+                      f'{_advice(state_dict, prefix, path, own)}')
     if exact:
         _check_sizes(
             name, path,
@@ -339,8 +339,8 @@ def load_into(module, path, prefix='', source='', exact=False):
         missing, unexpected = module.load_state_dict(state_dict, strict=False)
     except RuntimeError as error:
         _check_sizes(name, path, re.findall(SIZES, str(error)))
-        raise ValueError(f'{path} is of another size than {name}: its bias '
-                         f'tables are of other windows. {RESIZE}') from None
+        raise Refused(f'{path} is of another size than {name}: its bias '
+                      f'tables are of other windows. {RESIZE}') from None
     missing = [
         k for k in missing
         if not k.startswith(FRESH) and not k.endswith(TABLES)
@@ -349,7 +349,7 @@ def load_into(module, path, prefix='', source='', exact=False):
     left_out = {key.partition('.')[0] for key in [*outside, *unexpected]}
     unexpected = [k for k in unexpected if not k.startswith(LEFT_OUT)]
     if missing or unexpected:
-        raise ValueError(
+        raise Refused(
             f'{path} does not fit {name}: it lacks {_listed(missing)} and has '
             f'{_listed(unexpected)} that {name} does not know. '
             f'{_advice(unexpected, prefix, path, own)}')
@@ -370,19 +370,19 @@ def _check_sizes(name, path, sizes):
         for key, there, here in sizes if there != here
     ]
     if differ:
-        raise ValueError(f'{path} is of another size than {name}: '
-                         f'{_listed(differ, 3)}. {RESIZE}')
+        raise Refused(f'{path} is of another size than {name}: '
+                      f'{_listed(differ, 3)}. {RESIZE}')
 
 
 def check_precision(state_dict, path):
     """Refuse weights that have lost digits: training here saves fp32.
 
     Raises:
-        ValueError: names one of them.
+        Refused: names one of them.
     """
     for name, value in state_dict.items():
         if value.is_floating_point() and value.dtype != torch.float32:
-            raise ValueError(
+            raise Refused(
                 f'{path} holds {name!r} in {value.dtype}, so it has lost '
                 'digits that fp32 has: give the file that it was made from')
 
@@ -416,20 +416,12 @@ def sha256(path):
     Of several files, as `files_of` gives them, the sum of what the command
     `sha256sum` prints for them.
     """
-    files = files_of(path)
-    sums = [file_sha256(file) for file in files]
-    if len(files) == 1:
+    parts = files_of(path)
+    sums = [files.sha256(part) for part in parts]
+    if len(parts) == 1:
         return sums[0]
-    printed = ''.join(f'{s}  {file.name}\n' for s, file in zip(sums, files))
+    printed = ''.join(f'{s}  {part.name}\n' for s, part in zip(sums, parts))
     return hashlib.sha256(printed.encode()).hexdigest()
-
-
-def file_sha256(path):
-    digest = hashlib.sha256()
-    with open(path, 'rb') as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def fingerprint(tensors):
@@ -447,36 +439,6 @@ def fingerprint(tensors):
     return digest.hexdigest()
 
 
-def check_sha256(found, expected, what):
-    """Refuse a sum that does not begin with every one that is expected."""
-    for published in expected:
-        if not found.startswith(published.lower()):
-            raise ValueError(
-                f'{what} has sha256 {found}, expected was {published}: it is '
-                'another file, or was damaged on its way; get it again, or '
-                'compare the sum with that of its authors')
-
-
-@contextmanager
-def written_whole(path):
-    """Give a path to write to that becomes `path` if all goes well."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f'{path.name}.{os.getpid()}.part')
-    try:
-        yield beside
-        with open(beside, 'rb+') as file:
-            os.fsync(file.fileno())
-        beside.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # the name, too
-        finally:
-            os.close(folder)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
 def save(state_dict, path, meta):
     """Write weights and where they come from; the suffix picks the format.
 
@@ -486,12 +448,12 @@ def save(state_dict, path, meta):
         meta (dict): name -> str.
 
     Raises:
-        ValueError: if the suffix is another.
+        Refused: if the suffix is another.
     """
     if Path(path).suffix not in ('.pth', '.safetensors'):
-        raise ValueError(f'{path} is to end in .pth or .safetensors')
+        raise Refused(f'{path} is to end in .pth or .safetensors')
     state_dict = {k: v.contiguous().clone() for k, v in state_dict.items()}
-    with written_whole(path) as beside:
+    with files.output_file(path) as beside:
         if Path(path).suffix == '.safetensors':
             safetensors.save_file(state_dict, beside, metadata=meta)
         else:
@@ -513,8 +475,8 @@ class _Module:
 def _rebuild_tensor(flat, offset, size, stride, *_):
     tensor = flat.as_strided(size, stride, offset)
     if tensor.numel() > flat.numel():
-        raise ValueError(f'a tensor claims {tensor.numel():,} numbers of '
-                         f'{flat.numel():,} stored')
+        raise Refused(f'a tensor claims {tensor.numel():,} numbers of '
+                      f'{flat.numel():,} stored')
     return tensor
 
 
@@ -582,7 +544,7 @@ def _load_torchscript(path):
 
     def collect(module, prefix):
         if id(module) in seen:
-            raise ValueError(f'one module lies in it twice: {prefix}')
+            raise Refused(f'one module lies in it twice: {prefix}')
         seen.add(id(module))
         for name, value in module.attributes.items():
             if isinstance(value, _Module):

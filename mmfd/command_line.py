@@ -3,13 +3,12 @@ import errno
 import re
 import sys
 import time
-import traceback
 from contextlib import contextmanager
-from pathlib import Path
 
 from mmengine.config import DictAction
 
 from mmfd import processes
+from mmfd.errors import Refused
 
 FULL = errno.ENOSPC, errno.EDQUOT, errno.EROFS  # nowhere to write to
 
@@ -57,26 +56,18 @@ def add_arguments(parser):
 def one_message():
     """Turn what mmfd refuses into one message and exit status 1.
 
-    An error from anywhere else is not a user's, and keeps its traceback.
+    So are a full disk and a process that does not answer. Every other error is
+    a bug, and keeps its traceback.
     """
     try:
         yield
-    except (ValueError, OSError) as error:
-        raised_in = traceback.extract_tb(error.__traceback__)[-1].name
-        if raised_in in ('mkdir', 'makedirs'):
-            _end(f'cannot make the folder {error.filename}: {error.strerror}; '
-                 'name another place to write to')
-        files = files_of(error)
-        message = str(error)
-        if 'in DataLoader worker process' in message:  # brings its own trace
-            files += re.findall(r'File "([^"]+)"', message)
-            message = message.strip().split('\n')[-1].partition(': ')[2]
-        ours = files[-1] == files[1] or (  # by a tool; the first is this one
-            Path(__file__).parent in Path(files[-1]).parents)
-        full = isinstance(error, OSError) and error.errno in FULL
-        if not ours and not full:
+    except Refused as error:
+        # one from a worker of a DataLoader comes with that one's traceback
+        _end(str(error).strip().rpartition('mmfd.errors.Refused: ')[2])
+    except OSError as error:
+        if error.errno not in FULL:
             raise
-        _end(message)
+        _end(error)
     except RuntimeError as error:
         silent = re.search(r'Timed out waiting (\d+)ms', str(error))
         if not silent:
@@ -89,15 +80,10 @@ def one_message():
 def _end(message):
     if processes.rank():  # the first says it for all, and ends them
         time.sleep(5)
-    sys.exit(f'error: {_printable(message)}')
+    sys.exit(f'error: {_printable(str(message))}')
 
 
 def _printable(text):
     """Cut, and without what a name in a file could do to the screen."""
     return ''.join(c if c.isprintable() or c == '\n' else f'\\x{ord(c):02x}'
                    for c in text[:5000])
-
-
-def files_of(error):
-    """Where an error came through, from the tool to where it was raised."""
-    return [f.filename for f in traceback.extract_tb(error.__traceback__)]

@@ -5,6 +5,8 @@ from functools import partial
 import torch
 from mmengine.logging import print_log
 
+from mmfd.errors import Refused
+
 
 def compile_blocks(model, options):
     """Compile the branches of a student's blocks, and a teacher's on a GPU.
@@ -22,7 +24,7 @@ def compile_blocks(model, options):
         bool: whether the model has blocks to compile.
 
     Raises:
-        ValueError: for options that PyTorch does not know.
+        Refused: for options that PyTorch does not know.
     """
     options = options if isinstance(options, dict) else {}
     blocks = [m for m in model.modules() if hasattr(m, 'branches_to_compile')]
@@ -52,7 +54,7 @@ def _compiles(device, options):
     try:
         tried = torch.compile(torch.nn.functional.gelu, **options)
     except (RuntimeError, TypeError) as error:
-        raise ValueError(f'compile={options}: {error}') from error
+        raise Refused(f'compile={options}: {error}') from error
     try:
         with torch._inductor.config.patch(force_disable_caches=True):
             tried(torch.ones(16, device=device))

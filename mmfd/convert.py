@@ -4,6 +4,8 @@ from math import isqrt
 
 import torch
 
+from mmfd.errors import Refused
+
 FULL, HALF = (torch.float32, ), (torch.float32, torch.float16)
 
 
@@ -15,7 +17,7 @@ def openai_clip_to_mmpretrain(state_dict):
     which lie behind the features that FD distils.
 
     Raises:
-        ValueError: if it is not one of CLIP's ViTs, or has keys unknown here.
+        Refused: if it is not one of CLIP's ViTs, or has keys unknown here.
     """
     return _vit(state_dict, CLIP_NAMES, "OpenAI's CLIP ViT", dtypes=HALF)
 
@@ -57,7 +59,7 @@ def open_clip_to_mmpretrain(state_dict):
     of OpenAI's.
 
     Raises:
-        ValueError: if it is not such a ViT, or has keys unknown here.
+        Refused: if it is not such a ViT, or has keys unknown here.
     """
     return _vit(state_dict, OPEN_CLIP_NAMES, "open_clip's ViT", r'module\.',
                 HALF)
@@ -74,7 +76,7 @@ def hf_clip_to_mmpretrain(state_dict):
     text tower and both projections.
 
     Raises:
-        ValueError: if it is not such a ViT, or has keys unknown here.
+        Refused: if it is not such a ViT, or has keys unknown here.
     """
     return _vit(state_dict, HF_CLIP_NAMES, "transformers' CLIP ViT",
                 r'vision_model\.', HALF)
@@ -116,7 +118,7 @@ def hf_vit_to_mmpretrain(state_dict):
     the mask token and the decoder.
 
     Raises:
-        ValueError: if it is not such a ViT, or has keys unknown here.
+        Refused: if it is not such a ViT, or has keys unknown here.
     """
     return _vit(state_dict, HF_VIT_NAMES, "transformers' ViT",
                 r'(?:vit|deit)\.')
@@ -153,7 +155,7 @@ def dino_to_mmpretrain(state_dict):
     checkpoint, of which `checkpoints.state_dict_of` takes the teacher.
 
     Raises:
-        ValueError: if it is not DINO's ViT, or has keys unknown here.
+        Refused: if it is not DINO's ViT, or has keys unknown here.
     """
     return _vit(state_dict, DINO_NAMES, "DINO's ViT",
                 r'module\.(?:backbone\.)?|backbone\.')
@@ -166,7 +168,7 @@ def deit_to_mmpretrain(state_dict):
     `models.py`). The classifier stays beside it as `head`.
 
     Raises:
-        ValueError: if it is not DeiT's ViT, or has keys unknown here.
+        Refused: if it is not DeiT's ViT, or has keys unknown here.
     """
     return _vit(state_dict, DEIT_NAMES, "DeiT's ViT", needs=['head.weight'])
 
@@ -178,7 +180,7 @@ def mae_to_mmpretrain(state_dict):
     `models_mae.py`). Left out on purpose: the mask token and the decoder.
 
     Raises:
-        ValueError: if it is not MAE's ViT, or has keys unknown here.
+        Refused: if it is not MAE's ViT, or has keys unknown here.
     """
     return _vit(state_dict, MAE_NAMES, "MAE's pre-trained ViT")
 
@@ -191,7 +193,7 @@ def timm_to_mmpretrain(state_dict):
     `models/vision_transformer.py`). Its classifier becomes `head`.
 
     Raises:
-        ValueError: if it is not such a ViT, or has keys unknown here.
+        Refused: if it is not such a ViT, or has keys unknown here.
     """
     return _vit(state_dict, TIMM_NAMES, "timm's plain ViT")
 
@@ -219,7 +221,7 @@ def swin_to_mmpretrain(state_dict):
     from windows and image size (index, attention mask).
 
     Raises:
-        ValueError: if it is not a Swin V1, or has keys unknown here.
+        Refused: if it is not a Swin V1, or has keys unknown here.
     """
     return _swin(state_dict, SWIN_NAMES, 'Swin Transformer V1', **V1_MERGING)
 
@@ -233,7 +235,7 @@ def swinv2_to_mmpretrain(state_dict):
     the table of coordinates.
 
     Raises:
-        ValueError: if it is not a Swin V2, or has keys unknown here.
+        Refused: if it is not a Swin V2, or has keys unknown here.
     """
     return _swin(
         _cpb_per_block(state_dict), SWINV2_NAMES, 'Swin Transformer V2',
@@ -247,7 +249,7 @@ def esvit_to_mmpretrain(state_dict):
     student's branch. Left out on purpose: as of Swin V1, and both heads.
 
     Raises:
-        ValueError: if it is not EsViT's Swin, or has keys unknown here.
+        Refused: if it is not EsViT's Swin, or has keys unknown here.
     """
     state_dict = {
         key.removeprefix('module.'): value
@@ -304,18 +306,18 @@ def fd_official_to_mmpretrain(state_dict):
     `mmpretrain.ImageClassifier`, `backbone.` and `head.fc.`.
 
     Raises:
-        ValueError: if it is neither, or has keys unknown here.
+        Refused: if it is neither, or has keys unknown here.
     """
     backbone, head = _part(state_dict, 'encoder.'), {}
     if backbone:
         for key in state_dict:
             if not key.startswith(('encoder.', 'decoder.', 'feature_model.')):
-                raise ValueError('this is not a network distilled by FD, '
-                                 f'which has no {key!r}')
+                raise Refused('this is not a network distilled by FD, '
+                              f'which has no {key!r}')
     else:
         head = _part(state_dict, 'head.')
         if head.keys() != {'weight', 'bias'}:
-            raise ValueError(
+            raise Refused(
                 'this is no network of FD: a distilled one has encoder.*, a '
                 'fine-tuned one head.weight and head.bias; it begins with '
                 f'{", ".join([*state_dict][:3])}')
@@ -348,8 +350,8 @@ def _fd_swin(state_dict):
     renamed = swinv2_to_mmpretrain(state_dict)
     theirs = [key for key in state_dict if '.cpb_mlp.' in key]
     if theirs:
-        raise ValueError("this is not FD's Swin V2, which has rpe_mlp in the "
-                         f'place of {theirs[0]!r}')
+        raise Refused("this is not FD's Swin V2, which has rpe_mlp in the "
+                      f'place of {theirs[0]!r}')
     return renamed
 
 
@@ -474,14 +476,14 @@ def convert(kind, state_dict):
         state_dict (dict): name -> tensor.
 
     Raises:
-        ValueError: if they are of another kind; says of which, if it knows.
+        Refused: if they are of another kind; says of which, if it knows.
     """
     try:
         return _converted(kind, state_dict)
     except ValueError as error:
         others = [other for other in CONVERTERS if _takes(other, state_dict)]
         hint = f'. Kind {" or ".join(others)} takes it' if others else ''
-        raise ValueError(f'{error}{hint}') from None
+        raise Refused(f'{error}{hint}') from None
 
 
 def unsaid(kind, state_dict):
@@ -501,8 +503,8 @@ def _converted(kind, state_dict):
     try:
         return CONVERTERS[kind](state_dict)
     except (RuntimeError, IndexError, TypeError) as error:  # of torch
-        raise ValueError(f'these are no weights of {kind}: one has a shape '
-                         f'that none there has: {error}') from error
+        raise Refused(f'these are no weights of {kind}: one has a shape '
+                      f'that none there has: {error}') from error
 
 
 def _vit(state_dict, names, what, prefix='', dtypes=FULL, needs=()):
@@ -514,8 +516,8 @@ def _vit(state_dict, names, what, prefix='', dtypes=FULL, needs=()):
         renamed[name].numel() for name in ('pos_embed', 'cls_token'))
     tokens = positions // max(channels, 1)
     if positions != channels * (isqrt(max(tokens - 1, 0))**2 + 1):
-        raise ValueError(f'this is not {what}: {tokens} positions are not a '
-                         'cls token and a square grid')
+        raise Refused(f'this is not {what}: {tokens} positions are not a '
+                      'cls token and a square grid')
     renamed['cls_token'] = renamed['cls_token'].view(1, 1, channels)
     renamed['pos_embed'] = renamed['pos_embed'].view(1, tokens, channels)
     return renamed
@@ -537,18 +539,18 @@ def _rename(state_dict, names, what, prefix='', dtypes=FULL):
     strange = [key for key, found in matches.items() if not found]
     if strange:
         key, kind = _stranger(strange)
-        raise ValueError(f'this is not {what}, which has no {key!r}{kind}')
+        raise Refused(f'this is not {what}, which has no {key!r}{kind}')
     renamed = {}
     for key, (match, name) in matches.items():
         if name is None:
             continue
         name, value = match.expand(name), state_dict[key]
         if name in renamed:
-            raise ValueError(f'this is not {what}: {key!r} and another key '
-                             f'become {name!r}')
+            raise Refused(f'this is not {what}: {key!r} and another key '
+                          f'become {name!r}')
         if value.dtype not in dtypes:
             published = ' or '.join(map(str, dtypes))
-            raise ValueError(
+            raise Refused(
                 f'{key!r} is in {value.dtype}, and {what} is published in '
                 f'{published}: this copy has lost digits; take the original')
         renamed[name] = value.float()
@@ -578,12 +580,12 @@ def _joined(weights, what):
     for stem in sorted(stems):
         parts = [weights.pop(f'{stem}/{part}', None) for part in 'qkv']
         if any(part is None for part in parts):
-            raise ValueError(f'this is not {what}: of query, key and value '
-                             f'one lacks for {stem!r}')
+            raise Refused(f'this is not {what}: of query, key and value '
+                          f'one lacks for {stem!r}')
         weights[stem] = torch.cat(parts)
     return weights
 
 
 def _check_has(renamed, name, what):
     if name not in renamed:
-        raise ValueError(f'this is not {what}: nothing in it becomes {name!r}')
+        raise Refused(f'this is not {what}: nothing in it becomes {name!r}')

@@ -16,6 +16,7 @@ from mmpretrain.datasets import RandomResizedCrop
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mmfd import jpeg
+from mmfd.errors import Refused
 from mmfd.registry import DATASETS, TRANSFORMS
 from mmfd.sampler import Draw
 from mmfd.scan import SUFFIXES, find_images
@@ -83,7 +84,7 @@ class LoadCrop:
 
     Raises:
         BrokenImage: if the file cannot be read.
-        ValueError: if the interpolation is neither bilinear nor bicubic.
+        Refused: if the interpolation is neither bilinear nor bicubic.
     """
 
     def __init__(self, crop, gap=2.0, max_pixels=MAX_PIXELS):
@@ -91,9 +92,8 @@ class LoadCrop:
         self.gap = gap
         self.max_pixels = max_pixels
         if self.crop.interpolation not in PILLOW:
-            raise ValueError(
-                f'interpolation={self.crop.interpolation!r} is not '
-                f'antialiased here: set it to {" or ".join(PILLOW)}')
+            raise Refused(f'interpolation={self.crop.interpolation!r} is not '
+                          f'antialiased here: set it to {" or ".join(PILLOW)}')
 
     def __call__(self, results):
         with _or_broken():
@@ -152,10 +152,10 @@ def _or_broken():
 def _read(path, max_pixels):
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):  # such as a pipe: no end
-        raise ValueError('it is no regular file')
+        raise Refused('it is no regular file')
     if status.st_size > BYTES * max_pixels:
-        raise ValueError(f'it has {status.st_size:,} bytes, more than an '
-                         f'image of max_pixels={max_pixels:,}')
+        raise Refused(f'it has {status.st_size:,} bytes, more than an '
+                      f'image of max_pixels={max_pixels:,}')
     with open(path, 'rb') as file:
         return file.read()
 
@@ -164,9 +164,9 @@ def _open(data, max_pixels):
     Image.MAX_IMAGE_PIXELS = None  # our limit is in its place
     image = Image.open(io.BytesIO(data), formats=FORMATS)
     if not 0 < image.width * image.height <= max_pixels:
-        raise ValueError(f'it has {image.width} x {image.height} pixels; '
-                         f'max_pixels={max_pixels:,} of mmfd.LoadImage or '
-                         'mmfd.LoadCrop sets the limit')
+        raise Refused(f'it has {image.width} x {image.height} pixels; '
+                      f'max_pixels={max_pixels:,} of mmfd.LoadImage or '
+                      'mmfd.LoadCrop sets the limit')
     return image
 
 
@@ -188,7 +188,7 @@ def _reason(error):
 def _to_rgb(image):
     image = ImageOps.exif_transpose(image)
     if image.mode == 'F':
-        raise ValueError('it holds floating-point numbers of unknown range')
+        raise Refused('it holds floating-point numbers of unknown range')
     if image.mode.startswith('I'):  # 16 bits, in 32 with some formats
         grey = (np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)
         image = Image.fromarray(grey)
@@ -241,7 +241,7 @@ class ImageFolder(BaseDataset):
         indices (int or list[int]): take only the first so many, or these.
 
     Raises:
-        OSError, ValueError: if there is no such folder, no image in it, or
+        Refused: if there is no such folder, no image in it, or
             no label where one is wanted.
     """
 
@@ -253,7 +253,7 @@ class ImageFolder(BaseDataset):
                  held_out=0.01,
                  indices=None):
         if split not in ('train', 'val'):
-            raise ValueError(f"split={split!r}: set it to 'train' or 'val'")
+            raise Refused(f"split={split!r}: set it to 'train' or 'val'")
         self.roots = [data_root] if isinstance(data_root, str) else data_root
         self.split = split
         self.with_label = with_label
@@ -282,8 +282,8 @@ class ImageFolder(BaseDataset):
         numbers = {name: number for number, name in enumerate(classes)}
         lost = next((p for name, p in images if name not in numbers), None)
         if lost:
-            raise ValueError(f'{lost} lies in no class folder: move it into '
-                             'one, or set with_label=False')
+            raise Refused(f'{lost} lies in no class folder: move it into '
+                          'one, or set with_label=False')
         return [
             dict(img_path=path, gt_label=numbers[name])
             for name, path in images
@@ -298,7 +298,7 @@ class ImageFolder(BaseDataset):
             folder = own
         found = find_images(folder)
         if not found:
-            raise FileNotFoundError(
+            raise Refused(
                 f'no images in {folder} (looked for {", ".join(SUFFIXES)}): '
                 'name another with --data-root')
         if shared:
@@ -313,7 +313,7 @@ class ImageFolder(BaseDataset):
         count = max(round(self.held_out * len(found)), self.held_out > 0)
         part = by_hash[:count] if self.split == 'val' else by_hash[count:]
         if not part:
-            raise ValueError(
+            raise Refused(
                 f'held_out={self.held_out} of {len(found)} images leaves no '
                 f'image for split={self.split!r}')
         return sorted(part)
@@ -336,7 +336,7 @@ class ImageFolder(BaseDataset):
         """The sample, or another one in place of what cannot be read.
 
         Raises:
-            ValueError: if no other image can be read either.
+            Refused: if no other image can be read either.
         """
         if isinstance(index, Draw):
             index.seed_all()
@@ -353,7 +353,7 @@ class ImageFolder(BaseDataset):
                 return sample
             if len(skipped) == TRIES:
                 path, reason = skipped[-1]
-                raise ValueError(
+                raise Refused(
                     f'{TRIES} draws from {len(self)} images gave none that '
                     f'can be read, the last one {path}: {reason}. Set '
                     'data_root to a folder with fewer broken files, or '

@@ -11,7 +11,8 @@ from urllib.error import HTTPError
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import Request, urlopen
 
-from mmfd import checkpoints
+from mmfd import checkpoints, files
+from mmfd.errors import Refused
 
 BLOCK = 1 << 20  # bytes
 OTHERWISE = 'or get the file in another way and give its path'
@@ -34,8 +35,8 @@ def fetch(url, expected=()):
         Path: for `checkpoints.load`.
 
     Raises:
-        ValueError: if the file is not what was expected.
-        OSError: if it cannot be had or kept.
+        Refused: if the file is not what was expected, or cannot be had or
+            kept.
     """
     path = _place(url)
     shards = path.name.endswith(checkpoints.SHARDS)
@@ -44,10 +45,8 @@ def fetch(url, expected=()):
     if not _is_kept(path, expected):
         try:
             _download(url, path, expected)
-        except ConnectionError:
-            raise
         except OSError as error:
-            raise OSError(
+            raise Refused(
                 f'{path} cannot be written: {error.strerror or error}; set '
                 'XDG_CACHE_HOME to a folder with room, or free some') from None
     if shards:
@@ -62,8 +61,8 @@ def _place(url):
     name = unquote(parts.path.rpartition('/')[2])
     plain = name.isprintable() and name not in ('', '.', '..')
     if parts.scheme not in ('http', 'https') or not plain or '/' in name:
-        raise ValueError(f'{_shown(url)} is no address of a file: expected '
-                         'https://.../NAME, or a path')
+        raise Refused(f'{_shown(url)} is no address of a file: expected '
+                      'https://.../NAME, or a path')
     folder = hashlib.sha256(_beside(url, '').encode()).hexdigest()[:16]
     cache = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
     return Path(cache, 'mmfd', 'weights', folder, name)
@@ -82,7 +81,7 @@ def _sum_of(path):
 def _is_kept(path, expected):
     if not path.is_file() or not _sum_of(path).is_file():
         return False
-    found = checkpoints.file_sha256(path)
+    found = files.sha256(path)
     return (_sum_of(path).read_text().strip() == found
             and all(found.startswith(digits.lower()) for digits in expected))
 
@@ -93,27 +92,26 @@ def _download(url, path, expected):
     folder = next(f for f in path.parents if f.exists())
     free = shutil.disk_usage(folder).free
     if size and size > free:
-        raise ValueError(
+        raise Refused(
             f'{_shown(url)} has {size:,} bytes, {folder} room for {free:,}: '
             'set XDG_CACHE_HOME to a folder with room')
     done = 0
-    with checkpoints.written_whole(path) as beside:
+    with files.written_whole(path) as beside:
         with open(beside, 'wb') as file:
             for block in _reported(answer, path.name, size):
                 if not done and checkpoints.is_web_page(block):
-                    raise ValueError(
+                    raise Refused(
                         f'{_shown(url)} answers with a web page, not with '
                         'weights: check the address and whether it asks for a '
                         f'login, {OTHERWISE}')
                 file.write(block)
                 done += len(block)
         if size is not None and done != size:
-            raise ConnectionError(
-                f'{_shown(url)} broke off: {done:,} of {size:,} '
-                f'bytes arrived; try again, {OTHERWISE}')
-        found = checkpoints.file_sha256(beside)
-        checkpoints.check_sha256(found, expected, url)
-    with checkpoints.written_whole(_sum_of(path)) as beside:
+            raise Refused(f'{_shown(url)} broke off: {done:,} of {size:,} '
+                          f'bytes arrived; try again, {OTHERWISE}')
+        found = files.sha256(beside)
+        files.check_sha256(found, expected, url)
+    with files.written_whole(_sum_of(path)) as beside:
         beside.write_text(found)
 
 
@@ -124,21 +122,21 @@ def _answer(url):
         with urlopen(request, timeout=60) as response:
             safe = [x.startswith('https:') for x in (url, response.url)]
             if safe == [True, False]:
-                raise ConnectionError('it leads to an address without https')
+                raise OSError('it leads to an address without https')
             size = response.headers['Content-Length']
             yield size and int(size)
             while block := response.read(BLOCK):
                 yield block
     except HTTPError as error:
         answer = ' '.join(f'{error.code} {error.reason}'.split())
-        raise ConnectionError(
-            f'{_shown(url)} is answered with {answer}: check the '
-            f'address, {OTHERWISE}') from None
+        raise Refused(f'{_shown(url)} is answered with {answer}: check the '
+                      f'address, {OTHERWISE}') from None
+    except Refused:
+        raise
     except (OSError, HTTPException, ValueError) as error:
         reason = str(error) or type(error).__name__
-        raise ConnectionError(
-            f'{_shown(url)} cannot be downloaded: {reason}; check '
-            f'network and proxy, {OTHERWISE}') from None
+        raise Refused(f'{_shown(url)} cannot be downloaded: {reason}; check '
+                      f'network and proxy, {OTHERWISE}') from None
 
 
 def _reported(blocks, name, size):

@@ -9,6 +9,7 @@ from mmpretrain.models import BEiTViT, SwinTransformerV2
 from torch import nn
 
 from mmfd import checkpoints
+from mmfd.errors import Refused
 from mmfd.meta import no_larger
 
 
@@ -34,7 +35,7 @@ def export(path, model, to):
         to (str): `backbone`, in mm names as it is, or a key of `LIBRARIES`.
 
     Raises:
-        FileNotFoundError, ValueError: as `checkpoints.load_into`, and if the
+        Refused: as `checkpoints.load_into`, and if the
             file is not of that config or the library has no such network.
     """
     if to == 'backbone':
@@ -48,7 +49,7 @@ def export(path, model, to):
     for family, exporter in LIBRARIES[to].items():
         if isinstance(student.backbone, family):
             return exporter(student, weights)
-    raise ValueError(
+    raise Refused(
         f'{to} is given BEiT ViTs and Swin V2s, not '
         f'{type(student.backbone).__name__}: export it --to backbone')
 
@@ -57,7 +58,7 @@ def carried_config(path, to):
     """The config of the model that a checkpoint carries; {} if it does not.
 
     Raises:
-        FileNotFoundError, ValueError: as `checkpoints.load`, and if a network
+        Refused: as `checkpoints.load`, and if a network
             is to be built and its config names what is not in `TRUSTED`.
     """
     carried = checkpoints.meta(path).get('model', '{}')
@@ -66,10 +67,10 @@ def carried_config(path, to):
         backbone = dict(model.get('backbone', {}))
         strange, numbers = _strange(backbone), sum(_numbers(backbone))
     except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f'{path} carries no readable config of its model: '
-                         f'{error}') from error
+        raise Refused(f'{path} carries no readable config of its model: '
+                      f'{error}') from error
     if strange and to != 'backbone':
-        raise ValueError(
+        raise Refused(
             f'{path} carries a config that names {min(strange)!r}, which no '
             'file is trusted to call: give the config yourself, --config '
             'configs/....py, or export it --to backbone')
@@ -92,12 +93,12 @@ def _check_size(backbone, numbers, path):
     room = sum(f.stat().st_size for f in checkpoints.files_of(path)) + LARGEST
     try:
         if not numbers <= LARGEST:
-            raise ValueError(f'its numbers add up to more than {LARGEST:,}')
+            raise Refused(f'its numbers add up to more than {LARGEST:,}')
         with no_larger(room), torch.device('meta'):
             MODELS.build(dict(backbone, init_cfg=None))
     except Exception as error:  # a config may make a builder raise anything
-        raise ValueError(f'{path} carries a config that builds no backbone of '
-                         f'its weights: {error}') from error
+        raise Refused(f'{path} carries a config that builds no backbone of '
+                      f'its weights: {error}') from error
 
 
 def _numbers(node):
@@ -128,7 +129,7 @@ def _backbone(path, model):
         for key, value in weights.items() if key.startswith('backbone.')
     }
     if not own:
-        raise ValueError(
+        raise Refused(
             f'{path} holds no student: none of its keys begins with '
             f"'backbone.'; they begin with {', '.join([*weights][:4])}. A "
             'backbone alone is given to --to timm or hf with its --config')
@@ -146,14 +147,14 @@ LINEAR = {'head.fc.weight': 2, 'head.fc.bias': 1}  # name -> axes
 
 def _load(path, model):
     if not model.get('backbone'):
-        raise ValueError(f'{path} does not say of what network its weights '
-                         'are: give the config that it was trained with, '
-                         '--config configs/....py')
+        raise Refused(f'{path} does not say of what network its weights '
+                      'are: give the config that it was trained with, '
+                      '--config configs/....py')
     weights = checkpoints.state_dict_of(checkpoints.load(path), path)
     head = {k: v for k, v in weights.items() if k.startswith('head.fc.')}
     if head and {k: v.dim() for k, v in head.items()} != LINEAR:
-        raise ValueError(f'{path} has a classifier that is not linear: '
-                         f'{", ".join(sorted(head))}')
+        raise Refused(f'{path} has a classifier that is not linear: '
+                      f'{", ".join(sorted(head))}')
     names = [*weights]
     del weights  # which are read again, and large
     prefix = 'backbone.' if any(
@@ -162,14 +163,14 @@ def _load(path, model):
     try:
         network = MODELS.build(config)
     except Exception as error:  # a config may make a builder raise anything
-        raise ValueError('the config builds no backbone: '
-                         f'{type(error).__name__}: {error}') from error
+        raise Refused('the config builds no backbone: '
+                      f'{type(error).__name__}: {error}') from error
     checkpoints.load_into(network, path, prefix)
     norms = tuple(f'{prefix}ln{i}.' for i in (1, 2))  # which it lets differ
     given = {name for name in names if name.startswith(norms)}
     built = {prefix + name for name in network.state_dict()}
     if given != {name for name in built if name.startswith(norms)}:
-        raise ValueError(
+        raise Refused(
             f'{path} ends in {", ".join(sorted(given)) or "no norm"}, unlike '
             'the config: one is of a distilled network, the other of a '
             'fine-tuned one. Give the config that the file was trained with')
@@ -179,7 +180,7 @@ def _load(path, model):
 def beit_to_timm(student, weights):
     facts, pooled, eps = _beit(student)
     if eps != 1e-6:
-        raise ValueError(f"the norms of timm's BEiT have eps 1e-6, not {eps}")
+        raise Refused(f"the norms of timm's BEiT have eps 1e-6, not {eps}")
     return Exported(
         _rename(weights, TIMM_BEIT, "timm's BEiT"),
         dict(
@@ -213,7 +214,7 @@ def _beit(student):
     backbone = student.backbone
     pooled = backbone.out_type == 'avg_featmap'
     if pooled == backbone.final_norm:
-        raise ValueError(
+        raise Refused(
             'other libraries end a BEiT with one norm, of all tokens or of '
             f'their mean; here final_norm={backbone.final_norm} and '
             f'out_type={backbone.out_type!r}')
@@ -262,7 +263,7 @@ def _swin(student):
     ]
     side, stages = _side(backbone.patch_resolution), range(len(windows))
     if windows != [min(max(windows), side // 2**stage) for stage in stages]:
-        raise ValueError(
+        raise Refused(
             'other libraries have one window for all stages, no larger than '
             f'their grids; here the windows are {windows} and the first grid '
             f'is of {side} x {side}')
@@ -339,7 +340,7 @@ def _classes(student):
 def _side(sizes):
     height, width = sizes
     if height != width:
-        raise ValueError(f'only squares are exported, not {height} x {width}')
+        raise Refused(f'only squares are exported, not {height} x {width}')
     return height
 
 
@@ -353,8 +354,8 @@ def _rename(weights, names, what):
             if parts:
                 break
         else:
-            raise ValueError(f'{what} has no counterpart of {key!r}: export '
-                             'it --to backbone')
+            raise Refused(f'{what} has no counterpart of {key!r}: export '
+                          'it --to backbone')
         renamed[theirs.replace('*', '{}').format(*parts.groups())] = value
     return renamed
 

@@ -3,6 +3,7 @@ from math import isqrt
 
 from mmengine.model import BaseModule
 
+from mmfd.errors import Refused
 from mmfd.registry import MODELS
 
 
@@ -23,15 +24,15 @@ class DistillationHead(BaseModule):
         """The loss of `pred` against `target`, both (B, L, C), in fp32.
 
         Raises:
-            ValueError: if the two do not have the same tokens or channels.
+            Refused: if the two do not have the same tokens or channels.
         """
         (_, s, width), (_, t, channels) = pred.shape, target.shape
         if s != t:
-            raise ValueError(
+            raise Refused(
                 f'student gives {_seen(s)} tokens, teacher {_seen(t)}: set '
                 f'{_cure(s, t)}')
         if width != channels:
-            raise ValueError(
+            raise Refused(
                 f'the projection gives {width} channels, the teacher has '
                 f'{channels}: set neck.out_channels={channels}')
         return dict(loss=self.criterion(pred.float(), target))

@@ -7,6 +7,7 @@ from mmengine.hooks import Hook
 from torch.distributed.tensor import DTensor
 from torch.nn.utils import get_total_norm
 
+from mmfd.errors import Refused
 from mmfd.registry import HOOKS
 from mmfd.resume import last_whole
 
@@ -35,7 +36,7 @@ class SoundNumbers(Hook):
             noted in the log.
 
     Raises:
-        ValueError: says what is no number, where, and which checkpoint to go
+        Refused: says what is no number, where, and which checkpoint to go
             on from.
     """
 
@@ -130,7 +131,7 @@ class SoundNumbers(Hook):
             self.losses.append(loss)
 
     def _stop(self, runner, what, iteration, epoch):
-        raise ValueError(
+        raise Refused(
             f'{what} iteration {iteration:,}, epoch {epoch}. The last good '
             f'checkpoint is {last_whole(runner.work_dir)}: go on from it with '
             '--resume and a lower optim_wrapper.optimizer.lr, or let '

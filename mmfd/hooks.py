@@ -11,6 +11,7 @@ from mmengine.hooks import Hook, LoggerHook, RuntimeInfoHook
 from mmengine.model import is_model_wrapper
 
 from mmfd import provenance
+from mmfd.errors import Refused
 from mmfd.registry import HOOKS
 
 
@@ -167,7 +168,7 @@ class SkippedImages(Hook):
         images = len(runner.train_dataloader.dataset)
         if len(broken) > self.limit * images:
             path, reason = next(iter(broken.items()))
-            raise ValueError(
+            raise Refused(
                 f'{len(broken):,} of {images:,} images could not be read, '
                 f'more than the share of {self.limit:g} that '
                 f'mmfd.SkippedImages(limit=...) allows: {path}: {reason}; '

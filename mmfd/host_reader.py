@@ -6,6 +6,7 @@ from mmengine.logging import HistoryBuffer, print_log
 from mmengine.runner.checkpoint import CheckpointLoader
 
 from mmfd import checkpoints
+from mmfd.errors import Refused
 
 NUMBERS = {'f4', 'f8', 'i4', 'i8'}
 
@@ -27,7 +28,7 @@ def load_from_file(filename, map_location=None):
     host would run as Python when it resumes.
 
     Raises:
-        FileNotFoundError, ValueError: as `checkpoints.load`.
+        Refused: as `checkpoints.load`.
     """
     checkpoint = checkpoints.load(filename)
     if not isinstance(checkpoint, dict):
@@ -42,8 +43,8 @@ def load_from_file(filename, map_location=None):
             checkpoint['message_hub'] = _whole(checkpoint['message_hub'])
         except (TypeError, ValueError, KeyError, AttributeError, IndexError,
                 RecursionError) as error:
-            raise ValueError(f'{filename} holds a log history that is no list '
-                             f'of numbers: {error}') from error
+            raise Refused(f'{filename} holds a log history that is no list '
+                          f'of numbers: {error}') from error
     return checkpoint
 
 
@@ -67,5 +68,5 @@ def _whole(node):
 
 def _numbers(kind, data):
     if kind.args[0] not in NUMBERS:
-        raise ValueError(f'it is of type {kind.args[0]!r}')
+        raise Refused(f'it is of type {kind.args[0]!r}')
     return np.frombuffer(data, kind.args[0])

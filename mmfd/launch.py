@@ -25,10 +25,10 @@ from mmengine.runner.utils import set_random_seed
 from torch.utils import serialization
 from torch.utils.data import DataLoader
 
-from mmfd import (agreement, cache, checkpoints, compilation, host_reader, ops,
-                  processes, provenance, versions)
-from mmfd.command_line import files_of
+from mmfd import (agreement, cache, checkpoints, compilation, files,
+                  host_reader, ops, processes, provenance, versions)
 from mmfd.dry_run import NO_CHECKPOINT, Enough
+from mmfd.errors import Refused
 from mmfd.resume import last_whole, written
 from mmfd.sharding import ShardedRunner
 
@@ -63,7 +63,7 @@ def load_config(args):
     """The config that a command line means.
 
     Raises:
-        ValueError: if the file or one of `--cfg-options` makes no sense.
+        Refused: if the file or one of `--cfg-options` makes no sense.
     """
     versions.check()
     cfg = read_config(args.config)
@@ -86,7 +86,7 @@ def _set_data_root(cfg, folders):
     Stock configs have it in the annotations of their evaluators too.
 
     Raises:
-        ValueError: for several folders, if a dataset takes but one.
+        Refused: for several folders, if a dataset takes but one.
     """
     first, *others = folders
     before = set()
@@ -96,8 +96,8 @@ def _set_data_root(cfg, folders):
             if 'data_root' not in dataset:
                 continue
             if others and not dataset.type.startswith('mmfd.'):
-                raise ValueError(f'--data-root has {len(folders)} folders: '
-                                 f'{dataset.type} takes one')
+                raise Refused(f'--data-root has {len(folders)} folders: '
+                              f'{dataset.type} takes one')
             before.add(dataset.data_root)
             dataset.data_root = folders if others else first
     for loop in ('val', 'test'):
@@ -122,32 +122,32 @@ def override(cfg, options):
     """Put settings in the place of a config's own.
 
     Raises:
-        ValueError: if one of them is no setting there.
+        Refused: if one of them is no setting there.
     """
     for key in options:
         _check_option(cfg, options, key)
     try:
         cfg.merge_from_dict(options)
     except TypeError as error:  # keys below what is no dict
-        raise ValueError(f'--cfg-options: {error}') from error
+        raise Refused(f'--cfg-options: {error}') from error
 
 
 def read_config(path):
     """A config file as it is.
 
     Raises:
-        ValueError: if it is none.
+        Refused: if it is none.
     """
     if not os.path.isfile(path):
-        raise ValueError(f'no config file {path}')
+        raise Refused(f'no config file {path}')
     MODULE2PACKAGE['mmseg'] = 'mmseg'  # whatever the distribution is called
     try:
         return Config.fromfile(path)
     except Exception as error:  # a config is Python and may raise anything
         lacking = isinstance(error, ImportError) and error.name in DOWNSTREAM
         advice = ": pip install 'mmfd[downstream]'" if lacking else ''
-        raise ValueError(f'config {path}: {type(error).__name__}: '
-                         f'{error}{advice}') from error
+        raise Refused(f'config {path}: {type(error).__name__}: '
+                      f'{error}{advice}') from error
 
 
 def _check_option(cfg, options, key):
@@ -162,10 +162,10 @@ def _check_option(cfg, options, key):
     for i, part in enumerate(parts):
         if part not in known:
             where = '.'.join(parts[:i]) or 'the config'
-            raise ValueError(f'--cfg-options {key}: {where} has no {part!r}; '
-                             f'{_did_you_mean(part, known, cfg)}')
+            raise Refused(f'--cfg-options {key}: {where} has no {part!r}; '
+                          f'{_did_you_mean(part, known, cfg)}')
         if isinstance(node, (list, tuple)):
-            node = node[int(part)]
+            node = node[int(part)]  # known, so a number
         else:
             node = node.get(part)
         if isinstance(node, (list, tuple)):
@@ -242,7 +242,7 @@ def prepare(cfg, train):
         train (bool): to train, or to test `cfg.load_from`.
 
     Raises:
-        ValueError, OSError: for what a user can mend.
+        Refused: for what a user can mend.
     """
     # A file that needs more than tensors is refused; the host on its own
     # would warn, and then run what the file says.
@@ -255,6 +255,7 @@ def prepare(cfg, train):
     if cfg.launcher == 'none' or not torch.cuda.is_available():
         _unsynchronise(cfg)
     if 'runner_type' in cfg:  # one that builds its model when it is run
+        files.make_folder(cfg.work_dir)
         with _one_refusal():
             return registry.RUNNERS.build(cfg)
     # each process takes its shards out of a map of the file
@@ -317,12 +318,11 @@ def augment(cfg):
     """Test every image at several scales and flipped, as a config says.
 
     Raises:
-        ValueError: if it does not say how.
+        Refused: if it does not say how.
     """
     missing = [key for key in ('tta_model', 'tta_pipeline') if key not in cfg]
     if missing:
-        raise ValueError(
-            f'--tta: the config has no {" and no ".join(missing)}')
+        raise Refused(f'--tta: the config has no {" and no ".join(missing)}')
     cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
     cfg.model = dict(cfg.tta_model, module=cfg.model)
 
@@ -331,7 +331,7 @@ def dry_run(cfg):
     """Train ten iterations, say what they showed, and leave nothing behind.
 
     Raises:
-        ValueError, OSError: as `prepare`.
+        Refused: as `prepare`.
     """
     whole = _whole_model(cfg, train=True)
     hook = dict(
@@ -369,19 +369,19 @@ def _unsynchronise(cfg):
 def _check_shards(cfg):
     """Refuse what needs the whole model in each process."""
     if _sharded(cfg) and cfg.get('compile'):
-        raise ValueError(
+        raise Refused(
             f'compile={cfg.compile} needs whole weights, of which a process '
             'has a part under model_wrapper_cfg.type=mmfd.FullySharded: take '
             'one of them out of the config')
     teacher = cfg.model.get('teacher') or {}
     if _sharded(cfg) and teacher.get('type') == 'mmfd.CachedTeacher':
-        raise ValueError(
+        raise Refused(
             'mmfd.CachedTeacher computes what it lacks in one process, and '
             'model_wrapper_cfg.type=mmfd.FullySharded needs all of them: set '
             'model.teacher.type=mmfd.Teacher, or leave out model_wrapper_cfg')
     kinds = [str(hook.type) for hook in cfg.get('custom_hooks', ())]
     if _sharded(cfg) and any(kind.endswith('EMAHook') for kind in kinds):
-        raise ValueError(
+        raise Refused(
             'EMAHook averages whole weights, of which a process has a part '
             'under model_wrapper_cfg.type=mmfd.FullySharded: take one of them '
             'out of the config')
@@ -398,7 +398,7 @@ def _check_same_teacher(config, teacher, told, path):
     """Refuse another one than was learnt from, be it of the same name."""
     before = told.get(provenance.FINGERPRINT)
     if before not in (None, teacher.fingerprint):
-        raise ValueError(
+        raise Refused(
             f'{path} was trained against the teacher '
             f'{told.get("teacher.file", "?")} with fingerprint {before}, and '
             f'{config.checkpoint} is another one, with fingerprint '
@@ -411,14 +411,14 @@ def _check_resumable(checkpoint, path):
     meta = checkpoint.get('meta')
     told = meta if isinstance(meta, dict) else {}
     if not all(isinstance(told.get(k), int) for k in ('epoch', 'iter')):
-        raise ValueError(
+        raise Refused(
             f'{path} does not say at which epoch and iteration it was saved, '
             'so no run can go on from it. To start anew from its weights: '
             f'--cfg-options load_from={path}, without --resume')
     if not isinstance(checkpoint.get('optimizer'), dict):
-        raise ValueError(f'{path} holds no state of an optimizer, so no run '
-                         'can go on from it. To start anew from its weights: '
-                         f'--cfg-options load_from={path}, without --resume')
+        raise Refused(f'{path} holds no state of an optimizer, so no run '
+                      'can go on from it. To start anew from its weights: '
+                      f'--cfg-options load_from={path}, without --resume')
 
 
 def _check_same_model(model, told, path):
@@ -430,10 +430,10 @@ def _check_same_model(model, told, path):
     try:
         changed = [*_changes(_live(json.loads(before)), _live(now))]
     except (AttributeError, TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f'{path} carries no readable config of its model: '
-                         f'{error}') from error
+        raise Refused(f'{path} carries no readable config of its model: '
+                      f'{error}') from error
     if changed:
-        raise ValueError(
+        raise Refused(
             f'{path} is of another run: {"; ".join(changed[:5])}. Resume it '
             'with its own config, or start anew from its weights with '
             f'--cfg-options load_from={path} and without --resume')
@@ -457,7 +457,7 @@ def _check_not_classified(model, checkpoint, path):
     head = checkpoints.state_dict_of(checkpoint, path).get('head.fc.bias')
     probe = model.get('type') == 'mmfd.LinearProbe'
     if head is not None and (probe or head.numel() == classes):
-        raise ValueError(
+        raise Refused(
             f'{path} is fine-tuned already, a classifier of {head.numel()} '
             'classes as this config trains; here a distilled student or '
             'another pre-trained backbone is expected. tools/test.py CONFIG '
@@ -478,6 +478,7 @@ def _changes(before, now, where='model'):
 
 
 def _build(cfg, loops):
+    files.make_folder(cfg.work_dir)
     with _one_refusal():
         runner = (ShardedRunner if _sharded(cfg) else Runner).from_cfg(cfg)
         for loop in loops:  # the host would wait with their images until then
@@ -488,7 +489,7 @@ def _build(cfg, loops):
             optimizer = cfg.optim_wrapper.get('optimizer', {}).get('type')
             if isinstance(optimizer, str) and not _find(
                     optimizer, runner.default_scope.scope_name):
-                raise ValueError(_no_type(optimizer))
+                raise Refused(_no_type(optimizer))
             runner.optim_wrapper = runner.build_optim_wrapper(
                 runner.optim_wrapper)
         return runner
@@ -499,10 +500,10 @@ def _listed(loop):
     """A host that finds no images or annotations says where to look."""
     try:
         yield
+    except Refused:
+        raise
     except (ValueError, OSError) as error:
-        if Path(files_of(error)[-1]).parent == Path(__file__).parent:
-            raise
-        raise ValueError(
+        raise Refused(
             f'the images of {loop}_dataloader cannot be listed '
             f'({type(error).__name__}: {error}): check --data-root, and '
             'data_prefix, ann_file and metainfo of its dataset') from error
@@ -518,7 +519,7 @@ def _one_refusal():
         name = re.search(r'([\w.]+) is not in the \S+ registry', str(error))
         what = _no_type(
             name[1]) if name else f'{type(error).__name__}: {error}'
-        raise ValueError(f'this config cannot be built: {what}') from error
+        raise Refused(f'this config cannot be built: {what}') from error
 
 
 @contextmanager
@@ -557,7 +558,7 @@ def _last(work_dir):
     """What --resume goes on from; None of a run that has written nothing."""
     last = last_whole(work_dir)
     if not last and (files := written(work_dir)):
-        raise ValueError(
+        raise Refused(
             f'none of {len(files)} checkpoints in {work_dir} can be gone on '
             f'from, such as {min(files)}; the log says why. Start anew in '
             'another --work-dir')

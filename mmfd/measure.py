@@ -17,6 +17,7 @@ from mmengine.hooks import Hook
 
 from mmfd import cache, launch
 from mmfd.dry_run import Enough
+from mmfd.errors import Refused
 from mmfd.plan import Figure, follow, side_of, target_of
 
 SIDE = dict(cpu=2048, cuda=8192)  # of the matrices whose product is the limit
@@ -130,7 +131,7 @@ def measured(cfg, rounds=5, length=5):
         dict: title -> list of `plan.Figure`.
 
     Raises:
-        ValueError, OSError: as `launch.prepare`; if fp32 products would be
+        Refused: as `launch.prepare`; if fp32 products would be
             computed in less.
     """
     if cfg.model.get('teacher'):
@@ -160,7 +161,7 @@ def _arithmetic(runner):
     dtype = wrapper.dtype if hasattr(wrapper, 'dtype') else torch.float32
     precision = torch.get_float32_matmul_precision()
     if dtype is torch.float32 and precision != 'highest':
-        raise ValueError(
+        raise Refused(
             f'fp32 products would be computed in {precision!r} precision: '
             "torch.set_float32_matmul_precision('highest') before measuring")
     return device, dtype
@@ -223,7 +224,7 @@ def disk_speed(folder, count=2**27):
     """Bytes a second, read from the disk and not from memory.
 
     Raises:
-        ValueError: if nothing can be written there.
+        Refused: if nothing can be written there.
     """
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
@@ -237,9 +238,9 @@ def disk_speed(folder, count=2**27):
                 pass
             return count / (time.perf_counter() - start)
     except OSError as error:
-        raise ValueError(f'the disk of {folder} cannot be measured: '
-                         f'{error.strerror}: name a folder that is there and '
-                         'takes 128 MiB') from error
+        raise Refused(f'the disk of {folder} cannot be measured: '
+                      f'{error.strerror}: name a folder that is there and '
+                      'takes 128 MiB') from error
 
 
 def _loading(loader, rounds, length):

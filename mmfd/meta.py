@@ -8,6 +8,8 @@ from torch.nn.modules.module import (
     register_module_parameter_registration_hook)
 from torch.overrides import TorchFunctionMode
 
+from mmfd.errors import Refused
+
 EACH = 100  # numbers that a tensor counts for, so that empty ones end too
 
 
@@ -52,14 +54,14 @@ def no_larger(numbers):
     """Modules built here have so many numbers together, or are an error.
 
     Raises:
-        ValueError: as soon as there are more, whatever is still to come.
+        Refused: as soon as there are more, whatever is still to come.
     """
     room = [numbers]
 
     def count(module, name, value):
         room[0] -= EACH + (0 if value is None else value.numel())
         if room[0] < 0:
-            raise ValueError(f'its network has more than {numbers:,} numbers')
+            raise Refused(f'its network has more than {numbers:,} numbers')
 
     handles = [
         register_module_parameter_registration_hook(count),

@@ -15,6 +15,7 @@ from mmengine.model import BaseModule
 from torch import nn
 
 from mmfd import checkpoints
+from mmfd.errors import Refused
 from mmfd.registry import MODELS
 
 TOKENS = dict(  # what may be read of cls (B, n, C) and patches (B, hw, C)
@@ -43,8 +44,8 @@ class Reader:
 
     def __init__(self, side, tokens, grid):
         if tokens not in TOKENS:
-            raise ValueError(f'{side}neck.tokens={tokens!r}: expected one of '
-                             f'{", ".join(map(repr, TOKENS))}')
+            raise Refused(f'{side}neck.tokens={tokens!r}: expected one of '
+                          f'{", ".join(map(repr, TOKENS))}')
         self.side = side
         self.tokens = tokens
         self.grid = (grid, grid) if isinstance(grid, int) else grid
@@ -55,7 +56,7 @@ class Reader:
         if last.ndim == 4:  # (B, C, h, w)
             seen, last = last.shape[2:], last.flatten(2).transpose(1, 2)
         elif last.ndim != 3:
-            raise ValueError(
+            raise Refused(
                 f'{self.side}backbone gives {tuple(last.shape)}, neither '
                 'tokens (B, L, C) nor a map (B, C, h, w): set '
                 f"{self.side}backbone.out_type='raw', or write a neck for it")
@@ -64,7 +65,7 @@ class Reader:
         h, w = seen or self._square(last)
         cls, patches = last.tensor_split([last.shape[1] - h * w], 1)
         if self.tokens == 'cls' and not cls.shape[1]:
-            raise ValueError(
+            raise Refused(
                 f'{self.side}backbone has no cls token among its {h} x {w}: '
                 f"set {self.side}neck.tokens='mean'")
         if self.grid and tuple(self.grid) != (h, w):
@@ -74,7 +75,7 @@ class Reader:
     def _square(self, tokens):
         side = isqrt(tokens.shape[1])
         if tokens.shape[1] - side**2 > 5:  # cls, distillation, registers
-            raise ValueError(
+            raise Refused(
                 f'{self.side}backbone gives {tokens.shape[1]} tokens, which '
                 'are no square map after a cls token: set '
                 f"{self.side}backbone.out_type='featmap'")
@@ -110,7 +111,7 @@ class ProjectionNeck(BaseModule):
         tokens = self.read(feats)
         width, expected = tokens.shape[-1], self.projection.in_features
         if width != expected:
-            raise ValueError(
+            raise Refused(
                 f'the student has {width} channels, the projection takes '
                 f'{expected}: set neck.in_channels={width}')
         return self.projection(tokens)

@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch.distributed.tensor import DTensor
 
+from mmfd.errors import Refused
 from mmfd.registry import (HOOKS, OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS,
                            OPTIMIZERS)
 
@@ -42,13 +43,13 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     def __init__(self, optim_wrapper_cfg, paramwise_cfg=None):
         unknown = set(paramwise_cfg or {}) - set(self.defaults)
         if unknown:
-            raise ValueError(f'paramwise_cfg has {sorted(unknown)}; it may '
-                             f'have {sorted(self.defaults)}')
+            raise Refused(f'paramwise_cfg has {sorted(unknown)}; it may '
+                          f'have {sorted(self.defaults)}')
         super().__init__(optim_wrapper_cfg,
                          dict(self.defaults, **(paramwise_cfg or {})))
         if self.paramwise_cfg['layer_decay'] != 1 and self.base_lr is None:
-            raise ValueError('layer_decay multiplies the lr: set '
-                             'optim_wrapper.optimizer.lr')
+            raise Refused('layer_decay multiplies the lr: set '
+                          'optim_wrapper.optimizer.lr')
 
     def __call__(self, model):
         """The wrapper; AdamW fused, in one pass, where the device has it."""

@@ -4,6 +4,7 @@ from mmengine.model import BaseDataPreprocessor
 from mmpretrain.models import ClsDataPreprocessor
 from torch import nn
 
+from mmfd.errors import Refused
 from mmfd.registry import MODELS
 
 
@@ -38,7 +39,7 @@ class PixelPreprocessor(BaseDataPreprocessor):
         if not isinstance(images, torch.Tensor):
             sizes = {tuple(image.shape[-2:]) for image in images}
             if len(sizes) > 1:
-                raise ValueError(
+                raise Refused(
                     f'the images of a batch have {len(sizes)} different '
                     f'sizes, e.g. {sorted(sizes)[:2]}, but distillation needs '
                     'one: end the pipeline with a crop or resize to a fixed '

@@ -24,6 +24,7 @@ from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 from mmfd import cache
 from mmfd.dry_run import checkpoint_bytes, size
+from mmfd.errors import Refused
 from mmfd.meta import weightless
 from mmfd.sharding import BLOCKS, parts_of, teachers
 
@@ -277,12 +278,12 @@ class Plan:
         gpus (int): how many.
 
     Raises:
-        ValueError: if there is no GPU, or no size of images in the config.
+        Refused: if there is no GPU, or no size of images in the config.
     """
 
     def __init__(self, cfg, gpus):
         if gpus < 1:
-            raise ValueError(f'--gpus {gpus}: plan for one or more')
+            raise Refused(f'--gpus {gpus}: plan for one or more')
         self.cfg, self.gpus = cfg, gpus
         wrapper = cfg.get('model_wrapper_cfg') or {}
         self.blocks = wrapper.get('blocks', BLOCKS)
@@ -494,9 +495,9 @@ def side_of(pipeline):
         if 'crop_size' in step or 'scale' in step
     ]
     if not sides:
-        raise ValueError('the size of the images is not known: '
-                         'train_dataloader.dataset.pipeline has no crop or '
-                         'resize')
+        raise Refused('the size of the images is not known: '
+                      'train_dataloader.dataset.pipeline has no crop or '
+                      'resize')
     return sides[-1] if isinstance(sides[-1], int) else sides[-1][0]
 
 

@@ -14,6 +14,8 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from mmfd.errors import Refused
+
 TOLD_BY_TORCHRUN = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'LOCAL_WORLD_SIZE',
                     'MASTER_ADDR', 'MASTER_PORT')
 
@@ -29,14 +31,14 @@ def join(launcher, backend='nccl', timeout=1800, **kwargs):
         timeout (float): seconds to wait for the others.
 
     Raises:
-        ValueError: if nobody started several, there are more of them than
+        Refused: if nobody started several, there are more of them than
             GPUs, or their port is in use.
     """
     if launcher == 'slurm':
         os.environ.update(_told_by_slurm())
     missing = [name for name in TOLD_BY_TORCHRUN if name not in os.environ]
     if missing:
-        raise ValueError(
+        raise Refused(
             f'--launcher {launcher}, but {missing[0]} is not set: start with '
             'tools/dist_train.sh CONFIG PROCESSES, tools/slurm_train.sh or '
             'torchrun')
@@ -54,7 +56,7 @@ def join(launcher, backend='nccl', timeout=1800, **kwargs):
     except distributed.DistNetworkError as error:
         if 'EADDRINUSE' not in str(error):
             raise
-        raise ValueError(_in_use(os.environ['MASTER_PORT'])) from None
+        raise Refused(_in_use(os.environ['MASTER_PORT'])) from None
 
 
 def rank():
@@ -66,7 +68,7 @@ def check_devices(processes):
     """Refuse more processes than GPUs, where there are GPUs."""
     devices = torch.cuda.device_count()
     if 0 < devices < processes:
-        raise ValueError(
+        raise Refused(
             f'{processes} processes for {devices} visible GPUs: start '
             f'{devices} or fewer, or set CUDA_VISIBLE_DEVICES')
 
@@ -79,8 +81,8 @@ def _in_use(port):
 def _told_by_slurm(environ=os.environ):
     """What torchrun would say, from what SLURM says of this job step."""
     if 'SLURM_PROCID' not in environ:
-        raise ValueError('--launcher slurm, but SLURM_PROCID is not set: '
-                         'start with tools/slurm_train.sh or srun')
+        raise Refused('--launcher slurm, but SLURM_PROCID is not set: '
+                      'start with tools/slurm_train.sh or srun')
 
     def told(name):  # of the step, which may be a part of the job
         return environ.get(f'SLURM_STEP_{name}') or environ[f'SLURM_{name}']
@@ -103,7 +105,7 @@ def _first_host(nodes):
                               text=True,
                               check=True).stdout.split()[0]
     except (OSError, subprocess.CalledProcessError, IndexError) as error:
-        raise ValueError(
+        raise Refused(
             f'scontrol does not tell the first host of {nodes} ({error}): set '
             'MASTER_ADDR to it, as in a container') from None
 
@@ -120,15 +122,15 @@ def start(processes, command):
         command (list[str]): a Python script and its arguments.
 
     Raises:
-        ValueError: for more processes than GPUs, a port in use, or several
+        Refused: for more processes than GPUs, a port in use, or several
             machines without MASTER_ADDR.
     """
     check_devices(processes)
     nodes, rank = (int(os.environ.get(name, default))
                    for name, default in (('NNODES', 1), ('NODE_RANK', 0)))
     if nodes > 1 and 'MASTER_ADDR' not in os.environ:
-        raise ValueError(f'NNODES={nodes}: set MASTER_ADDR to the host of '
-                         'NODE_RANK=0')
+        raise Refused(f'NNODES={nodes}: set MASTER_ADDR to the host of '
+                      'NODE_RANK=0')
     address = os.environ.get('MASTER_ADDR', '127.0.0.1')
     port = os.environ.get('PORT', '29500' if nodes > 1 else '0')
     if rank == 0:
@@ -178,12 +180,12 @@ def _bindable(port):
         try:
             probe.bind(('', int(port)))
         except OSError:
-            raise ValueError(_in_use(port)) from None
+            raise Refused(_in_use(port)) from None
         return probe.getsockname()[1]
 
 
 if __name__ == '__main__':
     try:
         start(int(sys.argv[1]), sys.argv[2:])
-    except ValueError as error:
+    except Refused as error:
         sys.exit(f'error: {error}')

@@ -30,7 +30,7 @@ def of_file(path):
     """Of a file that says nothing, its name and sha256 at least.
 
     Raises:
-        FileNotFoundError, ValueError: as `checkpoints.load`.
+        Refused: as `checkpoints.load`.
     """
     return of_meta(checkpoints.meta(path)) or dict(
         source=os.path.basename(path), sha256=checkpoints.sha256(path))

@@ -4,6 +4,8 @@ from functools import lru_cache
 import torch
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
+from mmfd.errors import Refused
+
 
 def resize(table, source, target, extra=3):
     """Resample a table of relative position bias in geometric sequence.
@@ -25,11 +27,11 @@ def resize(table, source, target, extra=3):
         Tensor: as `table`, for the target grid.
 
     Raises:
-        ValueError: if the table is not one of the source grid.
+        Refused: if the table is not one of the source grid.
     """
     height, width = (2 * side - 1 for side in source)
     if len(table) != height * width + extra:
-        raise ValueError(
+        raise Refused(
             f'a bias table of {len(table)} rows does not belong to a grid of '
             f'{source[0]} x {source[1]} patches, which has {height} x {width} '
             f'offsets and {extra} more')

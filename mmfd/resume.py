@@ -9,6 +9,7 @@ from mmengine.runner import EpochBasedTrainLoop
 from torch.utils import serialization
 
 from mmfd import checkpoints
+from mmfd.errors import Refused
 from mmfd.registry import LOOPS
 from mmfd.sampler import ResumableSampler, seed_all
 
@@ -32,7 +33,7 @@ class ResumableLoop(EpochBasedTrainLoop):
         if isinstance(sampler, ResumableSampler):
             sampler.seed = self._seed()
         elif self._iter % len(self.dataloader):
-            raise ValueError(
+            raise Refused(
                 f'{type(sampler).__name__} cannot go on amid an epoch: set '
                 "train_dataloader.sampler.type='mmfd.ResumableSampler'")
         self._evaluate()  # if that is where the run was ended
@@ -136,7 +137,7 @@ def _iteration(file):
     with serialization.config.patch('load.mmap', True):  # no weights yet
         meta = checkpoints.meta(file)
     if 'iter' not in meta:
-        raise ValueError(f'{file} does not say of which iteration it is')
+        raise Refused(f'{file} does not say of which iteration it is')
     return meta['iter']
 
 

@@ -17,7 +17,8 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 from torch import distributed
 
-from mmfd.checkpoints import written_whole
+from mmfd.errors import Refused
+from mmfd.files import written_whole
 from mmfd.registry import HOOKS
 from mmfd.resume import ResumableLoop, last_whole, position
 
@@ -64,13 +65,13 @@ class Checkpoints(CheckpointHook):
         kwargs: as the host's.
 
     Raises:
-        ValueError: if a file cannot be written, with `stop`.
+        Refused: if a file cannot be written, with `stop`.
     """
 
     def __init__(self, minutes=15, on_failure='stop', **kwargs):
         if on_failure not in ('stop', 'warn'):
-            raise ValueError(f'on_failure={on_failure!r}: set it to '
-                             "'stop' or 'warn'")
+            raise Refused(f'on_failure={on_failure!r}: set it to '
+                          "'stop' or 'warn'")
         super().__init__(backend_args=dict(backend='mmfd.whole'), **kwargs)
         self.minutes = minutes
         self.on_failure = on_failure
@@ -241,7 +242,7 @@ class Checkpoints(CheckpointHook):
                        f'{error.strerror or error}; the last whole one is '
                        f'{last_whole(self.out_dir)}')
             if self.on_failure == 'stop':
-                raise ValueError(
+                raise Refused(
                     f'{message}. Make room and go on with --resume, or set '
                     'default_hooks.checkpoint.on_failure=warn to train on '
                     'without') from error

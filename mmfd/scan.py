@@ -8,7 +8,8 @@ from pathlib import Path
 
 from mmengine.logging import print_log
 
-from mmfd.checkpoints import written_whole
+from mmfd.errors import Refused
+from mmfd.files import written_whole
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff', '.ppm',
             '.pgm', '.gif')
@@ -32,10 +33,10 @@ def find_images(root, tell_every=5.):
         list[str]: paths relative to `root`, sorted.
 
     Raises:
-        OSError: if a folder cannot be listed.
+        Refused: if a folder cannot be listed.
     """
     if not os.path.isdir(root):
-        raise FileNotFoundError(
+        raise Refused(
             f'no image folder {root}: name another with --data-root (with '
             '--images in tools/analyze.py)')
     memory, listings, images = _recall(root), {}, []
@@ -82,9 +83,9 @@ def _list(root, folder, known, now):
     except OSError as error:
         if folder and not os.path.lexists(os.path.realpath(path)):
             return -1, [], [], None  # what a link led to has gone
-        raise type(error)(f'cannot list the image folder {path}: '
-                          f'{error.strerror}; grant the right to read it, or '
-                          'name another with --data-root') from None
+        raise Refused(f'cannot list the image folder {path}: '
+                      f'{error.strerror}; grant the right to read it, or '
+                      'name another with --data-root') from None
     # what is being written to while it is listed has to be listed again
     settled = now - status.st_ctime > SETTLED
     return status.st_ctime_ns if settled else -1, names, subfolders, inode

@@ -7,6 +7,8 @@ import zipfile
 from encodings.aliases import aliases
 from struct import unpack
 
+from mmfd.errors import Refused
+
 # What pickled weights are made of. PyTorch also allows names by which a few
 # bytes fill the memory, such as bytearray.
 OF_WEIGHTS = re.compile(
@@ -34,7 +36,7 @@ def check_pickle(file, also):
 
     Raises:
         pickle.UnpicklingError: with `GLOBAL` and the name.
-        ValueError: if it is none, or small and made to grow.
+        Refused: if it is none, or small and made to grow.
     """
     names, words = set(), set()
     for opcode, argument in _followed(file):
@@ -48,8 +50,8 @@ def check_pickle(file, also):
             word = argument.lower().replace('-', '_')
             words.add(aliases.get(word, word))
     if '_codecs.encode' in names and words & GROWING:
-        raise ValueError(f'its text is in {min(words & GROWING)}, which '
-                         'weights never are')
+        raise Refused(f'its text is in {min(words & GROWING)}, which '
+                      'weights never are')
 
 
 def check_tuples(file):
@@ -74,7 +76,7 @@ def _followed(file):
         else:
             size = 1 + sum(_popped(stack, opcode))
             if opcode.name.startswith('TUPLE') and size > LARGEST_TUPLE:
-                raise ValueError('it nests tuples without end')
+                raise Refused('it nests tuples without end')
             size = min(size, LARGEST_TUPLE)
             for made in opcode.stack_after:
                 stack.append(None if made is pickletools.markobject else size)
@@ -95,7 +97,7 @@ def check_archive(path):
     """Refuse a zip that two readers would read differently, or that grows.
 
     Raises:
-        ValueError: with what is wrong.
+        Refused: with what is wrong.
     """
     size = os.path.getsize(path)
     _check_directory(path, size)
@@ -103,14 +105,14 @@ def check_archive(path):
         entries = archive.infolist()
     names = [entry.filename.lower() for entry in entries]
     if len(set(names)) < len(names):
-        raise ValueError('it holds two files of one name')
+        raise Refused('it holds two files of one name')
     stored = [entry for entry in entries if '/code/' not in entry.filename]
     if any(e.compress_type != zipfile.ZIP_STORED or e.flag_bits & 1
            for e in stored):
-        raise ValueError('its tensors are compressed, which PyTorch never '
-                         'does')
+        raise Refused('its tensors are compressed, which PyTorch never '
+                      'does')
     if sum(entry.file_size for entry in stored) > size:
-        raise ValueError('its parts are larger than it is')
+        raise Refused('its parts are larger than it is')
 
 
 def _check_directory(path, size):
@@ -132,12 +134,12 @@ def _check_directory(path, size):
         for narrow, wide in (length, wide_length), (offset, wide_offset):
             if tail[:4] != b'PK\6\6' or told != end or narrow not in (
                     wide, 0xffffffff):
-                raise ValueError('its table of contents contradicts itself')
+                raise Refused('its table of contents contradicts itself')
         length, offset = wide_length, wide_offset
     if (start, tail[76:80], comment, offset + length) != (b'PK\3\4', b'PK\5\6',
                                                           0, end):
-        raise ValueError('something lies before or behind the archive that '
-                         'it claims to be')
+        raise Refused('something lies before or behind the archive that '
+                      'it claims to be')
 
 
 def check_stored(path):
@@ -145,7 +147,7 @@ def check_stored(path):
     told = os.stat(path)
     on_disk = told.st_blocks * 512
     if told.st_size > 1 << 30 and 0 < on_disk < told.st_size / 10:
-        raise ValueError(
+        raise Refused(
             f'{path} claims {told.st_size:,} bytes, of which {on_disk:,} are '
             'on the disk: it was made to fill the memory, or was damaged on '
             'its way; get it again')

@@ -17,6 +17,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from mmfd import files
+
 SIZE = 96  # pixels, both sides
 SUPERSAMPLE = 4  # shapes are drawn at 4x and shrunk, for soft edges
 TEXTURES = 6
@@ -200,7 +202,7 @@ def _write_split(split, root, count, pool):
     for folder in (*(f'imagenet/{imagenet}/{c}' for c in CLASSES),
                    f'ade/images/{ade}', f'ade/annotations/{ade}',
                    f'coco/{coco}', 'coco/annotations'):
-        (root / folder).mkdir(parents=True, exist_ok=True)
+        files.make_folder(root / folder)
     write = partial(_write, split=split, root=root)
     annotations = []
     for i, found in enumerate(pool.map(write, range(count), chunksize=50)):

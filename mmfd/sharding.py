@@ -20,6 +20,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.utils import serialization
 
+from mmfd.errors import Refused
 from mmfd.meta import weightless
 from mmfd.registry import MODEL_WRAPPERS
 
@@ -34,7 +35,7 @@ def parts_of(network, pattern):
     before them what several blocks have in common.
 
     Raises:
-        ValueError: if there is no block.
+        Refused: if there is no block.
     """
     blocks = [
         module for name, module in network.named_modules()
@@ -45,7 +46,7 @@ def parts_of(network, pattern):
             name for name, module in network.named_modules()
             if isinstance(module, (nn.ModuleList, nn.Sequential))
         ]
-        raise ValueError(
+        raise Refused(
             f'no module of {type(network).__name__} has a name like blocks='
             f'{pattern!r}: set model_wrapper_cfg.blocks to a pattern of the '
             f'names of its blocks; its lists of modules are '
@@ -85,7 +86,7 @@ class FullySharded(nn.Module):
             over processes and moments stay fp32.
 
     Raises:
-        ValueError: if a backbone has no blocks, or two modules one weight.
+        Refused: if a backbone has no blocks, or two modules one weight.
     """
 
     def __init__(self,
@@ -205,7 +206,7 @@ def _refuse_tied(model):
                 owners.setdefault(param, []).append(f'{name}.{own}')
     for names in owners.values():
         if len(names) > 1:
-            raise ValueError(
+            raise Refused(
                 f'{" and ".join(names)} are one weight, which shards cannot '
                 'be: give each its own, or train without model_wrapper_cfg')
 

@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from mmfd import any_size, attention, checkpoints, relative_position
+from mmfd.errors import Refused
 from mmfd.meta import RealSchedules
 from mmfd.recompute import feed_forward, normed
 from mmfd.registry import MODELS
@@ -33,9 +34,8 @@ class Student:
         if self.init_cfg is not None:
             name = type(self).__name__
             if self.init_cfg.get('type') != 'Pretrained':
-                raise ValueError(
-                    f"init_cfg={self.init_cfg}: {name} draws FD's "
-                    "own weights or loads type='Pretrained'")
+                raise Refused(f"init_cfg={self.init_cfg}: {name} draws FD's "
+                              "own weights or loads type='Pretrained'")
             checkpoints.load_into(self, self.init_cfg['checkpoint'],
                                   self.init_cfg.get('prefix') or '')
 
@@ -111,7 +111,7 @@ class StudentViT(Student, BEiTViT):
             keeping what it needs.
 
     Raises:
-        ValueError: if the patch does not divide the image, if there is no
+        Refused: if the patch does not divide the image, if there is no
             such block, or if a checkpoint does not fit in every weight that
             it should have.
     """
@@ -128,7 +128,7 @@ class StudentViT(Student, BEiTViT):
                  **kwargs):
         if img_size % patch_size:
             nearest = img_size // patch_size * patch_size
-            raise ValueError(
+            raise Refused(
                 f'img_size={img_size} is not a multiple of '
                 f'patch_size={patch_size}: set backbone.img_size and the size '
                 f'of the crops to {nearest} or {nearest + patch_size}')
@@ -143,8 +143,8 @@ class StudentViT(Student, BEiTViT):
         self.global_blocks = self._blocks('global_blocks', global_blocks)
         self.window_size = window_size
         if out_type != 'featmap' and window_size:
-            raise ValueError(f'out_type={out_type!r} with window_size: set '
-                             "backbone.out_type='featmap'")
+            raise Refused(f'out_type={out_type!r} with window_size: set '
+                          "backbone.out_type='featmap'")
         self.layers = ModuleList(
             ViTBlock(layer, with_cp) for layer in self.layers)
 
@@ -153,7 +153,7 @@ class StudentViT(Student, BEiTViT):
         indices = [indices] if isinstance(indices, int) else [*indices]
         for index in indices:
             if not -self.num_layers <= index < self.num_layers:
-                raise ValueError(
+                raise Refused(
                     f'{name}={indices} of a backbone of {self.num_layers} '
                     f'blocks: set backbone.{name} to some of 0 to '
                     f'{self.num_layers - 1}')
@@ -201,14 +201,14 @@ class CosineAttention(nn.Module):
     Of the host's parts, by the host's names (`WindowMSAV2`).
 
     Raises:
-        ValueError: if the host's drops scores, as nothing fused does, or has
+        Refused: if the host's drops scores, as nothing fused does, or has
             no bias of q and v.
     """
 
     def __init__(self, host):
         super().__init__()
         if host.attn_drop.p or host.q_bias is None:
-            raise ValueError(
+            raise Refused(
                 f'attn_drop={host.attn_drop.p}, qkv_bias='
                 f'{host.q_bias is not None}: StudentSwin has attn_drop=0. and '
                 'qkv_bias=True; take both out of stage_cfgs')
@@ -302,7 +302,7 @@ class StudentSwin(Student, SwinTransformerV2):
             in FD, stretches them.
 
     Raises:
-        ValueError: if the windows do not divide the image, or if a checkpoint
+        Refused: if the windows do not divide the image, or if a checkpoint
             does not fit in every weight that it should have.
     """
 
@@ -452,7 +452,7 @@ def _check_shared(state_dict, prefix):
         found = re.fullmatch(network, name)
         if found and not torch.equal(
                 shared.setdefault(found.groups(), value), value):
-            raise ValueError(
+            raise Refused(
                 f'{name} is not that of the block before: the file has one '
                 'CPB network per block, set '
                 'backbone.use_shared_rel_pos_bias=False')
@@ -461,7 +461,7 @@ def _check_shared(state_dict, prefix):
 def _check_size(x, img_size):
     height, width = x.shape[-2:]
     if (height, width) != (img_size, img_size):
-        raise ValueError(
+        raise Refused(
             f'images of {height} x {width} pixels for a backbone of '
             f'img_size={img_size}: set backbone.img_size or the size of the '
             'crops')
@@ -481,7 +481,7 @@ def _check_windows(img_size, patch_size, window_size, stages):
     unit = patch_size * 2**(stages - 1)
     if img_size % unit:
         lower = img_size // unit * unit
-        raise ValueError(
+        raise Refused(
             f'img_size={img_size} is not a multiple of {unit}, which is '
             f'patch_size={patch_size} doubled from stage to stage: set '
             f'backbone.img_size and the size of the crops to {lower} or '
@@ -494,7 +494,7 @@ def _check_windows(img_size, patch_size, window_size, stages):
 
     if not fits(window_size):
         fitting = [window for window in range(2, grids[0] + 1) if fits(window)]
-        raise ValueError(
+        raise Refused(
             f'window_size={window_size} does not divide the grids {grids} of '
             f'img_size={img_size}: set backbone.window_size to one of '
             f'{fitting}')

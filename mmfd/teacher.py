@@ -8,6 +8,7 @@ from mmengine.dist import is_main_process
 from torch import nn
 
 from mmfd import attention, checkpoints
+from mmfd.errors import Refused
 from mmfd.packed import PackedWeights
 from mmfd.registry import MODELS
 
@@ -48,7 +49,7 @@ class Teacher(nn.Module):
         super().__init__()
         size, patch = backbone.get('img_size'), backbone.get('patch_size')
         if size and patch and size % patch:
-            raise ValueError(
+            raise Refused(
                 f'teacher.backbone.img_size={size} is not a multiple of its '
                 f'patch_size={patch}')
         self.img_size = img_size

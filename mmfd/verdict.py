@@ -9,6 +9,7 @@ from mmengine.model import is_model_wrapper
 
 from mmfd import checkpoints
 from mmfd.data import LoadImage
+from mmfd.errors import Refused
 from mmfd.registry import HOOKS
 
 STATISTICS = dict(  # mean and std of RGB 0-255
@@ -49,8 +50,8 @@ class Verdict(Hook):
 
     def before_train(self, runner):
         if 'teacher' not in runner.cfg.model:
-            raise ValueError('mmfd.Verdict judges distillations: take it out '
-                             'of custom_hooks, this model has no teacher')
+            raise Refused('mmfd.Verdict judges distillations: take it out '
+                          'of custom_hooks, this model has no teacher')
         loop = runner.val_loop or runner.train_loop
         data, count = loop.dataloader.dataset, self.images
         samples = [data[i * len(data) // count] for i in range(count)]

@@ -4,6 +4,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 from packaging.specifiers import SpecifierSet
 
+from mmfd.errors import Refused
+
 # Two lines of packages with the same import names, and their versions that are
 # tested: the maintained one, which setup.cfg asks for, and the older one,
 # which stands still. The first three of each are needed, or one in their role.
@@ -31,11 +33,11 @@ def check():
     """Refuse both lines at once, half of one, and versions never tested.
 
     Raises:
-        ValueError: with what is installed, and the command that mends it.
+        Refused: with what is installed, and the command that mends it.
     """
     newer, older = _installed(MAINTAINED), _installed(OLDER)
     if newer and older:
-        raise ValueError(
+        raise Refused(
             f'{_list(newer | older)} are of two lines of OpenMMLab with the '
             'same import names, which overwrite each other: keep one, by '
             f'{_keep(MAINTAINED, newer, older)}, or by '
@@ -48,7 +50,7 @@ def check():
         if not SpecifierSet(line[name]).contains(number, prereleases=True)
     ]
     if wrong:
-        raise ValueError(
+        raise Refused(
             f'of OpenMMLab there is {_list(found) or "nothing"}, and mmfd is '
             f'tested with other versions: pip install {_join(line, wrong)}')
 

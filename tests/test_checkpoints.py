@@ -9,7 +9,7 @@ import torch
 from mmengine.registry import MODELS
 from models import clip_teacher
 
-from mmfd import checkpoints
+from mmfd import checkpoints, files
 from mmfd.convert import CONVERTERS
 
 openai_clip = CONVERTERS['openai-clip']
@@ -153,7 +153,7 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     checkpoints.save(dict(a=torch.ones(1)), file, {})
     before = file.read_bytes()
     with pytest.raises(AttributeError):  # lambdas cannot be written
-        with checkpoints.written_whole(file) as beside:
+        with files.written_whole(file) as beside:
             beside.write_bytes(b'half')
             pickle.dumps(lambda: None)
     assert file.read_bytes() == before

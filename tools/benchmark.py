@@ -14,7 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mmfd import threads
+from mmfd import files, threads
+from mmfd.errors import Refused
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / 'benchmarks'
 
@@ -73,7 +74,7 @@ def main():
         from mmfd import launch
         cfg, said = launch.load_config(args), []
         if cfg.default_scope != 'mmpretrain':
-            raise ValueError(
+            raise Refused(
                 f'{args.config} trains a model of {cfg.default_scope}; '
                 'distillations and classifiers are measured and planned here. '
                 f'python tools/train.py {args.config} --dry-run times it')
@@ -119,8 +120,8 @@ def compare(data_root, step):
     runs = [('loader.py', data_root)] + [('step.py', *step)] * bool(step)
     for script, *options in runs:
         if not (BENCHMARKS / script).exists():
-            raise ValueError(f'--peers: no {BENCHMARKS / script}; the '
-                             'comparisons are in the repository alone')
+            raise Refused(f'--peers: no {BENCHMARKS / script}; the '
+                          'comparisons are in the repository alone')
         print(f'\n{script}', flush=True)
         subprocess.run([sys.executable, BENCHMARKS / script, *options],
                        check=True)
@@ -135,12 +136,12 @@ def show(sections, said, path):
     for line in said:
         print('\n' + line)
     if path:
-        with open(path, 'w') as file:
-            json.dump(
-                {
+        with files.output_file(path) as file:
+            file.write_text(
+                json.dumps({
                     title: [vars(figure) for figure in figures]
                     for title, figures in sections.items()
-                }, file)
+                }))
 
 
 if __name__ == '__main__':

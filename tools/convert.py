@@ -7,6 +7,9 @@
 import argparse
 import os
 
+from mmfd import files
+from mmfd.errors import Refused
+
 
 class List(argparse.Action):
 
@@ -41,7 +44,7 @@ def main():
         if '://' in args.src:
             url, path = args.src, download.fetch(args.src, expected)
         sha256 = checkpoints.sha256(path)
-        checkpoints.check_sha256(sha256, expected, shown)
+        files.check_sha256(sha256, expected, shown)
         row = row or published.find(sha256=sha256)
         checkpoint = checkpoints.load(path)
         foreign = checkpoints.state_dict_of(checkpoint, path,
@@ -49,7 +52,7 @@ def main():
         try:
             converted = convert(args.kind, foreign)
         except ValueError as error:
-            raise ValueError(f'{shown}: {error}') from None
+            raise Refused(f'{shown}: {error}') from None
         meta = dict(
             kind=args.kind,
             source=os.path.basename(path),

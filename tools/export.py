@@ -9,6 +9,9 @@ import json
 import os
 from pathlib import Path
 
+from mmfd import files
+from mmfd.errors import Refused
+
 
 def main():
     from mmfd import checkpoints, command_line, launch, provenance
@@ -34,7 +37,7 @@ def main():
         dst = Path(args.dst)
         folder = args.to == 'hf' and not dst.suffix
         if not folder and dst.suffix not in ('.pth', '.safetensors'):
-            raise ValueError(f'{dst} is to end in .pth or .safetensors')
+            raise Refused(f'{dst} is to end in .pth or .safetensors')
         if args.config:
             model = launch.read_config(args.config).get('model', {})
         else:
@@ -55,7 +58,7 @@ def main():
             meta['model'] = json.dumps(dict(backbone=config), default=str)
         if folder:
             checkpoints.save(weights, dst / 'model.safetensors', meta)
-            with checkpoints.written_whole(dst / 'config.json') as file:
+            with files.output_file(dst / 'config.json') as file:
                 file.write_text(meta['config'])
             cls = config['architectures'][0]
             python = f'transformers.{cls}.from_pretrained({str(dst)!r})'

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
+from mmfd.errors import Refused
+
 SOFTMAX = (F.softmax, torch.softmax, torch.Tensor.softmax)
 MOST_EXTRA = 5  # cls, distillation, registers
 
@@ -131,7 +133,7 @@ class Recorder(TorchFunctionMode):
     def _check_not_padded(self, slots):
         _, args = self._shifting()
         if args and prod(args[0].shape[1:-1]) != slots:
-            raise ValueError(
+            raise Refused(
                 f'{prod(args[0].shape[1:-1])} tokens were padded to {slots} '
                 'to fill the windows: use images of a size that they divide')
 
@@ -171,13 +173,13 @@ def layout(size, windows, length, shift=0):
         Tensor and int: positions (windows, length - extra, 2), and extra.
 
     Raises:
-        ValueError: if windows or tokens are no square.
+        Refused: if windows or tokens are no square.
     """
     side, across = isqrt(length), isqrt(windows)
     extra = length - side**2
     if extra > MOST_EXTRA or across**2 != windows:
-        raise ValueError(f'{windows} windows of {length} tokens are no '
-                         'square map')
+        raise Refused(f'{windows} windows of {length} tokens are no '
+                      'square map')
     index = (torch.arange(side * across) + shift) % (side * across)
     centres = [(index + 0.5) * pixels / len(index) for pixels in size]
     positions = torch.stack(torch.meshgrid(*centres, indexing='ij'), -1)

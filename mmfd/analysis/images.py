@@ -4,6 +4,7 @@ import random
 from mmengine.dataset import Compose
 
 from mmfd.data import BrokenImage, ImageFolder
+from mmfd.errors import Refused
 
 
 class Images:
@@ -19,8 +20,8 @@ class Images:
 
     def __init__(self, root, count):
         if count < 1:
-            raise ValueError(f'{count} images asked for: at least one is '
-                             'needed')
+            raise Refused(f'{count} images asked for: at least one is '
+                          'needed')
         self.root, self.asked = root, count
         folder = ImageFolder(root, 'val', pipeline=[], held_out=1.)
         self.there = len(folder)
@@ -38,7 +39,7 @@ class Images:
             pipelines (list[Compose]): as `pipeline_of` gives them.
 
         Raises:
-            ValueError: in the end, if no image could be read.
+            Refused: in the end, if no image could be read.
         """
         seen = 0
         for start in range(0, len(self.infos), size):
@@ -52,8 +53,8 @@ class Images:
                 yield [collate(column) for column in zip(*rows)]
         if not seen:
             path, reason = next(iter(self.unreadable.items()))
-            raise ValueError(f'none of {len(self.infos)} images in '
-                             f'{self.root} can be read, e.g. {path}: {reason}')
+            raise Refused(f'none of {len(self.infos)} images in '
+                          f'{self.root} can be read, e.g. {path}: {reason}')
 
     def _read(self, info, pipelines):
         try:
@@ -81,11 +82,11 @@ def pipeline_of(cfg):
     """How a config loads images that it does not train on."""
     loader = cfg.get('val_dataloader') or cfg.get('test_dataloader')
     if not loader:
-        raise ValueError(
+        raise Refused(
             f'{cfg.filename} has no val_dataloader, whose pipeline says how '
             'its images are cropped: add one')
     first, *others = loader.dataset.pipeline
     if first.type.split('.')[-1] not in ('LoadImage', 'LoadImageFromFile'):
-        raise ValueError(f'{cfg.filename}: the pipeline of val_dataloader '
-                         f'begins with {first.type}, not with mmfd.LoadImage')
+        raise Refused(f'{cfg.filename}: the pipeline of val_dataloader '
+                      f'begins with {first.type}, not with mmfd.LoadImage')
     return Compose([dict(type='mmfd.LoadImage'), *others])

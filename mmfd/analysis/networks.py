@@ -9,6 +9,7 @@ from mmengine.registry import MODELS, DefaultScope
 
 from mmfd import checkpoints
 from mmfd.analysis.images import pipeline_of
+from mmfd.errors import Refused
 
 
 class Network:
@@ -55,10 +56,10 @@ def of_teacher(cfg):
     """The teacher of a distillation, alone.
 
     Raises:
-        ValueError: if the config is of no distillation.
+        Refused: if the config is of no distillation.
     """
     if 'teacher' not in cfg.model:
-        raise ValueError(
+        raise Refused(
             f'{cfg.filename} has no teacher: name a checkpoint of its '
             'network after it')
     with scope_of(cfg):
@@ -140,7 +141,7 @@ def evaluation(network, batches):
         batches (Iterable[dict]): as the preprocessor takes them.
 
     Raises:
-        ValueError: if there is nothing to measure.
+        Refused: if there is nothing to measure.
     """
     model = network.model
     prepared = [model.data_preprocessor(batch) for batch in batches]
@@ -151,7 +152,7 @@ def evaluation(network, batches):
     head = network.cfg.model.get('head') or {}
     samples = [s for data in prepared for s in data['data_samples']]
     if 'num_classes' not in head or 'gt_label' not in samples[0]:
-        raise ValueError(
+        raise Refused(
             'a landscape needs a distillation, or a classifier and labels: '
             'give --images a folder that has train/ or val/ with a folder '
             'for each class')

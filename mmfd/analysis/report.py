@@ -2,11 +2,10 @@
 import base64
 import html
 import json
-import os
 from pathlib import Path
 from typing import NamedTuple
 
-from mmfd import __version__, checkpoints
+from mmfd import __version__, checkpoints, files
 from mmfd.analysis import plots, whitening
 
 
@@ -146,7 +145,7 @@ def write(diagnosis, folder, command):
         Path: of the report.
     """
     folder = Path(folder)
-    os.makedirs(folder, exist_ok=True)
+    files.make_folder(folder)
     parts = []
     for section in SECTIONS:
         if _has(diagnosis, section.needs):
@@ -156,7 +155,7 @@ def write(diagnosis, folder, command):
     numbers = json.dumps(diagnosis.numbers(), indent=1)
     (folder / 'numbers.json').write_text(numbers)
     page = _page(diagnosis, parts, command)
-    with checkpoints.written_whole(folder / 'report.html') as temporary:
+    with files.output_file(folder / 'report.html') as temporary:
         Path(temporary).write_text(page, encoding='utf-8')
     return folder / 'report.html'
 

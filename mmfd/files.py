@@ -1,0 +1,92 @@
+"""Files written whole or not at all, and their sums."""
+import hashlib
+import os
+from contextlib import contextmanager
+from pathlib import Path
+
+from mmfd.errors import Refused
+
+
+@contextmanager
+def or_refuse(what, advice):
+    """Raise Refused in the place of an OSError.
+
+    Args:
+        what (str): what could not be done, with the path.
+        advice (str): what to turn.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise Refused(
+            f'{what}: {error.strerror or error}; {advice}') from error
+
+
+def make_folder(path):
+    """Make a folder and those above it, if they are not there.
+
+    Raises:
+        Refused: if that cannot be done.
+    """
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise Refused(
+            f'cannot make the folder {error.filename}: '
+            f'{error.strerror}; name another place to write to') from error
+
+
+@contextmanager
+def written_whole(path):
+    """Give a path to write to that becomes `path` if all goes well.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f'{path.name}.{os.getpid()}.part')
+    try:
+        yield beside
+        with open(beside, 'rb+') as file:
+            os.fsync(file.fileno())
+        beside.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # the name, too
+        finally:
+            os.close(folder)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def output_file(path):
+    """`written_whole`, of a file that a user asked for.
+
+    Raises:
+        Refused: if it cannot be written.
+    """
+    make_folder(Path(path).parent)
+    with or_refuse(f'{path} cannot be written', 'name another place'):
+        with written_whole(path) as beside:
+            yield beside
+
+
+def sha256(path):
+    """The sum of a file, as `sha256sum` prints it."""
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def check_sha256(found, expected, what):
+    """Refuse a sum that does not begin with every one that is expected."""
+    for published in expected:
+        if not found.startswith(published.lower()):
+            raise Refused(
+                f'{what} has sha256 {found}, expected was {published}: it is '
+                'another file, or was damaged on its way; get it again, or '
+                'compare the sum with that of its authors')
