@@ -3,17 +3,18 @@
     python benchmarks/dense_memory.py
 
 Forward and backward of the backbones are followed on tensors without memory,
-operation by operation (`mmfd/plan.py`), so neither a GPU nor the memory has
-to be there. `peak` is that of PyTorch's CPU operations, of a whole step in
-fp32; `held` is what CUDA's leave for the backward, in fp32 and in bf16.
+operation by operation (`mmfd/planning/plan.py`), so neither a GPU nor the
+memory has to be there. `peak` is that of PyTorch's CPU operations, of a whole
+step in fp32; `held` is what CUDA's leave for the backward, in fp32 and in
+bf16.
 """
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from mmfd.meta import weightless
-from mmfd.plan import Watch, _autocast, _place
+from mmfd.planning.plan import Watch, _autocast, _place
+from mmfd.weights.meta_device import weightless
 
 ROWS = [  # student, batch, height, width, settings
     ('vitb16_dense', 2, 512, 512, {}),

@@ -19,7 +19,8 @@ from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 
-from mmfd import plan, threads
+from mmfd.launch import threads
+from mmfd.planning import plan
 
 SIZES = dict(S=(384, 12, 6), B=(768, 12, 12), L=(1024, 24, 16))
 ROWS = ('S/224/8', 'S/224/64', 'B/224/8', 'B/224/32', 'B/336/8', 'B/448/4',

@@ -15,7 +15,7 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmfd import shapes
+from mmfd.data import toy_images
 
 
 def build(data_root, work_dir):
@@ -55,7 +55,7 @@ def main():
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument('--rounds', type=int, default=5)
     args = parser.parse_args()
-    shapes.write('data/shapes')
+    toy_images.write('data/shapes')
     with tempfile.TemporaryDirectory() as folder:
         runner = build('data/shapes', folder)
         runner.train()  # builds everything, and warms up

@@ -32,7 +32,9 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS, DefaultScope
 
-from mmfd import compilation, plan, threads
+from mmfd.fast import compile_blocks
+from mmfd.launch import threads
+from mmfd.planning import plan
 
 YAML = 'configs/pretrain/fd_pretrain__{}__img224__300ep.yaml'
 SMALL = {  # ViT-Ti from ViT-S, plain, at the peers' drop path
@@ -75,7 +77,7 @@ def ours(config, changes, batch, autocast, compiled=False):
         model = MODELS.build(cfg.model)
         model.init_weights()
     if compiled:
-        compilation.compile_blocks(model, {})
+        compile_blocks.compile_blocks(model, {})
     wrapper = dict(cfg.optim_wrapper)
     constructor = wrapper.pop('constructor')
     dtype = 'bfloat16' if autocast else 'float32'

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import nn
 
-from mmfd import checkpoints
 from mmfd.errors import Refused
 from mmfd.registry import MODELS
+from mmfd.weights import checkpoints
 
 TOKENS = dict(  # what may be read of cls (B, n, C) and patches (B, hw, C)
     all=lambda cls, patches: torch.cat((cls, patches), 1),

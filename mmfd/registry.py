@@ -19,31 +19,34 @@ MODELS = _child(
     'distillation',  # FeatureDistillation: the method
     'pixels',  # PixelPreprocessor, OfficialEvalPreprocessor, Normalize
     'teacher',  # Teacher
-    'cache',  # CachedTeacher
-    'students',  # StudentViT, StudentSwin
-    'linear_probe',  # LinearProbe
-    'pyramid',  # SimplePyramid: a plain ViT's maps for detectors
+    'training.cached_teacher',  # CachedTeacher
+    'networks.students',  # StudentViT, StudentSwin
+    'networks.linear_probe',  # LinearProbe
+    'networks.pyramid',  # SimplePyramid: a plain ViT's maps for detectors
     'necks',  # ProjectionNeck, WhiteningNeck, those of the ablations
     'head')  # DistillationHead
-DATASETS = _child(host.DATASETS, 'data')  # ImageFolder
-DATA_SAMPLERS = _child(host.DATA_SAMPLERS, 'sampler')  # ResumableSampler
-LOOPS = _child(host.LOOPS, 'resume')  # ResumableLoop
+DATASETS = _child(host.DATASETS, 'data.image_folder')  # ImageFolder
+DATA_SAMPLERS = _child(host.DATA_SAMPLERS, 'data.sampler')  # ResumableSampler
+LOOPS = _child(host.LOOPS, 'training.loop')  # ResumableLoop
 TRANSFORMS = _child(
     host.TRANSFORMS,
-    'data',  # LoadImage, LoadCrop, ClampedCrop
-    'cache')  # StoredViews
-METRICS = _child(host.METRICS, 'metrics')  # HeldOutLoss, NearestNeighbours
+    'data.image_folder',  # LoadImage, LoadCrop, ClampedCrop
+    'training.cached_teacher')  # StoredViews
+METRICS = _child(host.METRICS,
+                 'training.metrics')  # HeldOutLoss, NearestNeighbours
 HOOKS = _child(
     host.HOOKS,
-    'optim',  # WarmupCosine: the learning-rate curve
-    'saving',  # Checkpoints
-    'health',  # SoundNumbers
-    'hooks',  # Throughput, RuntimeInfo, MeanOverProcesses and more
-    'verdict',  # Verdict
-    'dry_run')  # DryRun
-MODEL_WRAPPERS = _child(host.MODEL_WRAPPERS, 'sharding')  # FullySharded
-OPTIMIZERS = _child(host.OPTIMIZERS, 'optim')  # LARS
-OPTIM_WRAPPERS = _child(host.OPTIM_WRAPPERS, 'optim')  # AmpOptimWrapper
+    'training.optim',  # WarmupCosineHook: the learning-rate curve
+    'training.checkpoint_hook',  # ResumableCheckpointHook
+    'training.nan_guard',  # NanGuardHook
+    'training.hooks',  # ThroughputHook, MeanLossHook, ProvenanceHook and more
+    'training.collapse_monitor',  # CollapseMonitorHook
+    'launch.dry_run')  # DryRunHook
+MODEL_WRAPPERS = _child(host.MODEL_WRAPPERS,
+                        'training.sharding')  # FullySharded
+OPTIMIZERS = _child(host.OPTIMIZERS, 'training.optim')  # LARS
+OPTIM_WRAPPERS = _child(host.OPTIM_WRAPPERS,
+                        'training.optim')  # AmpOptimWrapper
 OPTIM_WRAPPER_CONSTRUCTORS = _child(
     host.OPTIM_WRAPPER_CONSTRUCTORS,
-    'optim')  # LayerDecayOptimWrapperConstructor
+    'training.optim')  # LayerDecayOptimWrapperConstructor

@@ -7,10 +7,11 @@ import torch.nn.functional as F
 from mmengine.dist import is_main_process
 from torch import nn
 
-from mmfd import attention, checkpoints
 from mmfd.errors import Refused
-from mmfd.packed import PackedWeights
+from mmfd.fast import attention
+from mmfd.fast.packed_weights import PackedWeights
 from mmfd.registry import MODELS
+from mmfd.weights import checkpoints
 
 
 @MODELS.register_module()

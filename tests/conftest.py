@@ -4,9 +4,9 @@ import pytest
 import torch
 from mmengine.registry import DefaultScope
 
-from mmfd import ops
+from mmfd.hosts import mmcv_ops
 
-ops.install()  # mmcv-lite settles what it has when it is first imported
+mmcv_ops.install()  # mmcv-lite settles what it has when it is first imported
 
 
 @pytest.fixture(autouse=True)
@@ -32,9 +32,9 @@ def room(request):
 @pytest.fixture(scope='session')
 def shapes_root(tmp_path_factory):
     """A small copy of the embedded shapes, in its three layouts."""
-    from mmfd import shapes
+    from mmfd.data import toy_images
     root = tmp_path_factory.mktemp('data') / 'shapes'
-    shapes.write(root, dict(train=120, val=30))
+    toy_images.write(root, dict(train=120, val=30))
     return root
 
 

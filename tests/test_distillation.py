@@ -1,14 +1,12 @@
-import ast
 import copy
-from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.models import arch, clip_teacher, distillation, student
 from mmengine.model import ExponentialMovingAverage
 from mmengine.registry import MODELS
 from mmpretrain.structures import DataSample
-from models import arch, clip_teacher, distillation, student
 
 
 @pytest.fixture
@@ -214,84 +212,3 @@ def test_loss_overfits_one_batch(model):
         losses[-1].backward()
         optimizer.step()
     assert losses[-1] < 0.4 * losses[0]
-
-
-ALLOWED = {  # room -> what it may import of mmfd
-    'registry': set(),
-    'distillation': {'registry'},
-    'pixels': {'registry'},
-    'necks': {'registry', 'checkpoints'},
-    'head': {'registry'},
-    'hooks': {'registry', 'provenance'},
-    'provenance': {'checkpoints', '__version__'},
-    'export': {'checkpoints', 'meta'},
-    'optim': {'registry'},
-    'teacher': {'registry', 'attention', 'checkpoints', 'packed'},
-    'packed': set(),
-    'compilation': set(),
-    'relative_position': set(),
-    'students': {
-        'registry', 'any_size', 'attention', 'checkpoints', 'meta',
-        'recompute', 'relative_position', 'residual'
-    },
-    'any_size': {'attention', 'relative_position'},
-    'attention': {'layer_scale'},
-    'layer_scale': set(),
-    'residual': set(),
-    'recompute': {'layer_scale'},
-    'pyramid': {'registry'},
-    'ops': set(),
-    'checkpoints': {'screening'},
-    'screening': set(),
-    'host_reader': {'checkpoints'},
-    'meta': set(),
-    'convert': set(),
-    'download': {'checkpoints'},
-    'published': set(),
-    'shapes': set(),
-    '__init__': set(),
-    'scan': {'checkpoints'},
-    'jpeg': set(),
-    'data': {'registry', 'jpeg', 'sampler', 'scan'},
-    'sampler': {'registry'},
-    'resume': {'registry', 'checkpoints', 'sampler'},
-    'saving': {'registry', 'checkpoints', 'resume'},
-    'health': {'registry', 'resume'},
-    'linear_probe': {'registry'},
-    'metrics': {'registry'},
-    'dry_run': {'registry'},
-    'verdict': {'registry', 'checkpoints', 'data'},
-    'processes': set(),
-    'threads': set(),
-    'versions': set(),
-    'sharding': {'registry', 'meta'},
-    'agreement': set(),
-    'cache': {'registry', 'teacher'},
-    'plan': {'cache', 'dry_run', 'meta', 'sharding'},
-    'measure': {'cache', 'dry_run', 'launch', 'plan'},
-    'launch': {
-        'agreement', 'cache', 'checkpoints', 'command_line', 'compilation',
-        'host_reader', 'ops', 'processes', 'provenance', 'versions',
-        'dry_run', 'resume', 'sharding'
-    },
-    'command_line': {'processes'},
-}
-
-
-def imported(path):
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield from (f'{node.module}.{a.name}' for a in node.names)
-
-
-def test_rooms_call_only_whom_they_may():
-    rooms = {path.stem: path for path in Path('mmfd').glob('*.py')}
-    assert rooms.keys() == ALLOWED.keys()
-    for room, path in rooms.items():
-        names = list(imported(path))
-        own = {n.split('.')[1] for n in names if n.startswith('mmfd.')}
-        assert own <= ALLOWED[room], room
-        assert not any(n.startswith(('mmseg', 'mmdet')) for n in names), room
-    assert list(imported(rooms['__init__'])) == []

@@ -5,11 +5,11 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from helpers.models import clip_teacher, distillation, student
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
-from models import clip_teacher, distillation, student
 
-from mmfd import checkpoints
+from mmfd.weights import checkpoints
 
 
 def neck(name, **kwargs):

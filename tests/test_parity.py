@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.models import (clip_teacher, dino_teacher, distillation,
+                            official_name)
 from mmengine.config import Config
 from mmengine.registry import (HOOKS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS,
                                DefaultScope)
-from models import clip_teacher, dino_teacher, distillation, official_name
 
-from mmfd import checkpoints
-from mmfd.convert import CONVERTERS
-from mmfd.meta import RealSchedules
+from mmfd.weights import checkpoints
+from mmfd.weights.convert import CONVERTERS
+from mmfd.weights.meta_device import RealSchedules
 
 SCOPE = DefaultScope.overwrite_default_scope
 CASES = {  # file in data/ -> its teacher's weights, their kind, our config
@@ -30,7 +31,7 @@ CASES = {  # file in data/ -> its teacher's weights, their kind, our config
 def official(request):
     """A case; the student and the input are the same in all."""
     first, case = (
-        torch.load(f'tests/data/official_{name}.pth', weights_only=True)
+        torch.load(f'tests/fixtures/official_{name}.pth', weights_only=True)
         for name in ('clip_vit', request.param))
     weights, kind, config = CASES[request.param]
     teacher = CONVERTERS[kind](case[weights])
@@ -154,8 +155,8 @@ class Run:
 @pytest.mark.parametrize('yaml', RUNS)
 def test_lr_of_every_iteration_and_group_equals_the_official_one(
         yaml, monkeypatch):
-    monkeypatch.setattr('mmfd.optim.get_world_size', lambda: 16)
-    with open('tests/data/official_lr_curves.json') as file:
+    monkeypatch.setattr('mmfd.training.optim.get_world_size', lambda: 16)
+    with open('tests/fixtures/official_lr_curves.json') as file:
         curve = json.load(file)[yaml]
     cfg, model, optim_wrapper = build(RUNS[yaml])
     hook = HOOKS.build(cfg.default_hooks.param_scheduler)
@@ -178,7 +179,7 @@ def test_lr_of_every_iteration_and_group_equals_the_official_one(
 
 
 def test_lr_counts_batch_processes_and_accumulation(monkeypatch):
-    monkeypatch.setattr('mmfd.optim.get_world_size', lambda: 4)
+    monkeypatch.setattr('mmfd.training.optim.get_world_size', lambda: 4)
     cfg, _, optim_wrapper = build('fd/clip_vitb_fd',
                                   {'optim_wrapper.accumulative_counts': 2})
     hook = HOOKS.build(cfg.default_hooks.param_scheduler)

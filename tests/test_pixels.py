@@ -5,14 +5,14 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 
-from mmfd import launch
+from mmfd.launch.config_options import load_config
 
 QUIRK = 'model.data_preprocessor.type'
 OFFICIAL = {QUIRK: 'mmfd.OfficialEvalPreprocessor'}
 
 
 def load(leaf, options):
-    return launch.load_config(
+    return load_config(
         argparse.Namespace(
             config=f'configs/classification/{leaf}.py',
             cfg_options=options,

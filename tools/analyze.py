@@ -12,15 +12,15 @@ import argparse
 import shlex
 import sys
 
-from mmfd import threads
+from mmfd.launch import threads
 
 MOST = ('attention', 'tokens', 'whitening')
 
 
 def main():
     threads.wait_briefly()  # before PyTorch is imported
-    from mmfd import command_line
     from mmfd.analysis.diagnosis import MEASURES
+    from mmfd.launch import command_line
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument(
@@ -61,13 +61,13 @@ def main():
 
 def analyze(args, command):
     """Measure and write; the path of the report."""
-    from mmfd import launch
     from mmfd.analysis import diagnosis, networks, report
     from mmfd.analysis.images import Images
+    from mmfd.launch.config_options import override, read_config
     images = Images(args.images, args.count)
-    configs = [launch.read_config(path) for path in args.networks[::2]]
+    configs = [read_config(path) for path in args.networks[::2]]
     for cfg in configs:
-        launch.override(cfg, args.cfg_options)
+        override(cfg, args.cfg_options)
     if len(args.networks) == 1:
         shown = [networks.of_teacher(configs[0])]
     elif len(args.networks) == 2:

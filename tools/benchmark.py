@@ -14,15 +14,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mmfd import files, threads
+from mmfd import files
 from mmfd.errors import Refused
+from mmfd.launch import threads
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / 'benchmarks'
 
 
 def main():
     threads.wait_briefly()  # before PyTorch is imported, as tools/train.py
-    from mmfd import command_line
+    from mmfd.launch import command_line
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     command_line.add_arguments(parser)
@@ -71,8 +72,8 @@ def main():
         if not args.plan and getattr(args, option.dest) != option.default:
             parser.error(f'{option.option_strings[0]} is for --plan')
     with command_line.one_message():
-        from mmfd import launch
-        cfg, said = launch.load_config(args), []
+        from mmfd.launch.config_options import load_config
+        cfg, said = load_config(args), []
         if cfg.default_scope != 'mmpretrain':
             raise Refused(
                 f'{args.config} trains a model of {cfg.default_scope}; '
@@ -88,12 +89,12 @@ def main():
 
 
 def measured(cfg, args):
-    from mmfd import measure
+    from mmfd.planning import measure
     return measure.measured(cfg, args.rounds, args.length)
 
 
 def planned(cfg, args, said):
-    from mmfd import plan
+    from mmfd.planning import plan
     counted = plan.Plan(cfg, args.gpus)
     if args.memory:
         said.append(plan.verdict(counted, args.memory))
@@ -105,7 +106,7 @@ def planned(cfg, args, said):
         'run': counted.time(args.throughput, args.tflops),
     }
     if args.cache:
-        from mmfd import measure
+        from mmfd.planning import measure
         found = [
             *measure.live_or_cached(counted, args.cache, args.store,
                                     args.throughput, args.tflops)
@@ -129,7 +130,7 @@ def compare(data_root, step):
 
 def show(sections, said, path):
     """Print, and write to a JSON file if there is a path."""
-    from mmfd import plan
+    from mmfd.planning import plan
     sections = {title: [*found] for title, found in sections.items()}
     for title, figures in sections.items():
         print('\n'.join(plan.table(title, figures)))

@@ -14,14 +14,15 @@ from mmfd.errors import Refused
 class List(argparse.Action):
 
     def __call__(self, parser, namespace, values, option_string=None):
-        from mmfd import published
+        from mmfd.weights import published
         print(published.table())
         parser.exit()
 
 
 def main():
-    from mmfd import checkpoints, command_line, download, provenance, published
-    from mmfd.convert import BRANCHES, CONVERTERS, convert, unsaid
+    from mmfd.launch import command_line
+    from mmfd.weights import checkpoints, download, provenance, published
+    from mmfd.weights.convert import BRANCHES, CONVERTERS, convert, unsaid
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument(

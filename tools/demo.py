@@ -15,7 +15,7 @@ matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.ticker import MaxNLocator  # noqa: E402
 
-from mmfd import shapes  # noqa: E402
+from mmfd.data import toy_images  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA, PICTURE = 'data/shapes', 'work_dirs/demo.png'
@@ -79,7 +79,7 @@ def draw(path):
         right.plot(epochs, top1, 'o-', color=colour, label=name)
     right.set(title='fine-tuning', xlabel='epoch', ylabel='top-1 (%)', ylim=0)
     right.axhline(
-        100 / len(shapes.CLASSES), color='#777777', ls=':', label='chance')
+        100 / len(toy_images.CLASSES), color='#777777', ls=':', label='chance')
     right.xaxis.set_major_locator(MaxNLocator(integer=True))
     right.legend(frameon=False, loc='center right')
     for axis in (left, right):
@@ -90,8 +90,8 @@ def draw(path):
 
 def main():
     start = time.perf_counter()
-    print(f'drawing {sum(shapes.SPLITS.values()):,} images into {DATA}')
-    shapes.write(DATA)
+    print(f'drawing {sum(toy_images.SPLITS.values()):,} images into {DATA}')
+    toy_images.write(DATA)
     seconds = {
         name: train(ROOT / f'configs/demo/{name}.py')
         for name in (DISTILLATION, *ROWS)

@@ -14,7 +14,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
 
-from mmfd import checkpoints, shapes
+from mmfd.data import toy_images
+from mmfd.weights import checkpoints
 
 FD = ROOT / 'configs/demo/simclr_fd_short.py'
 FINETUNE = ROOT / 'configs/demo/simclr_fd_shapes.py'
@@ -127,7 +128,7 @@ def draw(rows, path):
     for axis, title, values in zip(axes, titles, zip(*rows.values())):
         axis.scatter(values, range(len(rows)), color=colours)
         axis.axvline(values[0], color=colours[0], lw=0.8)
-        axis.axvline(100 / len(shapes.CLASSES), color='#777777', ls=':')
+        axis.axvline(100 / len(toy_images.CLASSES), color='#777777', ls=':')
         axis.set(xlabel=title, yticks=range(len(rows)), yticklabels=names)
         axis.spines[['top', 'right']].set_visible(False)
     axes[0].invert_yaxis()
@@ -137,8 +138,8 @@ def draw(rows, path):
 
 def main():
     start = time.perf_counter()
-    print(f'drawing {sum(shapes.SPLITS.values()):,} images into {DATA}')
-    shapes.write(DATA)
+    print(f'drawing {sum(toy_images.SPLITS.values()):,} images into {DATA}')
+    toy_images.write(DATA)
     fit_classifier(FOLDER / 'classifier.pth')
     configs = [FD, *(on_demo(leaf, FOLDER) for leaf in leaves())]
     rows = {}

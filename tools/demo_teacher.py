@@ -8,14 +8,15 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmfd import checkpoints, shapes
+from mmfd.data import toy_images
+from mmfd.weights import checkpoints
 
 CONFIG = 'configs/demo/simclr_teacher.py'
 WEIGHTS, LOG = 'configs/demo/teacher.pth', 'configs/demo/teacher_log.json'
 
 
 def main():
-    shapes.write('data/shapes')
+    toy_images.write('data/shapes')
     cfg = Config.fromfile(CONFIG)
     cfg.work_dir = 'work_dirs/simclr_teacher'
     runner = Runner.from_cfg(cfg)

@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from demo import DATA, DISTILLATION, ROOT, plt, scalars, train
 
-from mmfd import launch, shapes
+from mmfd.data import toy_images
+from mmfd.launch.config_options import read_config
+from mmfd.launch.runner import prepare
 
 PICTURE = 'work_dirs/demo_transfer.png'
 STARTS = {  # config -> name
@@ -35,11 +37,11 @@ def measure(start):
 
 def predict(name):
     """What a trained config finds in the first images held out."""
-    cfg = launch.read_config(ROOT / f'configs/demo/{name}.py')
+    cfg = read_config(ROOT / f'configs/demo/{name}.py')
     cfg.work_dir, cfg.launcher = f'work_dirs/{name}', 'none'
     cfg.load_from = Path(cfg.work_dir, 'last_checkpoint').read_text().strip()
     cfg.test_dataloader.dataset.indices = SHOWN
-    runner = launch.prepare(cfg, train=False)
+    runner = prepare(cfg, train=False)
     with torch.no_grad():
         return [
             sample for batch in runner.test_dataloader
@@ -53,7 +55,7 @@ def paint(image, mask, colour):
 
 def show_map(axis, image, labels):
     """An image under the classes of its pixels."""
-    for kind in range(len(shapes.CLASSES)):
+    for kind in range(len(toy_images.CLASSES)):
         paint(image, labels == kind, COLOURS[kind])
     axis.imshow(image.astype(np.uint8))
 
@@ -78,7 +80,7 @@ def draw(path):
     maps, objects = (predict(f'simclr_fd_{host}') for host in MEASURES)
     figure, axes = plt.subplots(4, SHOWN, figsize=(1.5 * SHOWN, 6.4))
     for i, column in enumerate(axes.T):
-        image = shapes.draw('val', i)[0][..., ::-1].astype(np.float32)
+        image = toy_images.draw('val', i)[0][..., ::-1].astype(np.float32)
         column[0].imshow(image.astype(np.uint8))
         truth = maps[i].gt_sem_seg.data[0].cpu().numpy()
         labels = maps[i].pred_sem_seg.data[0].cpu().numpy()
@@ -92,7 +94,7 @@ def draw(path):
             axis.set(xticks=[], yticks=[])
     figure.legend(
         handles=[plt.Rectangle((0, 0), 1, 1, color=c) for c in COLOURS],
-        labels=shapes.CLASSES,
+        labels=toy_images.CLASSES,
         ncols=5,
         frameon=False,
         loc='lower center')
@@ -102,7 +104,7 @@ def draw(path):
 
 def main():
     start = time.perf_counter()
-    shapes.write(DATA)
+    toy_images.write(DATA)
     if not Path(f'work_dirs/{DISTILLATION}/epoch_4.pth').exists():
         print('no FD student of make demo is here: one is trained first')
         train(ROOT / f'configs/demo/{DISTILLATION}.py')

@@ -7,5 +7,5 @@
 # PORT in the environment.
 set -euo pipefail
 [[ ${2-} =~ ^[0-9]+$ ]] || { sed -n '/^# /s/^# //p' "$0" >&2; exit 2; }
-exec "${PYTHON:-python}" -m mmfd.processes "$2" \
+exec "${PYTHON:-python}" -m mmfd.launch.processes "$2" \
     "$(dirname "$0")/train.py" "$1" --launcher pytorch "${@:3}"

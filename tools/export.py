@@ -14,8 +14,10 @@ from mmfd.errors import Refused
 
 
 def main():
-    from mmfd import checkpoints, command_line, launch, provenance
-    from mmfd.export import LIBRARIES, carried_config, export
+    from mmfd.launch import command_line
+    from mmfd.launch.config_options import read_config
+    from mmfd.weights import checkpoints, provenance
+    from mmfd.weights.export import LIBRARIES, carried_config, export
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument(
@@ -39,7 +41,7 @@ def main():
         if not folder and dst.suffix not in ('.pth', '.safetensors'):
             raise Refused(f'{dst} is to end in .pth or .safetensors')
         if args.config:
-            model = launch.read_config(args.config).get('model', {})
+            model = read_config(args.config).get('model', {})
         else:
             model = carried_config(args.checkpoint, args.to)
         weights, config, python = export(args.checkpoint, model, args.to)

@@ -7,12 +7,12 @@ segmentor, AP of a detector.
 """
 import argparse
 
-from mmfd import threads
+from mmfd.launch import threads
 
 
 def main():
     threads.wait_briefly()  # before PyTorch is imported
-    from mmfd import command_line
+    from mmfd.launch import command_line
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     command_line.add_arguments(parser)
@@ -24,12 +24,13 @@ def main():
         'tta_pipeline\nof the config; those of ADE20K have one')
     args = parser.parse_args()
     with command_line.one_message():
-        from mmfd import launch
-        cfg = launch.load_config(args)
+        from mmfd.launch.config_options import load_config
+        from mmfd.launch.runner import augment, prepare
+        cfg = load_config(args)
         cfg.load_from = args.checkpoint
         if args.tta:
-            launch.augment(cfg)
-        launch.prepare(cfg, train=False).test()
+            augment(cfg)
+        prepare(cfg, train=False).test()
 
 
 if __name__ == '__main__':

@@ -4,12 +4,12 @@
 """
 import argparse
 
-from mmfd import threads
+from mmfd.launch import threads
 
 
 def main():
     threads.wait_briefly()  # before PyTorch is imported
-    from mmfd import command_line
+    from mmfd.launch import command_line
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     command_line.add_arguments(parser)
@@ -27,17 +27,18 @@ def main():
         help='ten iterations, then ETA, memory and what looks wrong')
     args = parser.parse_args()
     with command_line.one_message():
-        from mmfd import launch
-        cfg = launch.load_config(args)
+        from mmfd.launch.config_options import load_config
+        from mmfd.launch.runner import dry_run, prepare
+        cfg = load_config(args)
         if args.amp:
             cfg.optim_wrapper.type = 'mmfd.AmpOptimWrapper'
         if args.resume:
             cfg.resume = True
             cfg.load_from = None if args.resume == 'auto' else args.resume
         if args.dry_run:
-            launch.dry_run(cfg)
+            dry_run(cfg)
         else:
-            launch.prepare(cfg, train=True).train()
+            prepare(cfg, train=True).train()
 
 
 if __name__ == '__main__':

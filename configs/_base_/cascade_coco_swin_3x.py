@@ -8,7 +8,7 @@ _base_ = (
     f'{__import__("mmdet").__path__[0]}/.mim/configs/convnext/cascade-'
     'mask-rcnn_convnext-t-p4-w7_fpn_4conv1fc-giou_amp-ms-crop-3x_coco.py')
 
-custom_imports = dict(imports=['mmfd.ops'], allow_failed_imports=False)
+custom_imports = dict(imports=['mmfd.hosts.mmcv_ops'], allow_failed_imports=False)
 model = dict(neck=dict(in_channels=[128, 256, 512, 1024]))
 optim_wrapper = dict(
     _delete_=True,

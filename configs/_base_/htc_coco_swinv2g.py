@@ -9,7 +9,7 @@ _base_ = [
     'htc-without-semantic_r50_fpn_1x_coco.py', 'jitter.py'
 ]
 
-custom_imports = dict(imports=['mmfd.ops'], allow_failed_imports=False)
+custom_imports = dict(imports=['mmfd.hosts.mmcv_ops'], allow_failed_imports=False)
 model = dict(
     neck=dict(in_channels=[512, 1024, 2048, 4096]),
     test_cfg=dict(rcnn=dict(nms=dict(type='soft_nms'))))

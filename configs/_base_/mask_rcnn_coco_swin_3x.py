@@ -5,7 +5,7 @@ The stock file of mmdet: 36 epochs at batch 16, lr 1e-4, several scales.
 _base_ = (f'{__import__("mmdet").__path__[0]}/.mim/configs/swin/'
           'mask-rcnn_swin-t-p4-w7_fpn_ms-crop-3x_coco.py')
 
-custom_imports = dict(imports=['mmfd.ops'], allow_failed_imports=False)
+custom_imports = dict(imports=['mmfd.hosts.mmcv_ops'], allow_failed_imports=False)
 model = dict(neck=dict(in_channels=[128, 256, 512, 1024]))
 optim_wrapper = dict(
     paramwise_cfg=dict(

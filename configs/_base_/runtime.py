@@ -1,11 +1,11 @@
 """How a run behaves."""
 default_scope = 'mmpretrain'
 default_hooks = dict(
-    runtime_info=dict(type='mmfd.RuntimeInfo'),
+    runtime_info=dict(type='mmfd.NonBlockingRuntimeInfoHook'),
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=100),
     checkpoint=dict(
-        type='mmfd.Checkpoints',
+        type='mmfd.ResumableCheckpointHook',
         interval=5,
         minutes=15,  # between interim ones
         on_failure='stop',  # or warn: on a full disk
@@ -13,11 +13,11 @@ default_hooks = dict(
         save_best='auto',  # by the first metric of the evaluator
         max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    mean=dict(type='mmfd.MeanOverProcesses'),
-    numbers=dict(type='mmfd.SoundNumbers'),
-    throughput=dict(type='mmfd.Throughput', interval=100),
-    skipped=dict(type='mmfd.SkippedImages', limit=0.1),
-    provenance=dict(type='mmfd.Provenance'))
+    mean=dict(type='mmfd.MeanLossHook'),
+    numbers=dict(type='mmfd.NanGuardHook'),
+    throughput=dict(type='mmfd.ThroughputHook', interval=100),
+    skipped=dict(type='mmfd.SkippedImagesHook', limit=0.1),
+    provenance=dict(type='mmfd.ProvenanceHook'))
 vis_backends = [
     dict(type='LocalVisBackend'),
     dict(type='TensorboardVisBackend'),

@@ -10,7 +10,7 @@ _base_ = [
                  'schedules/schedule_160k')
 ]
 
-custom_imports = dict(imports=['mmfd.ops'], allow_failed_imports=False)
+custom_imports = dict(imports=['mmfd.hosts.mmcv_ops'], allow_failed_imports=False)
 model = dict(
     data_preprocessor=dict(size=(512, 512)),
     test_cfg=dict(mode='slide', crop_size=(512, 512), stride=(341, 341)))

@@ -26,9 +26,9 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=3.0))
 default_hooks = dict(
     param_scheduler=dict(
-        type='mmfd.WarmupCosine',
+        type='mmfd.WarmupCosineHook',
         warmup_epochs=1,
         warmup_lr=1e-5,  # per 512 images
         min_lr=1e-4))  # per 512 images
 param_scheduler = None
-custom_hooks = [dict(type='mmfd.Verdict', interval=100)]
+custom_hooks = [dict(type='mmfd.CollapseMonitorHook', interval=100)]

@@ -39,10 +39,10 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='CheckpointHook', interval=5, max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    mean=dict(type='mmfd.MeanOverProcesses'),
-    throughput=dict(type='mmfd.Throughput', interval=100),
-    skipped=dict(type='mmfd.SkippedImages', limit=0.1),
-    provenance=dict(type='mmfd.Provenance'))
+    mean=dict(type='mmfd.MeanLossHook'),
+    throughput=dict(type='mmfd.ThroughputHook', interval=100),
+    skipped=dict(type='mmfd.SkippedImagesHook', limit=0.1),
+    provenance=dict(type='mmfd.ProvenanceHook'))
 param_scheduler = [
     dict(
         type='LinearLR',

@@ -3,7 +3,7 @@ import random
 
 from mmengine.dataset import Compose
 
-from mmfd.data import BrokenImage, ImageFolder
+from mmfd.data.image_folder import BrokenImage, ImageFolder
 from mmfd.errors import Refused
 
 

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS, DefaultScope
 
-from mmfd import checkpoints
 from mmfd.analysis.images import pipeline_of
 from mmfd.errors import Refused
+from mmfd.weights import checkpoints
 
 
 class Network:

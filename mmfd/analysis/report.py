@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from mmfd import __version__, checkpoints, files
+from mmfd import __version__, files
 from mmfd.analysis import plots, whitening
 
 

@@ -14,7 +14,7 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=3.0))
 default_hooks = dict(
     param_scheduler=dict(
-        type='mmfd.WarmupCosine',
+        type='mmfd.WarmupCosineHook',
         warmup_epochs=10,
         warmup_lr=5e-7,  # per 512 images
         min_lr=5e-6))  # per 512 images

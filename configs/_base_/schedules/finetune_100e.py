@@ -16,7 +16,7 @@ optim_wrapper = dict(
 default_hooks = dict(
     checkpoint=dict(save_best='accuracy/top1'),
     param_scheduler=dict(
-        type='mmfd.WarmupCosine',
+        type='mmfd.WarmupCosineHook',
         warmup_epochs=20,
         warmup_lr=2.5e-7,  # per 512 images
         min_lr=2.5e-7))  # per 512 images

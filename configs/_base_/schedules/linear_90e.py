@@ -17,5 +17,5 @@ optim_wrapper = dict(
 default_hooks = dict(
     checkpoint=dict(save_best='accuracy/top1'),
     param_scheduler=dict(
-        type='mmfd.WarmupCosine', warmup_epochs=10, warmup_lr=0., min_lr=0.))
+        type='mmfd.WarmupCosineHook', warmup_epochs=10, warmup_lr=0., min_lr=0.))
 param_scheduler = None  # the hook above is in its place

@@ -28,7 +28,7 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=5.0))
 default_hooks = dict(
     param_scheduler=dict(
-        type='mmfd.WarmupCosine',
+        type='mmfd.WarmupCosineHook',
         warmup_epochs=1,
         warmup_lr=1e-5,  # per 512 images
         min_lr=1e-5))  # per 512 images

@@ -7,7 +7,7 @@ _base_ = [
     ]
 ]
 
-custom_imports = dict(imports=['mmfd.ops'], allow_failed_imports=False)
+custom_imports = dict(imports=['mmfd.hosts.mmcv_ops'], allow_failed_imports=False)
 levels = dict(out_channels=48, featmap_strides=[2, 4, 8], finest_scale=6)
 anchors = dict(scales=[3], ratios=[1.0], strides=[2, 4, 8, 16])
 fewer = dict(sampler=dict(num=64))

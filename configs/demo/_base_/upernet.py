@@ -7,7 +7,7 @@ _base_ = [
     ]
 ]
 
-custom_imports = dict(imports=['mmfd.ops'], allow_failed_imports=False)
+custom_imports = dict(imports=['mmfd.hosts.mmcv_ops'], allow_failed_imports=False)
 heads = dict(num_classes=10, channels=32, norm_cfg=dict(type='BN'))
 model = dict(
     data_preprocessor=dict(size=(48, 48)),

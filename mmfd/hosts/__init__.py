@@ -1,0 +1,1 @@
+"""What the host libraries do not promise, once each."""

@@ -1,0 +1,245 @@
+"""Ten iterations, and what they say about the run that they begin."""
+import os
+import resource
+import shutil
+import time
+from datetime import timedelta
+from pathlib import Path
+from statistics import mean, median
+
+import torch
+from mmengine.dist import get_world_size, is_main_process
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+
+from mmfd.registry import HOOKS
+
+NO_CHECKPOINT = 'has no checkpoint to go on from: --resume begins a new run'
+
+
+class Enough(Exception):
+    """Ends the run: it has been dry."""
+
+
+@HOOKS.register_module()
+class DryRunHook(Hook):
+    """Stop after a few iterations; print what is to come and what is wrong.
+
+    Args:
+        work_dir (str): where the real run will write.
+        iterations (int): how many to run.
+        anew (bool): there is nothing to go on from, though that was asked.
+
+    Raises:
+        Enough: after the report.
+    """
+    priority = 'LOWEST'  # after all others have logged and counted
+
+    def __init__(self, work_dir, iterations=10, anew=False):
+        self.work_dir = work_dir
+        self.iterations = iterations
+        self.anew = anew
+        self.start = self.first = None  # of loading; first iteration
+        self.times = []  # when the first iteration began and each ended
+        self.losses, self.waits, self.sides = [], [], []
+        self.skipped = {}  # path -> reason
+
+    def before_train_epoch(self, runner):
+        self.start = self.start or time.perf_counter()
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        now = time.perf_counter()
+        if not self.times:
+            self.times, self.first = [now], runner.iter
+        self.waits.append(now - self.times[-1])
+
+    def after_train_iter(self,
+                         runner,
+                         batch_idx,
+                         data_batch=None,
+                         outputs=None):
+        self.times.append(time.perf_counter())
+        self.losses.append(outputs['loss'].item())
+        self.sides += [min(s.ori_shape) for s in data_batch['data_samples']]
+        self._note_skipped(data_batch)
+        if len(self.losses) == self.iterations:
+            self._finish(runner)
+
+    def after_train(self, runner):  # of a run that is shorter
+        self._finish(runner)
+
+    def _finish(self, runner):
+        if runner.val_loop is not None:  # or it would fail epochs later
+            runner.model.eval()
+            batch = next(iter(runner.val_dataloader))
+            self._note_skipped(batch)
+            with torch.no_grad():
+                runner.model.val_step(batch)
+        lines = [*self.report(runner)]  # by all: shards are read together
+        if is_main_process():
+            print('\n'.join(lines), flush=True)
+        raise Enough
+
+    def _note_skipped(self, batch):
+        for sample in batch['data_samples']:
+            self.skipped.update(sample.get('skipped', ()))
+
+    def report(self, runner):
+        """Lines of text."""
+        run = _Run(runner, self)
+        yield f'\n{len(self.losses)} iterations of {runner.max_iters:,} done\n'
+        for name, text in run.facts():
+            yield f'  {name:12}{text}'
+        wrong = list(run.wrong())
+        yield '\nThis looks wrong:' if wrong else '\nNothing looks wrong.'
+        yield from (f'  - {line}' for line in wrong)
+
+
+class _Run:
+    """What is known of a run after a few of its iterations."""
+
+    def __init__(self, runner, seen):
+        self.runner = runner
+        self.seen = seen
+        self.now = seen.first + len(seen.losses)
+        model = runner.model
+        self.model = model.module if is_model_wrapper(model) else model
+        self.loader = runner.train_dataloader
+        self.per_process = self.loader.batch_sampler.batch_size
+        self.accumulated = runner.optim_wrapper._accumulative_counts
+        self.batch = self.per_process * get_world_size() * self.accumulated
+        steps = [b - a for a, b in zip(seen.times, seen.times[1:])]
+        steady = slice(2 if len(steps) > 2 else 0, None)  # after warming up
+        wait, self.step = mean(seen.waits[steady]), mean(steps[steady])
+        busy, workers = self.step - wait, self.loader.num_workers
+        if workers >= len(steps):  # all these batches came at once
+            self.step = max(self.step, (seen.times[0] - seen.start) / workers)
+        self.wait = 1 - busy / self.step
+
+    def facts(self):
+        """(name, text), one by one."""
+        runner, groups = self.runner, self.runner.optim_wrapper.param_groups
+        yield 'device', self._device()
+        yield 'images', (
+            f'{len(self.loader.dataset):,}, short side '
+            f'{median(self.seen.sides):g} pixels; {self._held_out()}')
+        yield 'batch', (f'{self.per_process} x {get_world_size()} processes x '
+                        f'{self.accumulated} accumulated = {self.batch:,} '
+                        'images an update')
+        yield 'lr', (f'{max(g["lr"] for g in groups):.3g} now, in iteration '
+                     f'{self.now:,}')
+        losses = self.seen.losses
+        yield 'loss', f'{losses[0]:.4g} -> {losses[-1]:.4g}'
+        images = self.per_process * get_world_size() / self.step
+        yield 'speed', (f'{self.step:.3g} s an iteration, {images:.3g} img/s, '
+                        f'{self.wait:.0%} of the time waiting for data')
+        left = self.step * (runner.max_iters - self.now)
+        yield 'eta', (f'{timedelta(seconds=round(left))} for the whole run, '
+                      'evaluation not counted')
+        used, there = self._memory()
+        yield 'memory', f'peak {size(used)} of {size(there)}'
+        needed, free = self._disk()
+        yield 'disk', f'{size(needed)} of checkpoints, {size(free)} free'
+
+    def wrong(self):
+        """Sentences: what was seen, what to turn."""
+        if self.seen.anew:
+            yield f'{self.seen.work_dir} {NO_CHECKPOINT}'
+        losses = torch.tensor(self.seen.losses)
+        if not losses.isfinite().all():
+            yield ('the loss is not finite: lower optim_wrapper.optimizer.lr, '
+                   'or look at the images')
+        lost = [
+            name for name, param in self.model.named_parameters()
+            if not param.isfinite().all()
+        ]
+        if lost:
+            yield f'{len(lost)} parameters are not finite, e.g. {lost[0]}'
+        config = self.runner.cfg.model.get('teacher', {})
+        if config.get('checkpoint') == 'random':
+            yield ("the teacher's weights are random: set "
+                   'model.teacher.checkpoint')
+        if self.seen.skipped:
+            path, reason = next(iter(self.seen.skipped.items()))
+            yield (f'{len(self.seen.skipped)} images could not be read, e.g. '
+                   f'{path}: {reason}')
+        crop = self.runner.cfg.model.get('backbone', {}).get('img_size')
+        if isinstance(crop, int) and median(self.seen.sides) < crop:
+            yield (f'half of the images are smaller than the {crop} pixels '
+                   'that the student sees')
+        cores, workers = len(os.sched_getaffinity(0)), self.loader.num_workers
+        if self.wait > 0.2:
+            yield (f'{self.wait:.0%} of the time goes into waiting for data: '
+                   f'raise train_dataloader.num_workers ({workers} now, '
+                   f'{cores} cores)')
+        if workers > cores:
+            yield (f'train_dataloader.num_workers={workers} for {cores} '
+                   'cores: lower it')
+        if len(self.loader) < 10:
+            yield (f'an epoch has {len(self.loader)} iterations: schedules '
+                   'count in epochs; lower train_dataloader.batch_size')
+        used, there = self._memory()
+        if used > 0.9 * there:
+            yield ('memory is nearly full: lower train_dataloader.batch_size '
+                   'and raise optim_wrapper.accumulative_counts as much')
+        needed, free = self._disk()
+        if needed > free:
+            yield ('the disk is too small for the checkpoints: set --work-dir '
+                   'or default_hooks.checkpoint.max_keep_ckpts')
+        fp32 = not hasattr(self.runner.optim_wrapper, 'dtype')
+        if torch.cuda.is_available() and fp32:
+            yield 'the GPU computes in fp32: add --amp'
+
+    def _device(self):
+        if torch.cuda.is_available():
+            return torch.cuda.get_device_name()
+        return f'CPU, {torch.get_num_threads()} threads'
+
+    def _held_out(self):
+        if self.runner.val_loop is None:
+            return 'none held out'
+        dataset = self.runner.val_dataloader.dataset
+        classes = len(dataset.metainfo.get('classes') or ())
+        return f'{len(dataset):,} held out' + (f' in {classes:,} classes' if
+                                               classes else ', without labels')
+
+    def _memory(self):
+        """Peak bytes so far, and all there are."""
+        if torch.cuda.is_available():
+            return (torch.cuda.max_memory_reserved(),
+                    torch.cuda.mem_get_info()[1])
+        used = sum(
+            resource.getrusage(who).ru_maxrss * 1024
+            for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        return used * get_world_size(), os.sysconf(
+            'SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+
+    def _disk(self):
+        """Bytes of all checkpoints that will be kept, and free bytes."""
+        state = sum(t.nbytes for t in self.model.state_dict().values())
+        trained = sum(p.nbytes for p in self.model.parameters()
+                      if p.requires_grad)
+        folder = next(
+            f for f in (Path(self.seen.work_dir).absolute(),
+                        *Path(self.seen.work_dir).absolute().parents)
+            if f.exists())
+        # two moments of each number that is trained
+        return (checkpoint_bytes(self.runner.cfg, self.runner.max_epochs,
+                                 self.runner.max_iters, state + 2 * trained),
+                shutil.disk_usage(folder).free)
+
+
+def checkpoint_bytes(cfg, epochs, iterations, one):
+    """Bytes of all checkpoints that a run will keep, if `one` has so many."""
+    hook = cfg.default_hooks.get('checkpoint') or {}
+    kept = hook.get('max_keep_ckpts', -1)
+    if kept < 0:
+        length = epochs if hook.get('by_epoch', True) else iterations
+        kept = -(-length // hook.get('interval', 1))
+    return (kept + 4) * one  # the best, two interim ones, one half-written
+
+
+def size(count):
+    """Bytes, as people read them."""
+    return f'{count / 2**30:.1f} GiB' if count > 2**30 else (
+        f'{count / 2**20:.0f} MiB')

@@ -1,0 +1,134 @@
+"""A ViT with relative position bias on images of any size.
+
+For detectors and segmentors. The bias tables are resampled to the grid at
+hand (`relative_position`), block by block: of a grid of 64 x 64 patches one
+block's bias is 0.8 GB, so none is kept that no gradient needs.
+"""
+import torch
+import torch.nn.functional as F
+from mmpretrain.models.utils import resize_pos_embed
+
+from mmfd.errors import Refused
+from mmfd.fast import attention
+from mmfd.networks import relative_position
+
+EXTRA = 3  # rows of a table for a cls token: to it, from it, within it
+
+
+def forward(vit, x):
+    """Normalised images (B, 3, H, W) to a tuple of maps (B, C, h, w).
+
+    What the host's own forward gives at the size of training, at any size.
+    Sides that the patch does not divide are padded with zeros at the bottom
+    and the right.
+
+    Args:
+        vit (StudentViT): with `window_size` and `global_blocks`.
+
+    Raises:
+        Refused: if an image is smaller than a patch.
+    """
+    _check_not_smaller(x, vit.patch_embed.projection.kernel_size)
+    x, grid = vit.patch_embed(x)
+    x = torch.cat([vit.cls_token.expand(len(x), -1, -1), x], 1)
+    if vit.pos_embed is not None:
+        x = x + resize_pos_embed(vit.pos_embed, vit.patch_resolution, grid,
+                                 vit.interpolate_mode, 1)
+    x = vit.drop_after_pos(x)
+    whole = Attention(vit, grid)
+    windows = Windows(vit, grid) if vit.window_size else None
+    maps = []
+    for i, layer in enumerate(vit.layers):
+        attend = windows if windows and i not in vit.global_blocks else whole
+        x = layer(x, attend=attend)
+        if i in vit.out_indices:
+            last = i == len(vit.layers) - 1 and vit.final_norm
+            tokens = (vit.ln1(x) if last else x)[:, 1:]
+            maps.append(tokens.transpose(1, 2).unflatten(2, grid))
+    return tuple(maps)
+
+
+def _check_not_smaller(x, patch):
+    size = tuple(x.shape[-2:])
+    if min(side - least for side, least in zip(size, patch)) < 0:
+        raise Refused(
+            f'images of {size[0]} x {size[1]} pixels are smaller than the '
+            f"patch of {patch[0]} x {patch[1]}: set the sizes of the "
+            "pipeline's Resize and crop")
+
+
+class Attention:
+    """A host `BEiTAttention`, over all tokens of a grid.
+
+    Args:
+        grid (tuple[int]): (h, w), in patches.
+    """
+
+    def __init__(self, vit, grid):
+        self.trained, self.grid = vit.patch_resolution, grid
+        self.index = position_index(grid, vit.cls_token.device)
+        shared = vit.rel_pos_bias
+        self.shared = None if shared is None else self.bias(
+            shared.relative_position_bias_table)
+
+    def bias(self, table):
+        """Rows of the grid of training to (H, 1 + L, 1 + L) of this one."""
+        table = relative_position.resize(table, self.trained, self.grid, EXTRA)
+        bias = table.t().index_select(1, self.index.flatten())
+        return bias.unflatten(1, self.index.shape)
+
+    def __call__(self, attn, x, _, gamma):
+        """Tokens (B, 1 + L, C), the cls token first, to the same."""
+        bias, table = self.shared, attn.relative_position_bias_table
+        if table is not None:
+            bias = self.bias(table)
+        return attention.attend(attn, x, bias, gamma)
+
+
+class Windows(Attention):
+    """The same in windows that do not overlap (Li et al., arXiv 2203.16527).
+
+    Windows that stick out of the grid are padded with zeros at the bottom and
+    the right. The cls token goes along into every window and comes back as
+    the mean of what it got there, so one window as large as the grid is
+    attention over all.
+    """
+
+    def __init__(self, vit, grid):
+        super().__init__(vit, (vit.window_size, ) * 2)
+        self.map = grid
+
+    def __call__(self, attn, x, _, gamma):
+        side, images = self.grid[0], len(x)
+        rows, columns = self.map
+        cls_token = x[:, :1]
+        x = x[:, 1:].unflatten(1, self.map)  # (B, h, w, C)
+        x = F.pad(x, (0, 0, 0, -columns % side, 0, -rows % side))
+        padded = x.shape[1:3]
+        x = x.unflatten(2, (-1, side)).unflatten(1, (-1, side))
+        x = x.transpose(2, 3).flatten(0, 2).flatten(1, 2)  # (B n, side^2, C)
+        windows = len(x) // images
+        cls_token = cls_token.repeat_interleave(windows, 0)
+        x = super().__call__(attn, torch.cat([cls_token, x], 1), None, gamma)
+        cls_token = x[:, :1].unflatten(0, (images, windows)).mean(1)
+        x = x[:, 1:].unflatten(1, self.grid)
+        x = x.unflatten(0, (images, padded[0] // side, -1)).transpose(2, 3)
+        x = x.flatten(3, 4).flatten(1, 2)[:, :rows, :columns]
+        return torch.cat([cls_token, x.flatten(1, 2)], 1)
+
+
+def position_index(grid, device=None):
+    """Row of the table for every pair of tokens, (1 + L, 1 + L) int32.
+
+    As the host's `relative_position_index`, of any grid.
+    """
+    height, width = grid
+    rows, columns = (
+        torch.arange(side, dtype=torch.int32, device=device) for side in grid)
+    rows, columns = (x[:, None] - x + len(x) - 1 for x in (rows, columns))
+    offsets = (
+        rows[:, None, :, None] * (2 * width - 1) + columns[None, :, None, :])
+    index = F.pad(offsets.flatten(2).flatten(0, 1), (1, 0, 1, 0))
+    count = (2 * height - 1) * (2 * width - 1)
+    index[0], index[:, 0], index[0, 0] = count, count + 1, count + 2
+    return index

@@ -1,0 +1,1 @@
+"""Weights in files: in, out, and no code."""

@@ -1,0 +1,217 @@
+"""Folders of weights and lists of shards, as Hugging Face lays them out."""
+import hashlib
+import json
+import os
+import subprocess
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from test_convert import TINY, hf_clip
+from test_tools import refused
+
+from mmfd.errors import Refused
+from mmfd.weights import checkpoints
+from mmfd.weights.convert import convert
+
+INDEX = 'model.safetensors.index.json'
+
+
+def loaded(path):
+    return checkpoints.state_dict_of(checkpoints.load(path), path)
+
+
+@pytest.fixture(scope='module')
+def clip():
+    return hf_clip(TINY, 'CLIPModel')
+
+
+@pytest.fixture
+def shards(tmp_path, clip):
+    """A folder as transformers writes a large model."""
+    clip.save_pretrained(tmp_path / 'clip', max_shard_size='200KB')
+    assert len(list((tmp_path / 'clip').glob('model-*.safetensors'))) > 3
+    return tmp_path / 'clip'
+
+
+def test_shards_are_the_model_that_transformers_wrote(shards, clip):
+    expected = clip.state_dict()
+    for path in (shards, shards / INDEX, str(shards)):
+        tensors = loaded(path)
+        assert tensors.keys() == expected.keys()
+        assert all(torch.equal(tensors[k], expected[k]) for k in expected)
+
+
+def write_bin(folder, weights):
+    """Two shards and their list, as transformers wrote them before."""
+    names = sorted(weights)
+    parts = {'a.bin': names[::2], 'b.bin': names[1::2]}
+    for file, keys in parts.items():
+        torch.save({k: weights[k] for k in keys}, folder / file)
+    listed = {k: file for file, keys in parts.items() for k in keys}
+    (folder / 'pytorch_model.bin.index.json').write_text(
+        json.dumps(dict(weight_map=listed)))
+
+
+LAYOUTS = {
+    'one file':
+    lambda folder, weights: save_file(weights, folder / 'model.safetensors'),
+    'an older file':
+    lambda folder, weights: torch.save(weights, folder / 'pytorch_model.bin'),
+    'older shards':
+    write_bin,
+    "open_clip's file":
+    lambda folder, weights: save_file(weights, folder /
+                                      'open_clip_model.safetensors'),
+}
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_folder_is_read_however_its_weights_are_called(tmp_path, layout):
+    weights = {f'w{i}': torch.randn(3, 2) for i in range(5)}
+    LAYOUTS[layout](tmp_path, weights)
+    (tmp_path / 'config.json').write_text('{}')
+    tensors = loaded(tmp_path)
+    assert tensors.keys() == weights.keys()
+    assert all(torch.equal(tensors[k], weights[k]) for k in weights)
+
+
+def test_link_to_a_store_is_followed_as_in_hugging_faces_cache(tmp_path):
+    (tmp_path / 'blobs').mkdir()
+    (tmp_path / 'snapshot').mkdir()
+    save_file(dict(w=torch.ones(1)), tmp_path / 'blobs' / '0123')
+    (tmp_path / 'snapshot' / 'model.safetensors').symlink_to('../blobs/0123')
+    assert loaded(tmp_path / 'snapshot')['w'] == 1
+
+
+def test_sum_of_shards_is_that_of_what_sha256sum_prints(shards):
+    names = [INDEX, *sorted(x.name for x in shards.glob('*.safetensors'))]
+    printed = subprocess.run(['sha256sum', *names],
+                             cwd=shards,
+                             check=True,
+                             capture_output=True).stdout
+    assert checkpoints.sha256(shards) == hashlib.sha256(printed).hexdigest()
+
+
+def edit(folder, change):
+    index = json.loads((folder / INDEX).read_text())
+    change(index['weight_map'])
+    (folder / INDEX).write_text(json.dumps(index))
+
+
+def remove_shard(folder):
+    first, second = sorted(folder.glob('model-*'))[:2]
+    first.unlink()
+    second.unlink()
+
+
+def add_tensor(folder):
+    shard = sorted(folder.glob('model-*'))[0]
+    save_file(dict(load_file(shard), extra=torch.ones(1)), shard)
+
+
+def repeat_tensor(folder):
+    first, second, *_ = sorted(folder.glob('model-*'))
+    name = sorted(load_file(second))[0]
+    save_file(dict(load_file(first), **{name: torch.ones(1)}), first)
+
+
+def lose_tensor(folder):
+    shard = max(folder.glob('model-*'), key=lambda x: len(load_file(x)))
+    save_file(dict(list(load_file(shard).items())[1:]), shard)
+
+
+def list_twice(folder):
+    text = (folder / INDEX).read_text()
+    (folder / INDEX).write_text(
+        text.replace('"weight_map": {', '"weight_map": {"logit_scale": "x",'))
+
+
+def elsewhere(name):
+
+    def change(folder):
+        save_file(dict(w=torch.ones(1)), folder.parent / 'out.safetensors')
+        edit(folder, lambda listed: listed.update(logit_scale=name))
+
+    return change
+
+
+def rewrite(text):
+    return lambda folder: (folder / INDEX).write_text(text)
+
+
+def truncate(folder):
+    shard = sorted(folder.glob('model-*'))[0]
+    shard.write_bytes(shard.read_bytes()[:-10])
+
+
+@pytest.mark.parametrize('spoil, message', [
+    (remove_shard, r'lists \d+ shards, and beside it there is no '
+     r'model-00001-of-\d+.safetensors, model-00002-of-\d+.safetensors: '),
+    (add_tensor, 'model-00001-.* disagree on extra: they are not of one'),
+    (repeat_tensor, 'model-00001-.* disagree on '),
+    (lose_tensor, 'disagree on '),
+    (list_twice, 'it lists logit_scale twice'),
+    (elsewhere('../out.safetensors'), "'../out.safetensors', which is no"),
+    (elsewhere('/etc/passwd'), "'/etc/passwd', which is no .safetensors"),
+    (elsewhere('config.json'), "'config.json', which is no .safetensors"),
+    (elsewhere(INDEX), 'which is no .safetensors file'),
+    (elsewhere(3), 'is no list of shards: TypeError'),
+    (rewrite('{}'), "is no list of shards: KeyError: 'weight_map'"),
+    (rewrite('{"weight_map": {}}'), 'it lists nothing'),
+    (rewrite('[1]'), 'is no list of shards: TypeError'),
+    (rewrite('not json'), 'is no list of shards: JSONDecodeError'),
+    (rewrite('<html>'), 'is no list of shards'),
+    (rewrite('[' * 100000), 'is no list of shards: RecursionError'),
+    (truncate, 'model-00001-of-.* cannot be read as weights'),
+])
+def test_shards_that_are_not_whole_are_refused_and_nothing_is_written(
+        shards, monkeypatch, spoil, message):
+    spoil(shards)
+    there = sorted(os.listdir(shards.parent)), sorted(os.listdir(shards))
+    said = refused(monkeypatch, 'convert', 'hf-clip', shards,
+                   shards.parent / 'out.pth')
+    with pytest.raises(Refused, match=message):
+        checkpoints.load(shards)
+    assert str(shards) in said
+    assert there == (sorted(os.listdir(shards.parent)),
+                     sorted(os.listdir(shards)))
+
+
+def test_folder_without_weights_names_what_it_looked_for(tmp_path):
+    (tmp_path / 'config.json').write_text('{}')
+    with pytest.raises(
+            FileNotFoundError,
+            match='is a folder and holds none of model.safetensors, .*: name'):
+        checkpoints.load(tmp_path)
+
+
+def test_pointer_of_git_lfs_is_no_weights_file(tmp_path):
+    (tmp_path / 'model.safetensors').write_text(
+        'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n')
+    with pytest.raises(ValueError, match='only says where .* "git lfs pull"'):
+        checkpoints.load(tmp_path)
+
+
+def test_shard_that_runs_a_command_is_refused_and_does_not_run(tmp_path):
+    from test_checkpoints import Hostile
+    write_bin(tmp_path, dict(a=torch.ones(1), b=torch.ones(1)))
+    torch.save(dict(b=Hostile(tmp_path / 'was_here')), tmp_path / 'b.bin')
+    with pytest.raises(ValueError, match='posix.system.*not loaded'):
+        checkpoints.load(tmp_path)
+    assert not (tmp_path / 'was_here').exists()
+
+
+def test_converted_shards_say_where_they_come_from(shards, clip, tmp_path):
+    from test_tools import command
+    said = command('convert', 'hf-clip', shards, tmp_path / 'out.pth')
+    file = checkpoints.load(tmp_path / 'out.pth')
+    assert file['meta'] == dict(
+        kind='hf-clip',
+        source='clip',
+        url='unknown',
+        licence='unknown',
+        sha256=checkpoints.sha256(shards))
+    expected = convert('hf-clip', clip.state_dict())
+    assert file['state_dict'].keys() == expected.keys()
+    assert "note: activation and statistics are not in the file" in said

@@ -1,0 +1,154 @@
+"""Give files to what reads them, and write down what happens: a JSON a line.
+
+    python tests/stress/ways_in.py FOLDER IMAGES WAY,WAY FILE...
+
+In a process of its own: it may not start another one, connect or write
+outside FOLDER/out, and has 3 GB beside its libraries.
+"""
+import contextlib
+import io
+import json
+import os
+import resource
+import runpy
+import shutil
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from mmengine.visualization import Visualizer
+
+from mmfd.weights import checkpoints  # noqa: E402
+
+ROOM = 3 << 30  # bytes
+EVENTS = ('os.system', 'os.exec', 'os.fork', 'os.posix_spawn', 'os.rename',
+          'os.remove', 'subprocess.Popen', 'socket.connect')
+HOST = ('gcc', 'nvcc', 'fc-list')  # whose versions it logs, whose fonts it has
+FD = 'configs/demo/simclr_fd.py'
+FINETUNE = 'configs/demo/simclr_fd_shapes.py'
+
+
+def tool(name, *args):
+    sys.argv = [name, *map(str, args)]
+    runpy.run_path(f'tools/{name}.py', run_name='__main__')
+
+
+def train(config, folder, images, *args):
+    Visualizer._instance_dict.clear()  # the host tells them by the second
+    tool('train', config, '--work-dir', folder / 'out/run', '--data-root',
+         images, *args)
+
+
+def load(path, folder, images):
+    checkpoints.state_dict_of(checkpoints.load(path), path)
+
+
+WAYS = {
+    'load':
+    load,
+    'convert':
+    lambda path, folder, images: tool('convert', 'openai-clip', path, folder /
+                                      'out/w.pth'),
+    'export':
+    lambda path, folder, images: tool('export', path, folder / 'out/w.pth'),
+    'timm':
+    lambda path, folder, images: tool('export', path, folder / 'out/w.pth',
+                                      '--to', 'timm'),
+    'hf':
+    lambda path, folder, images: tool('export', path, folder / 'out/hf',
+                                      '--to', 'hf'),
+    'teacher':
+    lambda path, folder, images: train(FD, folder, images, '--cfg-options',
+                                       f'model.teacher.checkpoint={path}'),
+    'load_from':
+    lambda path, folder, images: train(FD, folder, images, '--cfg-options',
+                                       f'load_from={path}'),
+    'resume':
+    lambda path, folder, images: train(FD, folder, images, '--resume', path),
+    'init_cfg':
+    lambda path, folder, images: train(
+        FINETUNE, folder, images, '--cfg-options',
+        f'model.backbone.init_cfg.checkpoint={path}'),
+}
+
+
+class Watch:
+    """What the process does that reading needs not."""
+
+    def __init__(self, *allowed):
+        self.allowed = tuple(f'{folder}/' for folder in allowed)
+        self.seen, self.on = [], False
+        sys.addaudithook(self)
+
+    def __call__(self, event, args):
+        if not self.on:
+            return
+        if event == 'open':
+            path, mode, flags = args
+            writes = flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+            if writes and isinstance(path, str) and path != os.devnull:
+                self.note(event, path)
+        elif event in EVENTS and not (event == 'os.remove' and args[1] != -1):
+            self.note(event, *map(str, args))  # not of a folder's own entries
+
+    def note(self, event, *args):
+        known = any(tool in ''.join(args) for tool in HOST)
+        if not known and not ''.join(args[:1]).startswith(self.allowed):
+            self.seen.append([event, *args])
+
+
+def memory(field):
+    """Bytes."""
+    with open('/proc/self/status') as file:
+        line = next(line for line in file if line.startswith(field))
+    return int(line.split()[1]) * 1024
+
+
+def one(way, path, folder, images, watch):
+    out = folder / 'out'
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
+    Path('/proc/self/clear_refs').write_text('5')  # the peak is the present
+    before, start, said = memory('VmRSS'), time.monotonic(), ''
+    watch.seen, watch.on = [], True
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            with contextlib.redirect_stderr(io.StringIO()):
+                WAYS[way](path, folder, images)
+        end = 'accepted'
+    except SystemExit as stop:
+        said = str(stop.code)
+        end = 'refused' if said.startswith('error: ') else 'usage'
+    except (ValueError, OSError) as error:
+        said, end = f'error: {error}', 'refused'
+        if way != 'load':
+            said, end = traceback.format_exc()[-600:], 'traceback'
+    except BaseException:
+        said, end = traceback.format_exc()[-600:], 'traceback'
+    finally:
+        watch.on = False
+    return dict(
+        way=way,
+        file=path.name,
+        end=end,
+        said=said,
+        left=sorted(os.listdir(out)),
+        seen=watch.seen,
+        seconds=round(time.monotonic() - start, 2),
+        peak=memory('VmHWM') - before)
+
+
+def main():
+    folder, images, ways = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+    watch = Watch(folder / 'out', folder / 'home')
+    room = memory('VmSize') + ROOM
+    resource.setrlimit(resource.RLIMIT_AS, (room, room))
+    for name in sys.argv[4:]:
+        for way in ways.split(','):
+            row = one(way, folder / name, folder, images, watch)
+            print(json.dumps(row), flush=True)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,80 @@
+"""Stand-ins for mmcv's compiled ops: the compiled numbers, or a refusal."""
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from helpers import ops_cases
+
+from mmfd.hosts import mmcv_ops
+
+mmcv_ops.install()
+
+
+@pytest.fixture(scope='module')
+def ours():
+    return ops_cases.results()
+
+
+def test_nms_and_roi_align_equal_the_compiled_ones(ours):
+    compiled = np.load(ops_cases.RESULTS)
+    assert {*compiled} == {*ours} and len(ours) > 10 * ops_cases.COUNT
+    for name, values in ours.items():
+        assert values.dtype == compiled[name].dtype, name
+        np.testing.assert_allclose(
+            values, compiled[name], rtol=0, atol=1e-6, err_msg=name)
+
+
+def test_cases_are_not_trivial(ours):
+    """Classes matter, overlaps lower scores, and some boxes are outside."""
+
+    def kept(start):
+        return sum(
+            len(v) for k, v in ours.items()
+            if k.startswith(start) and k.endswith(' 1'))
+
+    assert 0 < kept('batched nms False') < 0.95 * kept('batched nms True')
+    maps = [v for k, v in ours.items() if k.startswith('roi_align')]
+    assert any(len(v) and not v.any() for v in maps)
+    assert sum(v.any() for v in maps) > ops_cases.COUNT
+
+
+@pytest.mark.parametrize('call, name', [
+    (lambda mmcv: mmcv.RoIAlign(2, pool_mode='max')
+     (torch.rand(1, 1, 4, 4), torch.zeros(1, 5)),
+     "roi_align with pool_mode='max'"),
+    (lambda mmcv: mmcv.DeformConv2d(1, 1, 1)
+     (torch.rand(1, 1, 4, 4), torch.rand(1, 2, 4, 4)), 'deform_conv_forward'),
+    (lambda mmcv: mmcv.sigmoid_focal_loss(
+        torch.rand(2, 3), torch.tensor([0, 1])), 'sigmoid_focal_loss_forward'),
+])
+def test_op_without_a_stand_in_is_named_when_it_is_called(call, name):
+    import mmcv.ops
+    with pytest.raises(NotImplementedError, match=f'^{name} is a compiled op'):
+        call(mmcv.ops)
+
+
+STEPS_ASIDE = '''
+import sys, types
+import mmcv
+sys.modules["mmcv._ext"] = compiled = types.ModuleType("mmcv._ext")
+from mmfd.hosts import mmcv_ops
+assert sys.modules["mmcv._ext"] is compiled
+'''
+FINDS_COMPILED = '''
+import importlib.util, sys
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name: (
+    object() if name == "mmcv._ext" else found(name))
+from mmfd.hosts import mmcv_ops
+assert "mmcv._ext" not in sys.modules
+'''
+
+
+@pytest.mark.parametrize('program', [STEPS_ASIDE, FINDS_COMPILED])
+def test_compiled_mmcv_keeps_its_own(program):
+    done = subprocess.run([sys.executable, '-c', program],
+                          capture_output=True,
+                          text=True)
+    assert done.returncode == 0, done.stderr

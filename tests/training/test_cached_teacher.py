@@ -1,0 +1,297 @@
+"""A cached teacher gives the live one's targets, to these pixels alone."""
+import json
+import os
+import resource
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from helpers.models import clip_teacher, distillation
+from mmengine.config import Config
+from mmengine.registry import MODELS, TRANSFORMS
+from PIL import Image
+
+from mmfd.launch.resume_checks import check_same_model
+from mmfd.launch.runner import _check_shards
+from mmfd.planning import plan
+from mmfd.training import cached_teacher
+
+
+def images(count=6, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(
+        0, 256, (count, 3, 32, 32), generator=generator).float()
+
+
+def teacher(folder, seed=0, **kwargs):
+    torch.manual_seed(seed)
+    config = clip_teacher(type='mmfd.CachedTeacher', folder=str(folder))
+    return MODELS.build(dict(config, **dict(dict(spare=0), **kwargs)))
+
+
+def live(seed=0):
+    torch.manual_seed(seed)
+    return MODELS.build(clip_teacher())
+
+
+def forgetful(cached):
+    """What it computes from now on is NaN."""
+    for param in cached.backbone.parameters():
+        param.data.fill_(float('nan'))
+    return cached
+
+
+def entries(folder):
+    return [p for p in folder.glob('??/*') if len(p.name) == 30]
+
+
+@pytest.mark.parametrize('store, limit', [('bfloat16', 2**-8 * 8),
+                                          ('int8', 1.001 / 32)])
+def test_targets_are_the_live_teachers_to_half_a_step(tmp_path, store, limit):
+    pixels, cached = images(), teacher(tmp_path, store=store)
+    target = live()(pixels)
+    assert target.abs().max() < 127 / 16  # nothing is cut
+    assert torch.equal(cached(pixels), target)  # computed
+    cached(pixels)  # the self-test
+    found = forgetful(cached)(pixels)  # read
+    assert found.shape == target.shape and found.dtype == torch.float32
+    assert 0 < (found - target).abs().max() <= limit
+    assert len(entries(tmp_path)) == 6
+    bytes_ = target[0].numel() * (1 if store == 'int8' else 2)
+    assert {p.stat().st_size for p in entries(tmp_path)} == {bytes_ + 12}
+
+
+def test_training_loss_is_the_live_teachers(tmp_path):
+    losses = []
+    for kind in clip_teacher(), clip_teacher(
+            type='mmfd.CachedTeacher', folder=str(tmp_path), spare=0):
+        torch.manual_seed(0)
+        model = MODELS.build(distillation(kind))
+        torch.manual_seed(1)
+        losses.append([model.loss(images())['loss'].item() for _ in range(3)])
+    assert losses[1][0] == losses[0][0]
+    assert losses[1][2] == pytest.approx(losses[0][2], rel=1e-3)
+
+
+def test_no_other_pixels_are_given_a_stored_target(tmp_path):
+    pixels, cached = images(), teacher(tmp_path)
+    cached(pixels), cached(pixels)
+    forgetful(cached)
+    assert cached(pixels).isfinite().all()
+    one_off = pixels.clone()
+    one_off[:, 0, 0, 0] = (one_off[:, 0, 0, 0] + 1) % 256
+    for other in pixels.flip(3), pixels.roll(1, 3), one_off:
+        assert cached(other).isnan().all()
+
+
+def test_a_batch_is_read_where_it_can_be_and_computed_where_not(tmp_path):
+    pixels, cached = images(6), teacher(tmp_path)
+    target = live()(pixels)
+    cached(pixels[:4]), cached(pixels[:4])
+    mixed = cached(pixels[[5, 2, 4, 0]])
+    assert torch.equal(mixed[[0, 2]], live()(pixels[[5, 4]]))
+    torch.testing.assert_close(
+        mixed, target[[5, 2, 4, 0]], rtol=2**-8, atol=1e-3)
+
+
+def test_another_teachers_cache_is_refused_by_name(tmp_path):
+    teacher(tmp_path)(images())
+    teacher(tmp_path)(images())  # its own is taken
+    for other, name in [
+        (teacher(tmp_path, seed=1), 'its weights is'),
+        (teacher(tmp_path, store='int8'), "its store is 'bfloat16'"),
+        (teacher(tmp_path, img_size=24), 'its img_size is None'),
+    ]:
+        with pytest.raises(ValueError, match=f'another teacher: {name}'):
+            other(images())
+
+
+def test_runs_that_share_a_folder_all_the_same_share_no_target(tmp_path):
+    """It was removed under one, and another teacher took it."""
+    first, second = teacher(tmp_path / 'a'), teacher(tmp_path / 'a', seed=1)
+    pixels = images(12)
+    first(pixels[:4])
+    shutil.rmtree(tmp_path / 'a')
+    second(pixels[4:8]), second(pixels[4:8])  # its self-test
+    first(pixels[8:])
+    assert torch.equal(second(pixels[8:]), live(seed=1)(pixels[8:]))
+
+
+def test_entry_that_its_teacher_would_not_make_ends_the_run(tmp_path):
+    teacher(tmp_path)(images())
+    first, second, *_ = entries(tmp_path)
+    for path in entries(tmp_path):
+        path.write_bytes(second.read_bytes())
+    with pytest.raises(ValueError, match='not what its teacher computes'):
+        teacher(tmp_path)(images())
+
+
+@pytest.mark.parametrize('damage', [
+    lambda data: b'', lambda data: data[:7], lambda data: data[:-1],
+    lambda data: data[:50] + bytes([data[50] ^ 1]) + data[51:]
+])
+def test_damaged_entry_is_computed_again(tmp_path, damage):
+    pixels, cached = images(), teacher(tmp_path)
+    target = cached(pixels)
+    whole = {path: path.read_bytes() for path in entries(tmp_path)}
+    for path, data in whole.items():
+        path.write_bytes(damage(data))
+    assert torch.equal(teacher(tmp_path)(pixels), target)
+    assert whole == {path: path.read_bytes() for path in entries(tmp_path)}
+
+
+@pytest.fixture
+def small_files():
+    """A disk that takes 3000 bytes a file, as the kernel sees it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (3000, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize('how, reason', [('spare', 'less than 1e+09 GiB'),
+                                         ('limit', 'File too large')])
+def test_full_disk_is_one_message_and_the_live_teacher(tmp_path, how, reason,
+                                                       monkeypatch,
+                                                       small_files):
+    told = []
+    monkeypatch.setattr(cached_teacher, 'print_log',
+                        lambda text, *_: told.append(text))
+    cached = teacher(tmp_path, spare=1e9 if how == 'spare' else 0)
+    target = live()(images())
+    if how == 'limit':
+        small_files()
+    for _ in range(3):
+        assert torch.equal(cached(images()), target)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, ) * 2)
+    assert len(told) == 1 and 'takes no more targets' in told[0]
+    assert reason in told[0] and 'Training goes on' in told[0]
+    assert not [
+        p for p in tmp_path.rglob('*')
+        if p.is_file() and p.name != 'teacher.json'
+    ]  # nothing half-written
+
+
+@pytest.mark.parametrize('kwargs, message', [
+    (dict(store='float8'), "store='float8'"),
+    (dict(store='int8', neck=dict(type='mmfd.PlainNeck')), 'PlainNeck'),
+    (dict(drop_path_rate=0.1), 'drop_path_rate'),
+])
+def test_what_cannot_be_cached_is_refused(tmp_path, kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        teacher(tmp_path, **kwargs)
+
+
+# --- views ---
+
+
+def stored(views, **kwargs):
+    crop = dict(type='mmpretrain.RandomResizedCrop', scale=16)
+    flip = dict(type='mmpretrain.RandomFlip', prob=0.5)
+    return TRANSFORMS.build(
+        dict(
+            type='mmfd.StoredViews',
+            views=views,
+            transforms=[dict(type='mmfd.LoadImage'), crop, flip]))
+
+
+def draws(transform, path, count=60):
+    return {
+        transform(dict(img_path=str(path)))['img'].tobytes()
+        for _ in range(count)
+    }
+
+
+def test_an_image_has_so_many_views_and_no_others(tmp_path):
+    noise = np.random.default_rng(0)
+    for name in 'ab':
+        image = noise.integers(0, 256, (40, 50, 3)).astype(np.uint8)
+        Image.fromarray(image).save(tmp_path / f'{name}.png')
+    np.random.seed(0)
+    first = draws(stored(4), tmp_path / 'a.png')
+    np.random.seed(1)
+    assert len(first) == 4 == len(first | draws(stored(4), tmp_path / 'a.png'))
+    assert len(draws(stored(1), tmp_path / 'a.png')) == 1
+    assert not first & draws(stored(4), tmp_path / 'b.png')
+
+
+def test_views_leave_the_generators_where_they_were(tmp_path):
+    Image.new('RGB', (40, 50)).save(tmp_path / 'a.png')
+    numbers = []
+    for draw in True, False:
+        np.random.seed(0)
+        torch.manual_seed(0)
+        if draw:
+            stored(4)(dict(img_path=str(tmp_path / 'a.png')))
+        else:
+            np.random.randint(4)  # which one it is
+        numbers.append((np.random.rand(), torch.rand(1).item()))
+    assert numbers[0] == numbers[1]
+
+
+def test_crops_that_never_come_again_are_not_cached():
+    cfg = Config.fromfile('configs/demo/simclr_fd.py')
+    cfg.model.teacher.update(type='mmfd.CachedTeacher', folder='targets')
+    with pytest.raises(ValueError, match='RandomResizedCrop may change them'):
+        cached_teacher.check(cfg)
+    load, crop, flip, pack = cfg.train_dataloader.dataset.pipeline
+    cfg.train_dataloader.dataset.pipeline = [
+        dict(type='mmfd.StoredViews', views=4, transforms=[load, crop, flip]),
+        pack
+    ]
+    cached_teacher.check(cfg)
+
+
+def test_cache_and_shards_exclude_each_other():
+    cfg = Config(
+        dict(
+            launcher='pytorch',
+            model=dict(teacher=dict(type='mmfd.CachedTeacher')),
+            model_wrapper_cfg=dict(type='mmfd.FullySharded')))
+    with pytest.raises(ValueError, match='model.teacher.type=mmfd.Teacher'):
+        _check_shards(cfg)
+    cfg.launcher = 'none'
+    _check_shards(cfg)
+
+
+def test_run_goes_on_with_and_without_its_cache():
+    cfg = Config.fromfile('configs/demo/simclr_fd.py')
+    plain = cfg.model.to_dict()
+    cfg.model.teacher.update(type='mmfd.CachedTeacher', folder='targets')
+    told = dict(model=json.dumps(cfg.model.to_dict()))
+    check_same_model(plain, told, 'epoch_1.pth')
+    plain['teacher']['img_size'] = 96
+    with pytest.raises(ValueError, match='teacher.img_size was None, is 96'):
+        check_same_model(plain, told, 'epoch_1.pth')
+    for told, message in (('[]', 'no readable config of its model'),
+                          ('{', 'no readable config of its model'),
+                          ('{"teacher": [1]}', 'is of another run: model')):
+        with pytest.raises(ValueError, match=message):
+            check_same_model(plain, dict(model=told), 'epoch_1.pth')
+
+
+def test_entries_may_be_read_by_whom_any_file_may(tmp_path):
+    cached_teacher._write(tmp_path / 'entry', b'1')
+    (tmp_path / 'plain').write_bytes(b'1')
+    modes = {file.stat().st_mode for file in tmp_path.iterdir()}
+    assert len([*tmp_path.iterdir()]) == 2 and len(modes) == 1
+
+
+LEAF = '''
+_base_ = '{repo}/configs/fd/clip_vitb_fd.py'
+load, flip, pack = _base_.train_dataloader.dataset.pipeline
+views = dict(type='mmfd.StoredViews', views=8, transforms=[load, flip])
+train_dataloader = dict(dataset=dict(pipeline=[views, pack]))
+model = dict(
+    teacher=dict(type='mmfd.CachedTeacher', folder='targets', store='int8'))
+'''
+
+
+def test_config_of_the_guide_is_cached_and_planned_as_the_live_one(tmp_path):
+    (tmp_path / 'leaf.py').write_text(LEAF.format(repo=os.getcwd()))
+    cfg = Config.fromfile(tmp_path / 'leaf.py')
+    cached_teacher.check(cfg)
+    assert plan.side_of(cfg.train_dataloader.dataset.pipeline) == 224
+    base = Config.fromfile('configs/fd/clip_vitb_fd.py')
+    assert cached_teacher.live(cfg.model.teacher) == base.model.teacher
+    assert plan.target_of(cfg.model, 224) == (197, 768)

@@ -1,0 +1,205 @@
+"""The verdict: planted faults are named, a healthy run is left alone."""
+import logging
+import re
+
+import pytest
+import torch
+from helpers.models import clip_teacher, dino_teacher, distillation, student
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.registry import MODELS
+from mmengine.runner import Runner
+
+from mmfd.weights import checkpoints
+
+PIPELINE = [
+    dict(type='mmfd.LoadImage'),
+    dict(type='mmpretrain.Resize', scale=32, backend='pillow'),
+    dict(type='mmpretrain.PackInputs'),
+]
+
+
+def train(folder, root, model, iterations=30, lr=2e-3, hooks=(), **kwargs):
+    """The Runner of a short distillation, and the warnings of its verdict."""
+    loader = dict(
+        batch_size=4,
+        sampler=dict(type='DefaultSampler', shuffle=True),
+        collate_fn=dict(type='default_collate'),
+        dataset=dict(
+            type='mmfd.ImageFolder',
+            data_root=str(root / 'imagenet'),
+            split='train',
+            pipeline=PIPELINE))
+    held_out = dict(loader, dataset=dict(loader['dataset'], split='val'))
+    cfg = Config(
+        dict(
+            model=model,
+            work_dir=str(folder),
+            train_dataloader=loader,
+            train_cfg=dict(
+                type='IterBasedTrainLoop',
+                max_iters=iterations,
+                val_interval=1000),
+            val_dataloader=held_out,
+            val_cfg=dict(),
+            val_evaluator=[dict(type='mmfd.HeldOutLoss')],
+            optim_wrapper=dict(optimizer=dict(type='AdamW', lr=lr)),
+            default_hooks=dict(
+                logger=dict(type='LoggerHook', interval=10),
+                checkpoint=dict(
+                    type='CheckpointHook', by_epoch=False, interval=50)),
+            log_processor=dict(by_epoch=False),
+            custom_hooks=[dict(type='mmfd.CollapseMonitorHook', interval=10)],
+            default_scope='mmpretrain',
+            visualizer=None,
+            experiment_name=folder.name,
+            randomness=dict(seed=0),
+            **kwargs),
+        format_python_code=False)  # it takes seconds
+    runner = Runner.from_cfg(cfg)
+    for hook in hooks:
+        runner.register_hook(hook)
+    said = []
+
+    class Listen(logging.Handler):
+
+        def emit(self, record):
+            said.append(record.getMessage())
+
+    runner.logger.addHandler(Listen())
+    runner.train()
+    return runner, [line for line in said if line.startswith('verdict: ')]
+
+
+@pytest.fixture(scope='module')
+def model(tmp_path_factory):
+    """A distillation whose teacher has a file of kind `dino`."""
+    torch.manual_seed(0)
+    teacher = MODELS.build(dino_teacher())
+    file = tmp_path_factory.mktemp('teacher') / 'dino.pth'
+    checkpoints.save(teacher.backbone.state_dict(), file, dict(kind='dino'))
+    return distillation(dino_teacher(file))
+
+
+class Plant(Hook):
+    """Does something to the model before the verdict looks at it."""
+    priority = 'VERY_HIGH'
+
+    def __init__(self, fault, at):
+        self.fault, self.at = fault, at
+
+    def after_train_iter(self,
+                         runner,
+                         batch_idx,
+                         data_batch=None,
+                         outputs=None):
+        if runner.iter + 1 >= self.at:
+            self.fault(runner.model)
+
+
+@torch.no_grad()
+def zero_projection(model):
+    for parameter in model.neck.parameters():
+        parameter.zero_()
+
+
+@torch.no_grad()
+def replace_teacher(model):
+    for parameter in model.teacher.backbone.parameters():
+        parameter.copy_(torch.randn_like(parameter) * 0.05)
+
+
+def test_healthy_run_gives_no_warning_and_logs_what_it_learns(
+        model, tmp_path, shapes_root):
+    runner, warnings = train(tmp_path, shapes_root, model)
+    assert warnings == []
+    log = runner.message_hub.log_scalars
+    explained = log['train/explained'].data[0]
+    assert len(explained) == 4 and explained[-1] > explained[0]
+    cosine = log['train/cosine'].data[0]
+    assert cosine[-1] > cosine[0] + 0.1
+    assert log['train/dead_channels'].current() == 0
+    assert len({*log['train/teacher'].data[0].round(4)}) == 1
+    text = next(tmp_path.glob('*/*.log')).read_text()
+    assert re.search(r'Iter\(train\).*cosine: 0.*explained: ', text)
+
+
+def test_wrong_channel_order_is_named(model, tmp_path, shapes_root):
+    wrong = dict(
+        model,
+        data_preprocessor=dict(
+            type='mmfd.PixelPreprocessor', bgr_to_rgb=False))
+    _, (warning, ) = train(tmp_path, shapes_root, wrong, 1)
+    assert 'wrong order (BGR): set model.data_preprocessor.bgr' in warning
+
+
+CLIP = clip_teacher().normalize
+WRONG = dict(
+    scale=(dict(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224,
+                                                 0.225]), 'are of RGB 0-255'),
+    turned=(dict(mean=[103.53, 116.28, 123.675],
+                 std=[57.375, 57.12, 58.395]), 'its mean is in the order BGR'),
+    clip=(dict(mean=CLIP.mean, std=CLIP.std),
+          'in the statistics of ImageNet, and sees those of CLIP'))
+
+
+@pytest.mark.parametrize('name', WRONG)
+def test_wrong_statistics_are_named(model, tmp_path, shapes_root, name):
+    normalize, expected = WRONG[name]
+    teacher = dict(
+        model['teacher'], normalize=dict(type='mmfd.Normalize', **normalize))
+    _, warnings = train(tmp_path, shapes_root, dict(model, teacher=teacher), 1)
+    assert expected in ' '.join(warnings)
+    assert all('teacher' in warning for warning in warnings)
+
+
+def test_zeroed_projection_is_named(model, tmp_path, shapes_root):
+    _, (warning, ) = train(
+        tmp_path, shapes_root, model, hooks=[Plant(zero_projection, 15)])
+    assert 'the projection (model.neck) gives the same' in warning
+
+
+def test_exploding_lr_is_named(model, tmp_path, shapes_root):
+    _, warnings = train(tmp_path, shapes_root, model, lr=30.)
+    assert any('the run has diverged: the held-out loss is' in warning
+               and 'Lower optim_wrapper.optimizer.lr' in warning
+               for warning in warnings)
+
+
+def test_teacher_replaced_amid_the_run_is_named(model, tmp_path, shapes_root):
+    _, warnings = train(
+        tmp_path, shapes_root, model, hooks=[Plant(replace_teacher, 15)])
+    assert 'not the one that it was before training' in warnings[0]
+
+
+def test_teacher_replaced_between_runs_is_named(model, tmp_path, shapes_root):
+    train(tmp_path, shapes_root, model, 10)
+    file = tmp_path / 'iter_10.pth'  # the last one is always saved
+    resumed = dict(resume=True, load_from=str(file))
+    _, same = train(tmp_path, shapes_root, model, 20, **resumed)
+    assert same == []
+    other = dict(model, teacher=dino_teacher(model['teacher']['checkpoint']))
+    weights = checkpoints.load(model['teacher']['checkpoint'])['state_dict']
+    weights['ln1.weight'] = weights['ln1.weight'] + torch.randn(128)
+    checkpoints.save(weights, tmp_path / 'other.pth', dict(kind='dino'))
+    other['teacher']['checkpoint'] = str(tmp_path / 'other.pth')
+    _, (warning, ) = train(tmp_path, shapes_root, other, 20, **resumed)
+    assert 'not the one that it was before it was resumed' in warning
+
+
+def test_collapsed_student_is_named(model, tmp_path, shapes_root):
+
+    @torch.no_grad()
+    def collapse(model):
+        model.backbone.ln1.weight.zero_()
+
+    _, warnings = train(
+        tmp_path, shapes_root, model, hooks=[Plant(collapse, 5)])
+    assert any('the student has collapsed: 100%' in w for w in warnings)
+
+
+def test_model_without_teacher_is_refused(tmp_path, shapes_root):
+    model = dict(
+        type='mmpretrain.ImageClassifier', backbone=student(), head=None)
+    with pytest.raises(ValueError, match='this model has no teacher'):
+        train(tmp_path, shapes_root, model, 1)

@@ -1,0 +1,421 @@
+"""Students in timm and transformers, and what files say of their origin."""
+import json
+import os
+import re
+
+import mmengine
+import pytest
+import timm
+import torch
+import transformers
+from helpers.models import downstream, official_name, student
+from mmengine.config import Config
+from mmengine.registry import MODELS
+from safetensors import safe_open
+from test_fd_official import (classifier, converted, data, distilled,
+                              fine_tuned, fine_tuned_swin, run)
+from test_parity import assert_relative
+from test_swin import arch as swin_arch
+from test_swin import official_name as official_swin_name
+from test_swin import student as swin_student
+from test_tools import refused
+
+from mmfd import __version__
+from mmfd.weights import checkpoints, provenance
+from mmfd.weights.convert import convert
+from mmfd.weights.export import export
+
+
+def randomised(config):
+    """A network in which every tensor matters."""
+    model = MODELS.build(config)
+    for name, parameter in model.named_parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+        if parameter.ndim == 1 and name.endswith('weight'):
+            parameter.data += 1
+        if name.endswith('bias_table'):
+            torch.nn.init.normal_(parameter)
+    model.eval()
+    return model
+
+
+def saved(model, file, config=None, **meta):
+    """A file as training writes it."""
+    if config:
+        meta['model'] = json.dumps(dict(backbone=config))
+    prefix = '' if hasattr(model, 'head') else 'backbone.'
+    checkpoints.save({
+        prefix + k: v
+        for k, v in model.state_dict().items()
+    }, file, meta)
+    return file
+
+
+def built(exported):
+    """The network of the line that export prints, with its weights."""
+    weights, config, python = exported
+    arguments = ', '.join(f'{k}={v!r}' for k, v in config.items())
+    model = eval(
+        python.format(arguments), dict(timm=timm, transformers=transformers))
+    model.load_state_dict(weights, strict=True)
+    return model.eval()
+
+
+def tokens_of(model, images):
+    """Tokens (B, L, C) after the last norm, of a network of any library."""
+    if isinstance(model, transformers.PreTrainedModel):
+        return model(images).last_hidden_state
+    if hasattr(model, 'forward_features'):
+        out = model.forward_features(images)  # of Swin (B, h, w, C)
+        return out.flatten(1, -2)
+    out = model(images)[0]
+    return out if out.ndim == 3 else out.flatten(2).transpose(1, 2)
+
+
+ABSOLUTE = dict(use_shared_rel_pos_bias=False, use_abs_pos_emb=True)
+NETWORKS = {
+    'shared bias':
+    student(),
+    'bias per block':
+    student(use_rel_pos_bias=True, use_shared_rel_pos_bias=False),
+    'absolute positions':
+    student(**ABSOLUTE),
+    'no layer scale':
+    student(layer_scale_init_value=0),
+    'the host BEiT':
+    student(type='mmpretrain.BEiTViT'),
+    'Swin V2':
+    swin_student(),
+    'Swin V2, shrunk window':
+    swin_student(window_size=8),
+    'Swin V2, shared bias network':
+    swin_student(use_shared_rel_pos_bias=True),
+    'Swin V2, extrapolating':
+    swin_student(window_size=8, pretrained_window_sizes=[6, 6, 3]),
+    'the host Swin V2':
+    swin_student(
+        type='mmpretrain.SwinTransformerV2', pretrained_window_sizes=[0] * 3),
+}
+
+
+@pytest.mark.parametrize('library', ['timm', 'hf'])
+@pytest.mark.parametrize('name', NETWORKS)
+def test_tokens_in_another_library_equal_ours(tmp_path, name, library):
+    config = NETWORKS[name]
+    ours = randomised(config)
+    file = saved(ours, tmp_path / 'epoch_1.pth')
+    theirs = built(export(file, dict(backbone=config), library))
+    images = torch.randn(2, 3, config['img_size'], config['img_size'])
+    expected = tokens_of(ours, images)
+    assert expected.std() > 0.1
+    assert_relative(tokens_of(theirs, images), expected, 1e-5)
+
+
+CLASSIFIERS = {
+    'ViT': (downstream(), 48, {}),
+    'Swin V2': (swin_student(), 96,
+                dict(neck=dict(type='mmpretrain.GlobalAveragePooling'))),
+}
+
+
+@pytest.mark.parametrize('library', ['timm', 'hf'])
+@pytest.mark.parametrize('name', CLASSIFIERS)
+def test_classifier_goes_along_and_gives_the_same_logits(
+        tmp_path, name, library):
+    backbone, width, neck = CLASSIFIERS[name]
+    ours = classifier(backbone, width, **neck)
+    for part in (ours.backbone, ours.head):
+        part.load_state_dict(
+            {
+                key:
+                torch.randn_like(value) * 0.1 +
+                (value.ndim == 1 and key.endswith('weight'))
+                for key, value in part.state_dict().items()
+                if not key.endswith(checkpoints.TABLES)
+            },
+            strict=False)
+    file = saved(ours, tmp_path / 'epoch_1.pth')
+    theirs = built(export(file, dict(backbone=backbone), library))
+    images = torch.randn(2, 3, backbone['img_size'], backbone['img_size'])
+    logits = theirs(images)
+    logits = logits if library == 'timm' else logits.logits
+    assert_relative(logits, ours.eval()(images), 1e-5)
+
+
+# --- official checkpoint -> mmfd -> export ---
+
+
+@pytest.mark.parametrize('library', ['timm', 'hf'])
+def test_official_networks_give_their_tokens_in_another_library(
+        tmp_path, library):
+    for name, teacher, config in (('clip_vit', 'teacher_openai', student()),
+                                  ('esvit_swinv2', 'teacher_esvit',
+                                   swin_student())):
+        case = data(name)
+        file = converted(distilled(case, teacher), tmp_path)['checkpoint']
+        theirs = built(export(file, dict(backbone=config), library))
+        assert_relative(
+            tokens_of(theirs, case['input']), case['out']['tokens'], 1e-5)
+
+
+@pytest.mark.parametrize('library', ['timm', 'hf'])
+def test_official_classifiers_give_their_logits_in_another_library(
+        tmp_path, library):
+    for (case, weights), config in ((fine_tuned(data('clip_vit')),
+                                     dict(downstream(), img_size=56)),
+                                    (fine_tuned_swin(data('esvit_swinv2')),
+                                     swin_student(img_size=128,
+                                                  window_size=8))):
+        file = converted(weights, tmp_path)['checkpoint']
+        theirs = built(export(file, dict(backbone=config), library))
+        logits = theirs(case['input'])
+        logits = logits if library == 'timm' else logits.logits
+        assert_relative(logits, case['logits'], 1e-5)
+
+
+def official_weights(model):
+    """Ours under the official names, as a distilled checkpoint."""
+    vit = hasattr(model, 'cls_token')
+    weights = {
+        key: value
+        for key, value in model.state_dict().items()
+        if not key.endswith(checkpoints.TABLES)
+    }
+    if vit:
+        return {f'encoder.{official_name(k)}': v for k, v in weights.items()}
+    return {
+        f'encoder.{official_swin_name(k)}':
+        v.unflatten(1, (-1, 2, 2)).permute(0, 3, 2, 1).flatten(1)
+        if k.endswith('reduction.weight') else v
+        for k, v in weights.items()
+    }
+
+
+@pytest.mark.full
+@pytest.mark.parametrize('name', ['vitb16', 'vitl14', 'swinv2b'])
+def test_round_trip_at_full_width(tmp_path, name):
+    config = Config.fromfile(f'configs/_base_/students/{name}.py').student
+    config = json.loads(json.dumps(config))
+    ours = randomised(config)
+    for parameter in ours.parameters():
+        if parameter.ndim > 1:
+            parameter.data *= 0.3
+    images = torch.randn(2, 3, 224, 224)
+    file = tmp_path / 'student.pth'
+    with torch.no_grad():
+        expected = tokens_of(ours, images)
+        checkpoints.save(
+            convert('fd-official', official_weights(ours)), file, {})
+        del ours
+        for library in ('timm', 'hf'):
+            theirs = built(export(file, dict(backbone=config), library))
+            assert_relative(tokens_of(theirs, images), expected, 1e-5)
+            del theirs
+
+
+# --- files ---
+
+META = dict(
+    recipe='clip_vitb_fd',
+    mmfd='0.1.0',
+    **{
+        'teacher.source': 'ViT-B-16.pt',
+        'teacher.kind': 'openai-clip',
+        'teacher.sha256': '5806e77c'
+    })
+
+
+@pytest.fixture
+def trained(tmp_path):
+    ours = randomised(student())
+    return ours, saved(ours, tmp_path / 'epoch_1.pth', student(), **META)
+
+
+def test_folder_loads_by_from_pretrained(trained, tmp_path, monkeypatch,
+                                         capsys):
+    ours, file = trained
+    run(monkeypatch, 'export', file, tmp_path / 'folder', '--to', 'hf')
+    assert "BeitModel.from_pretrained('" in capsys.readouterr().out
+    assert set(os.listdir(tmp_path /
+                          'folder')) == {'config.json', 'model.safetensors'}
+    images = torch.randn(2, 3, 32, 32)
+    for cls in (transformers.BeitModel, transformers.AutoModel):
+        theirs, report = cls.from_pretrained(
+            tmp_path / 'folder', output_loading_info=True)
+        assert not any(report.values())
+        assert_relative(
+            tokens_of(theirs.eval(), images), tokens_of(ours, images), 1e-5)
+
+
+@pytest.mark.parametrize('library', ['backbone', 'timm', 'hf'])
+@pytest.mark.parametrize('suffix', ['pth', 'safetensors'])
+def test_file_carries_its_origin_and_how_to_build_it(trained, tmp_path,
+                                                     monkeypatch, capsys,
+                                                     library, suffix):
+    ours, file = trained
+    dst = tmp_path / f'student.{suffix}'
+    run(monkeypatch, 'export', file, dst, '--to', library)
+    printed = capsys.readouterr().out
+    if suffix == 'pth':
+        read = torch.load(dst, weights_only=True)
+        meta, weights = read['meta'], read['state_dict']
+    else:
+        with safe_open(dst, 'pt') as opened:
+            meta = opened.metadata()
+        weights = checkpoints.load(dst)
+    assert META.items() <= meta.items()
+    assert meta['file'] == 'epoch_1.pth' and meta['library'] == library
+    lines = dict(re.findall(r'^  (\S+) +(.*)$', printed, re.M))
+    assert lines['recipe'] == 'clip_vitb_fd'
+    assert lines['teacher.source'] == 'ViT-B-16.pt'
+    assert lines['teacher.licence'] == 'unknown'  # as nobody has said
+    build = meta['python']
+    assert printed.endswith(f'built by {build}\n')
+    theirs = eval(
+        build, dict(timm=timm, transformers=transformers, mmengine=mmengine))
+    theirs.load_state_dict(weights, strict=True)
+    images = torch.randn(2, 3, 32, 32)
+    assert_relative(
+        tokens_of(theirs.eval(), images), tokens_of(ours, images), 1e-5)
+
+
+def test_exported_backbone_can_be_exported_again(trained, tmp_path,
+                                                 monkeypatch, capsys):
+    ours, file = trained
+    run(monkeypatch, 'export', file, tmp_path / 'bare.safetensors')
+    run(monkeypatch, 'export', tmp_path / 'bare.safetensors',
+        tmp_path / 'timm.pth', '--to', 'timm')
+    meta = checkpoints.meta(tmp_path / 'timm.pth')
+    assert meta['teacher.sha256'] == '5806e77c'
+    assert meta['file'] == 'bare.safetensors'
+
+
+def test_config_is_asked_for_and_checked(trained, tmp_path, monkeypatch,
+                                         capsys):
+    ours, _ = trained
+    file = saved(ours, tmp_path / 'plain.pth')
+    there = os.listdir(tmp_path)
+
+    def answer(*more):
+        return refused(monkeypatch, 'export', file, tmp_path / 'out.pth',
+                       '--to', 'timm', *more)
+
+    assert 'does not say of what network' in answer()
+    assert '--config configs/....py' in answer()
+    assert 'no config file nowhere.py' in answer('--config', 'nowhere.py')
+    large = 'configs/fd/clip_vitl_fd.py'  # the file is of none of both
+    assert re.search(r'another size .*\[1, 1, 48\].*\[1, 1, 1024\]',
+                     answer('--config', large))
+    assert sorted(os.listdir(tmp_path)) == sorted(there)
+    config = tmp_path / 'tiny.py'
+    config.write_text(f'model = dict(backbone={student()!r})')
+    run(monkeypatch, 'export', file, tmp_path / 'out.pth', '--to', 'timm',
+        '--config', config)
+    lines = dict(re.findall(r'^  (\S+) +(.*)$', capsys.readouterr().out, re.M))
+    assert lines['sha256'] == checkpoints.sha256(file)
+    assert lines['recipe'] == lines['teacher.source'] == 'unknown'
+
+
+CANNOT = {
+    'norm of another stage': (student(), downstream(), 'unlike the config'),
+    'two norms': (downstream(final_norm=True), None, 'one norm'),
+    'no norm': (student(final_norm=False), None, 'one norm'),
+    'windows': (swin_student(img_size=128,
+                             window_size=[8, 4, 8]), None, r'\[8, 4, 8\]'),
+    'extra norms': (swin_student(arch=swin_arch(extra_norm=2)), None,
+                    r"no counterpart of 'stages.1.blocks.1.norm3"),
+    'several outputs':
+    (swin_student(out_indices=(1, 2)), None, "no counterpart of 'norm1"),
+    'another family': (dict(type='mmpretrain.ResNet', depth=18), None,
+                       'BEiT ViTs and Swin V2s, not ResNet'),
+    'no such backbone':
+    (student(), dict(type='mmfd.Nothing'), 'builds no backbone: KeyError'),
+    'another argument':
+    (student(), student(colour='red'), 'builds no backbone: TypeError'),
+}
+
+
+@pytest.mark.parametrize('library', ['timm', 'hf'])
+@pytest.mark.parametrize('name', CANNOT)
+def test_what_no_library_has_is_refused(tmp_path, name, library):
+    network, config, message = CANNOT[name]
+    file = saved(MODELS.build(network), tmp_path / 'epoch_1.pth')
+    with pytest.raises(ValueError, match=message):
+        export(file, dict(backbone=config or network), library)
+
+
+@pytest.mark.parametrize('config', [
+    lambda command: dict(type='os.system', command=command),
+    lambda command: student(norm_cfg=dict(type='os.system', command=command)),
+    lambda command: student(patch_cfg=dict(conv_type='subprocess.run')),
+    lambda command: student(layer_cfgs=[dict(type='antigravity')]),
+    lambda command: student(bias='os.system'),
+])
+def test_config_in_a_file_calls_nothing(tmp_path, monkeypatch, capsys, config):
+    file = saved(
+        MODELS.build(student()), tmp_path / 'epoch_1.pth',
+        config(f'touch {tmp_path / "was_here"}'))
+    for library in ('timm', 'hf'):
+        assert 'no file is trusted to call' in refused(monkeypatch, 'export',
+                                                       file,
+                                                       tmp_path / 'out.pth',
+                                                       '--to', library)
+    assert os.listdir(tmp_path) == ['epoch_1.pth']
+    run(monkeypatch, 'export', file, tmp_path / 'out.pth')  # builds nothing
+    assert capsys.readouterr().out.endswith('built by its config\n')
+    assert sorted(os.listdir(tmp_path)) == ['epoch_1.pth', 'out.pth']
+
+
+def test_export_to_no_known_suffix_is_refused(trained, tmp_path, monkeypatch):
+    _, file = trained
+    assert '.pth or .safetensors' in refused(monkeypatch, 'export', file,
+                                             tmp_path / 'student')
+
+
+# --- provenance ---
+
+
+def test_file_that_says_nothing_is_known_by_its_sum(tmp_path):
+    torch.save(dict(weight=torch.ones(1)), tmp_path / 'plain.pth')
+    told = provenance.of_file(tmp_path / 'plain.pth')
+    assert told == dict(
+        source='plain.pth', sha256=checkpoints.sha256(tmp_path / 'plain.pth'))
+
+
+def test_run_tells_of_its_teacher_its_start_and_their_own(tmp_path):
+    weights = dict(w=torch.ones(1))
+    clip = dict(kind='openai-clip', source='ViT-B-16.pt', sha256='58')
+    checkpoints.save(weights, tmp_path / 'clip.pth', clip)
+    cfg = Config(
+        dict(model=dict(teacher=dict(checkpoint=str(tmp_path / 'clip.pth')))),
+        filename='configs/fd/clip_vitb_fd.py')
+    told = provenance.of_run(cfg)
+    assert told == dict(
+        recipe='clip_vitb_fd',
+        mmfd=__version__,
+        **{
+            'teacher.file': 'clip.pth',
+            'teacher.kind': 'openai-clip',
+            'teacher.source': 'ViT-B-16.pt',
+            'teacher.sha256': '58'
+        })
+    # the next run starts from what the first has written
+    checkpoints.save(weights, tmp_path / 'epoch_300.pth', told)
+    init_cfg = dict(
+        type='Pretrained', checkpoint=str(tmp_path / 'epoch_300.pth'))
+    cfg = Config(
+        dict(model=dict(backbone=dict(init_cfg=init_cfg))),
+        filename='configs/classification/clip_vitb_fd_in1k.py')
+    told = provenance.of_run(cfg)
+    assert told['recipe'] == 'clip_vitb_fd_in1k'
+    assert told['start.recipe'] == 'clip_vitb_fd'
+    assert told['start.teacher.sha256'] == '58'
+    assert 'start.teacher.source   ViT-B-16.pt' in provenance.describe(told)
+    assert 'start.teacher.licence  unknown' in provenance.describe(told)
+
+
+def test_random_teacher_is_called_so(tmp_path):
+    cfg = Config(dict(model=dict(teacher=dict(checkpoint='random'))))
+    told = provenance.of_run(cfg)
+    assert told == {'mmfd': __version__, 'teacher.file': 'random'}
+    assert re.search(r'recipe +unknown', provenance.describe(told))
