@@ -50,3 +50,17 @@ OPTIM_WRAPPERS = _child(host.OPTIM_WRAPPERS,
 OPTIM_WRAPPER_CONSTRUCTORS = _child(
     host.OPTIM_WRAPPER_CONSTRUCTORS,
     'training.optim')  # LayerDecayOptimWrapperConstructor
+
+# Names of hooks in configs of version 0.1 before they ended in Hook: old ->
+# new, both without `mmfd.`
+RENAMED = dict(
+    WarmupCosine='WarmupCosineHook',
+    Checkpoints='ResumableCheckpointHook',
+    SoundNumbers='NanGuardHook',
+    Throughput='ThroughputHook',
+    RuntimeInfo='NonBlockingRuntimeInfoHook',
+    MeanOverProcesses='MeanLossHook',
+    SkippedImages='SkippedImagesHook',
+    Provenance='ProvenanceHook',
+    Verdict='CollapseMonitorHook',
+    DryRun='DryRunHook')
