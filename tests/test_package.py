@@ -13,7 +13,7 @@ import pytest
 from mmengine.config import Config
 
 PARTS = ('LICENSE', 'MANIFEST.in', 'README.md', 'model-index.yml',
-         'pyproject.toml', 'setup.cfg', '_mmfd', 'configs', 'mmfd', 'tests',
+         'pyproject.toml', 'setup.cfg', '.mim', 'configs', 'mmfd', 'tests',
          'tools')
 LITTER = ('configs/demo/__pycache__/simclr_fd.cpython-311.pyc',
           'configs/demo/teacher.pth.1.part', 'mmfd/convert.1.part',
