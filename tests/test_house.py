@@ -1,6 +1,7 @@
 """Imports between the rooms of mmfd point one way."""
-import ast
 from pathlib import Path
+
+from helpers.imports import imported
 
 # From what changes rarely to what changes often: a row may import the rows
 # above it and itself, but not a neighbour of its row
@@ -20,15 +21,6 @@ ORDER = [
     {'analysis'},
 ]
 ROW = {room: row for row, rooms in enumerate(ORDER) for room in rooms}
-
-
-def imported(path):
-    """Full names of all that a file imports."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield from (f'{node.module}.{a.name}' for a in node.names)
 
 
 def rooms():

@@ -89,8 +89,9 @@ def main():
 
 
 def measured(cfg, args):
+    from mmfd.launch.runner import prepare
     from mmfd.planning import measure
-    return measure.measured(cfg, args.rounds, args.length)
+    return measure.measured(cfg, prepare, args.rounds, args.length)
 
 
 def planned(cfg, args, said):
@@ -130,10 +131,10 @@ def compare(data_root, step):
 
 def show(sections, said, path):
     """Print, and write to a JSON file if there is a path."""
-    from mmfd.planning import plan
+    from mmfd.planning import quantities
     sections = {title: [*found] for title, found in sections.items()}
     for title, figures in sections.items():
-        print('\n'.join(plan.table(title, figures)))
+        print('\n'.join(quantities.table(title, figures)))
     for line in said:
         print('\n' + line)
     if path:

@@ -12,13 +12,12 @@ from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
+from mmfd.planning.plan import checkpoint_bytes
+from mmfd.planning.quantities import readable_bytes
 from mmfd.registry import HOOKS
+from mmfd.training.loop import StopTraining
 
 NO_CHECKPOINT = 'has no checkpoint to go on from: --resume begins a new run'
-
-
-class Enough(Exception):
-    """Ends the run: it has been dry."""
 
 
 @HOOKS.register_module()
@@ -31,7 +30,7 @@ class DryRunHook(Hook):
         anew (bool): there is nothing to go on from, though that was asked.
 
     Raises:
-        Enough: after the report.
+        StopTraining: after the report.
     """
     priority = 'LOWEST'  # after all others have logged and counted
 
@@ -78,7 +77,7 @@ class DryRunHook(Hook):
         lines = [*self.report(runner)]  # by all: shards are read together
         if is_main_process():
             print('\n'.join(lines), flush=True)
-        raise Enough
+        raise StopTraining
 
     def _note_skipped(self, batch):
         for sample in batch['data_samples']:
@@ -137,9 +136,11 @@ class _Run:
         yield 'eta', (f'{timedelta(seconds=round(left))} for the whole run, '
                       'evaluation not counted')
         used, there = self._memory()
-        yield 'memory', f'peak {size(used)} of {size(there)}'
+        yield 'memory', (f'peak {readable_bytes(used)} of '
+                         f'{readable_bytes(there)}')
         needed, free = self._disk()
-        yield 'disk', f'{size(needed)} of checkpoints, {size(free)} free'
+        yield 'disk', (f'{readable_bytes(needed)} of checkpoints, '
+                       f'{readable_bytes(free)} free')
 
     def wrong(self):
         """Sentences: what was seen, what to turn."""
@@ -227,19 +228,3 @@ class _Run:
         return (checkpoint_bytes(self.runner.cfg, self.runner.max_epochs,
                                  self.runner.max_iters, state + 2 * trained),
                 shutil.disk_usage(folder).free)
-
-
-def checkpoint_bytes(cfg, epochs, iterations, one):
-    """Bytes of all checkpoints that a run will keep, if `one` has so many."""
-    hook = cfg.default_hooks.get('checkpoint') or {}
-    kept = hook.get('max_keep_ckpts', -1)
-    if kept < 0:
-        length = epochs if hook.get('by_epoch', True) else iterations
-        kept = -(-length // hook.get('interval', 1))
-    return (kept + 4) * one  # the best, two interim ones, one half-written
-
-
-def size(count):
-    """Bytes, as people read them."""
-    return f'{count / 2**30:.1f} GiB' if count > 2**30 else (
-        f'{count / 2**20:.0f} MiB')

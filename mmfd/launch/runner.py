@@ -21,11 +21,12 @@ from mmfd.fast import compile_blocks
 from mmfd.launch import dataset_checks, processes
 from mmfd.launch.config_options import (DOWNSTREAM, dicts, find_class,
                                         no_such_type)
-from mmfd.launch.dry_run import NO_CHECKPOINT, Enough
+from mmfd.launch.dry_run import NO_CHECKPOINT
 from mmfd.launch.resume_checks import (check_not_classified, check_resumable,
                                        check_same_model, check_same_teacher,
                                        checkpoint_to_fit)
 from mmfd.training import cached_teacher
+from mmfd.training.loop import StopTraining
 from mmfd.training.sharding import ShardedRunner
 from mmfd.weights import checkpoints, host_reader
 
@@ -144,7 +145,7 @@ def dry_run(cfg):
         cfg.work_dir = folder
         try:
             prepare(cfg, train=True).train()
-        except Enough:
+        except StopTraining:
             pass
 
 

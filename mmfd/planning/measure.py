@@ -16,10 +16,10 @@ import torch
 from mmengine.hooks import Hook
 
 from mmfd.errors import Refused
-from mmfd.launch.dry_run import Enough
-from mmfd.launch.runner import prepare
-from mmfd.planning.plan import Figure, follow, side_of, target_of
+from mmfd.planning.plan import follow, side_of, target_of
+from mmfd.planning.quantities import Quantity
 from mmfd.training import cached_teacher
+from mmfd.training.loop import StopTraining
 
 SIDE = dict(cpu=2048, cuda=8192)  # of the matrices whose product is the limit
 
@@ -65,7 +65,7 @@ class Rounds(Hook):
         self._bare(runner, data_batch)
         self._phases(runner, data_batch)
         if len(self.whole) > self.rounds:
-            raise Enough
+            raise StopTraining
         self._begin()
 
     def _bare(self, runner, batch):
@@ -120,19 +120,20 @@ def gemm_rate(device, dtype):
     return 2 * side**3 / statistics.median(seconds[2:])
 
 
-def measured(cfg, rounds=5, length=5):
+def measured(cfg, prepare, rounds=5, length=5):
     """Train a little, in an empty work dir, and say what it took.
 
     Args:
         cfg (Config): as `launch.config_options.load_config` gives it.
+        prepare (callable): `launch.runner.prepare`, which builds a Runner.
         rounds (int): how many times each figure is measured.
         length (int): iterations of a round.
 
     Returns:
-        dict: title -> list of `plan.Figure`.
+        dict: title -> list of `quantities.Quantity`.
 
     Raises:
-        Refused: as `launch.runner.prepare`; if fp32 products would be
+        Refused: as `prepare`; if fp32 products would be
             computed in less.
     """
     if cfg.model.get('teacher'):
@@ -149,7 +150,7 @@ def measured(cfg, rounds=5, length=5):
         runner.register_hook(hook, priority='LOWEST')
         try:
             runner.train()
-        except Enough:
+        except StopTraining:
             pass
         loading = [*_loading(runner.train_dataloader, rounds, length)]
     return _figures(cfg, hook, loading, device, dtype)
@@ -199,13 +200,14 @@ def live_or_cached(plan, folder, store, throughput=None, tflops=None):
     figures = {f.name: f.value for f in plan.time()}
     seen, epochs = figures['images'], plan.cfg.train_cfg.max_epochs
     drawn = seen / epochs * views * (1 - (1 - 1 / views)**epochs)
-    yield Figure('teacher', 1000. * seconds, 'ms', how, note)
-    yield Figure('disk', speed, 'B', 'measured', f'a second, read in {folder}')
-    yield Figure('live', seconds * seen, 's', how, f'{seen:,} targets')
-    yield Figure('cached', seconds * drawn + (seen - drawn) * entry / speed,
-                 's', how,
-                 f'{round(drawn):,} computed, {round(seen - drawn):,} read')
-    yield Figure(
+    yield Quantity('teacher', 1000. * seconds, 'ms', how, note)
+    yield Quantity('disk', speed, 'B', 'measured',
+                   f'a second, read in {folder}')
+    yield Quantity('live', seconds * seen, 's', how, f'{seen:,} targets')
+    yield Quantity('cached', seconds * drawn + (seen - drawn) * entry / speed,
+                   's', how,
+                   f'{round(drawn):,} computed, {round(seen - drawn):,} read')
+    yield Quantity(
         'size', drawn * entry, 'B', 'counted',
         f'{views} views of an image, {shape[0]} x {shape[1]} {store}')
 
@@ -275,13 +277,13 @@ def _figures(cfg, hook, loading, device, dtype):
                    'of the whole program'),
         ],
         'limit': [
-            Figure('GEMM', rate, 'FLOP', 'measured',
-                   f'a second, {SIDE[device]} x {SIDE[device]}, {dtype}'),
-            Figure('image', flops, 'FLOP', 'counted'),
-            Figure('teacher', 100 * work.teacher / 2 / flops, '%', 'counted',
-                   'of the operations'),
-            Figure('used', 100 * step * flops / rate, '%', 'measured',
-                   'of the GEMM rate, by the step'),
+            Quantity('GEMM', rate, 'FLOP', 'measured',
+                     f'a second, {SIDE[device]} x {SIDE[device]}, {dtype}'),
+            Quantity('image', flops, 'FLOP', 'counted'),
+            Quantity('teacher', 100 * work.teacher / 2 / flops, '%', 'counted',
+                     'of the operations'),
+            Quantity('used', 100 * step * flops / rate, '%', 'measured',
+                     'of the GEMM rate, by the step'),
         ],
         'phases of a step': [*_phases(hook)],
         'memory': [_memory(device)],
@@ -290,14 +292,14 @@ def _figures(cfg, hook, loading, device, dtype):
 
 def _speed(name, batch, seconds):
     low, middle, high = statistics.quantiles([batch / s for s in seconds], n=4)
-    return Figure(name, middle, 'img/s', 'measured',
-                  f'quartiles {low:.4g} and {high:.4g}')
+    return Quantity(name, middle, 'img/s', 'measured',
+                    f'quartiles {low:.4g} and {high:.4g}')
 
 
 def _share(name, shares, note):
     low, middle, high = statistics.quantiles([100 * s for s in shares], n=4)
-    return Figure(name, middle, '%', 'measured',
-                  f'{note}; quartiles {low:.2g} and {high:.2g}')
+    return Quantity(name, middle, '%', 'measured',
+                    f'{note}; quartiles {low:.2g} and {high:.2g}')
 
 
 def _phases(hook):
@@ -309,14 +311,14 @@ def _phases(hook):
     total = sum(medians.values())
     for name in 'pixels', 'teacher', 'student', 'backward', 'optimizer':
         if name in medians:
-            yield Figure(name, medians[name], 'ms', 'measured',
-                         f'{medians[name] / total:.0%}')
+            yield Quantity(name, medians[name], 'ms', 'measured',
+                           f'{medians[name] / total:.0%}')
 
 
 def _memory(device):
     if device == 'cuda':
-        return Figure('peak', torch.cuda.max_memory_allocated(), 'B',
-                      'measured', 'of tensors on the device')
-    return Figure('peak',
-                  resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-                  'B', 'measured', 'of this process, without its workers')
+        return Quantity('peak', torch.cuda.max_memory_allocated(), 'B',
+                        'measured', 'of tensors on the device')
+    return Quantity('peak',
+                    resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+                    'B', 'measured', 'of this process, without its workers')

@@ -7,7 +7,6 @@ parameters is planned on a laptop in a minute.
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from functools import lru_cache, partial
 from weakref import WeakSet, finalize
 
@@ -23,7 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 from mmfd.errors import Refused
-from mmfd.launch.dry_run import checkpoint_bytes, size
+from mmfd.planning.quantities import Quantity, readable_bytes
 from mmfd.training import cached_teacher
 from mmfd.training.sharding import BLOCKS, parts_of, teachers
 from mmfd.weights.meta_device import weightless
@@ -260,16 +259,6 @@ class Setting:
                    'times more in optim_wrapper.accumulative_counts')
 
 
-@dataclass
-class Figure:
-    """A number, and whether it is counted, stated or assumed."""
-    name: str
-    value: float
-    unit: str
-    how: str
-    note: str = ''
-
-
 class Plan:
     """What a config asks of each of `gpus` GPUs.
 
@@ -329,25 +318,25 @@ class Plan:
             networks['teacher'] = network
         for name, network in networks.items():
             if any(True for _ in network.parameters()):
-                yield Figure(name, _numbers(network.parameters()), '',
-                             'counted')
+                yield Quantity(name, _numbers(network.parameters()), '',
+                               'counted')
 
     def operations(self):
         """Of one image, in floating-point operations."""
         step, batch = self.step(self.setting), self.setting.batch
         again = 'with what is computed again' * self.setting.recompute
-        yield Figure('teacher', step.teacher / batch, 'FLOP', 'counted')
-        yield Figure('student', step.forward / batch, 'FLOP', 'counted')
-        yield Figure('backward', step.backward / batch, 'FLOP', 'counted',
-                     again)
+        yield Quantity('teacher', step.teacher / batch, 'FLOP', 'counted')
+        yield Quantity('student', step.forward / batch, 'FLOP', 'counted')
+        yield Quantity('backward', step.backward / batch, 'FLOP', 'counted',
+                       again)
 
     def memory(self, setting):
         """Of a GPU at its fullest, as if all gradients were there by then."""
         figures = [*self._memory(setting)]
         yield from figures
-        yield Figure('sum', sum(figure.value for figure in figures), 'B',
-                     'assumed',
-                     'without what the allocator loses in fragments')
+        yield Quantity('sum', sum(figure.value for figure in figures), 'B',
+                       'assumed',
+                       'without what the allocator loses in fragments')
 
     def _memory(self, setting):
         step, trained = self.step(setting), 4 * _numbers(self.trained)
@@ -355,28 +344,30 @@ class Plan:
         share = self.gpus if setting.sharded else 1
         moments = _moments(self.cfg.optim_wrapper.optimizer)
         part = f'1/{share} of the fp32 ones' if share > 1 else 'fp32'
-        yield Figure('weights', weights / share, 'B', 'counted', part)
-        yield Figure('gradients', trained / share, 'B', 'counted', part)
-        yield Figure('moments', moments * trained / share, 'B', 'counted',
-                     f'{moments} of the optimizer for each weight')
+        yield Quantity('weights', weights / share, 'B', 'counted', part)
+        yield Quantity('gradients', trained / share, 'B', 'counted', part)
+        yield Quantity('moments', moments * trained / share, 'B', 'counted',
+                       f'{moments} of the optimizer for each weight')
         for network in teachers(self.model):
             parts = share if self.shard_teacher else 1
-            yield Figure('teacher', 4 * _numbers(network.parameters()) / parts,
-                         'B', 'counted', f'1/{parts} of it, fp32')
+            yield Quantity('teacher',
+                           4 * _numbers(network.parameters()) / parts, 'B',
+                           'counted', f'1/{parts} of it, fp32')
         if setting.sharded:
             yield self._gathered()
         elif self.gpus > 1:
-            yield Figure('buckets', trained, 'B', 'assumed',
-                         'where DistributedDataParallel sums gradients')
+            yield Quantity('buckets', trained, 'B', 'assumed',
+                           'where DistributedDataParallel sums gradients')
         if step.casts >> 20:
-            yield Figure('casts', step.casts, 'B', 'counted',
-                         'weights in bf16, kept by autocast or for backward')
-        yield Figure(
+            yield Quantity(
+                'casts', step.casts, 'B', 'counted',
+                'weights in bf16, kept by autocast or for backward')
+        yield Quantity(
             'activations', step.peak - step.casts, 'B', 'counted',
             f'of {setting.batch} images, ' +
             ('blocks are computed again'
              if setting.recompute else 'all are kept'))
-        yield Figure('libraries', LIBRARIES, 'B', 'assumed', 'CUDA, NCCL')
+        yield Quantity('libraries', LIBRARIES, 'B', 'assumed', 'CUDA, NCCL')
 
     def _gathered(self):
         """Weights that are whole for a while.
@@ -391,7 +382,7 @@ class Plan:
             for part in parts_of(self.model.backbone, self.blocks)
         ]
         rest = _numbers(self.model.parameters()) - sum(blocks)
-        return Figure(
+        return Quantity(
             'gathered', 2 * rest * each + max(blocks) * (5 * each + 4), 'B',
             'assumed', f'two blocks of {max(blocks) / 1e6:,.0f} M, and '
             f'{rest / 1e6:,.0f} M in none')
@@ -400,8 +391,8 @@ class Plan:
         """Of a GPU, in bytes: the two ways."""
         for recompute in False, True:
             step = self.step(replace(self.setting, recompute=recompute))
-            yield Figure('checkpointed' if recompute else 'all kept',
-                         step.peak - step.casts, 'B', 'counted')
+            yield Quantity('checkpointed' if recompute else 'all kept',
+                           step.peak - step.casts, 'B', 'counted')
 
     def time(self, throughput=None, tflops=None):
         """Of all epochs.
@@ -415,26 +406,37 @@ class Plan:
         epochs = self.cfg.train_cfg.max_epochs
         accumulated = self.cfg.optim_wrapper.get('accumulative_counts', 1)
         batch = self.setting.batch * self.gpus
-        yield Figure(
+        yield Quantity(
             'batch', batch * accumulated, '', 'stated',
             f'{self.setting.batch} x {self.gpus} GPUs x {accumulated} '
             'accumulated')
-        yield Figure('images', images * epochs, '', how,
-                     f'{epochs} epochs of {images:,}')
+        yield Quantity('images', images * epochs, '', how,
+                       f'{epochs} epochs of {images:,}')
         work = sum(figure.value for figure in self.operations())
-        yield Figure('operations', images * epochs * work, 'FLOP', how)
+        yield Quantity('operations', images * epochs * work, 'FLOP', how)
         if tflops:
             throughput = tflops * 1e12 / work
         if throughput:
-            yield Figure('time', images * epochs / throughput / self.gpus, 's',
-                         'stated', f'{throughput:,.4g} images/s of a GPU')
+            yield Quantity('time', images * epochs / throughput / self.gpus,
+                           's', 'stated',
+                           f'{throughput:,.4g} images/s of a GPU')
         state = sum(t.nbytes for t in self.model.state_dict().values())
         moments = _moments(self.cfg.optim_wrapper.optimizer)
-        yield Figure(
+        yield Quantity(
             'disk',
             checkpoint_bytes(self.cfg, epochs, epochs * images // batch,
                              state + 4 * moments * _numbers(self.trained)),
             'B', 'counted', 'all checkpoints that are kept')
+
+
+def checkpoint_bytes(cfg, epochs, iterations, one):
+    """Bytes of all checkpoints that a run will keep, if `one` has so many."""
+    hook = cfg.default_hooks.get('checkpoint') or {}
+    kept = hook.get('max_keep_ckpts', -1)
+    if kept < 0:
+        length = epochs if hook.get('by_epoch', True) else iterations
+        kept = -(-length // hook.get('interval', 1))
+    return (kept + 4) * one  # the best, two interim ones, one half-written
 
 
 def verdict(plan, gib):
@@ -446,30 +448,9 @@ def verdict(plan, gib):
             if not turned:
                 return f'It fits in {gib:g} GiB.'
             return (f'It does not fit in {gib:g} GiB. This does, with '
-                    f'{size(total)}: {"; ".join(turned)}.')
+                    f'{readable_bytes(total)}: {"; ".join(turned)}.')
     return (f'It does not fit in {gib:g} GiB, whatever is turned: take more '
             'GPUs, larger ones or a smaller network.')
-
-
-def table(title, figures):
-    """Lines of text."""
-    yield f'\n{title}'
-    for figure in figures:
-        yield (f'  {figure.name:<12}{_readable(figure):>12}  '
-               f'{figure.how:<8} {figure.note}').rstrip()
-
-
-def _readable(figure):
-    if figure.unit == 'B':
-        return size(figure.value)
-    if figure.unit == 's':
-        return str(timedelta(seconds=round(figure.value)))
-    if figure.unit == 'FLOP':
-        exponent = max(int(f'{figure.value:e}'.split('e')[1]) // 3 * 3, 0)
-        return f'{figure.value / 10**exponent:.4g}e{exponent}'
-    if isinstance(figure.value, float):
-        return f'{figure.value:.4g} {figure.unit}'
-    return f'{figure.value:,}'
 
 
 def _numbers(params):

@@ -18,6 +18,10 @@ WRITTEN = 'epoch_*.pth', 'iter_*.pth', 'interim_*.pth'
 REMEMBERED = 10_000  # iterations of every curve, for averages in the log
 
 
+class StopTraining(Exception):
+    """Raised by a hook to end training at once: nothing more is saved."""
+
+
 @LOOPS.register_module()
 class ResumableLoop(EpochBasedTrainLoop):
     """The host's loop, able to begin amid an epoch.
