@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from mmfd.fast.layer_scale import scaled_linear
+from mmfd.hosts import pytorch
 
 CHUNK = 2**21  # scores at a time in the backward on a CPU: in its cache
 LENGTHS = {torch.float16: torch.float32}  # of vectors, where not their dtype
@@ -60,8 +61,8 @@ class Biased(torch.autograd.Function):
         ctx.scale, ctx.dtype = scale, bias.dtype
         n = len(bias)
         outs = [
-            torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-                *_heads(qkv[i::n]), attn_mask=exact[i:i + 1], scale=scale)[0]
+            pytorch.attention_on_cpu(
+                *_heads(qkv[i::n]), bias=exact[i:i + 1], scale=scale)
             for i in range(n)
         ]
         out = outs[0] if n == 1 else torch.stack(outs, 1).flatten(0, 1)
@@ -117,8 +118,7 @@ def _backward(bias, grad_bias, scale, qkv, grad, grad_qkv, exact, rounded):
 
     torch.bmm(grad, v.mT, out=products[1])
     scores.copy_(rounded[1])
-    torch._softmax_backward_data(
-        scores, weights, -1, scores.dtype, grad_input=scores)
+    pytorch.softmax_backward_(scores, weights)
     grad_bias += scores.sum(0)
     rounded[1].copy_(scores)
     scaled = partial(torch.baddbmm, q, beta=0, alpha=scale)  # q for its shape

@@ -6,6 +6,7 @@ import torch
 from mmengine.logging import print_log
 
 from mmfd.errors import Refused
+from mmfd.hosts import pytorch
 
 
 def compile_blocks(model, options):
@@ -56,7 +57,7 @@ def _compiles(device, options):
     except (RuntimeError, TypeError) as error:
         raise Refused(f'compile={options}: {error}') from error
     try:
-        with torch._inductor.config.patch(force_disable_caches=True):
+        with pytorch.compiled_anew():
             tried(torch.ones(16, device=device))
     except Exception as error:  # of each backend its own
         lines = [*filter(None, str(error).split('\n'))]

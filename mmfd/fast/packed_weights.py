@@ -5,11 +5,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 from torch.overrides import TorchFunctionMode
 
-PACKED = set()  # dtypes that oneDNN has products in, here
-if torch.backends.mkldnn.is_available():
-    PACKED.add(torch.float32)
-    if torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        PACKED.add(torch.bfloat16)
+from mmfd.hosts import pytorch
 
 
 class PackedWeights(TorchFunctionMode):
@@ -75,18 +71,17 @@ class PackedWeights(TorchFunctionMode):
         if not copy.is_mkldnn:
             return F.linear(x, copy, bias)
         gelu = id(weight) in self.before_gelu
-        y = torch.ops.mkldnn._linear_pointwise(x, copy, bias,
-                                               'gelu' if gelu else 'none', [],
-                                               'none')
+        y = pytorch.packed_linear(x, copy, bias, gelu)
         self.active = y if gelu else None
         return y
 
     def copy(self, weight, dtype):
         key = id(weight), dtype
         version, copy = self.copies.get(key, (None, None))
-        if version != weight._version:
+        if version != pytorch.version_of(weight):
             copy = weight.detach().to(dtype)
-            if dtype in PACKED and type(weight) is nn.Parameter:  # no fake one
-                copy = torch.ops.mkldnn._reorder_linear_weight(copy)
-            self.copies[key] = weight._version, copy
+            if pytorch.can_pack(dtype) and type(
+                    weight) is nn.Parameter:  # no fake one
+                copy = pytorch.pack(copy)
+            self.copies[key] = pytorch.version_of(weight), copy
         return copy

@@ -10,6 +10,7 @@ import torch
 from torch.autograd.graph import saved_tensors_hooks
 
 from mmfd.fast.layer_scale import scaled_linear
+from mmfd.hosts import pytorch
 
 
 @contextmanager
@@ -42,13 +43,13 @@ def not_kept(tensor, make):
 
 def _values(tensor):
     """What two contiguous tensors of the same numbers agree in."""
-    storage = tensor.untyped_storage()._cdata
-    return storage, tensor._version, tensor.dtype, tensor.numel()
+    return (pytorch.storage_of(tensor), pytorch.version_of(tensor),
+            tensor.dtype, tensor.numel())
 
 
 def _decided_elsewhere():
     """Whether hooks that are not these see what is kept."""
-    hooks = torch._C._autograd._top_saved_tensors_default_hooks(False)
+    hooks = pytorch.saved_tensors_hooks_in_force()
     return hooks and getattr(hooks[0], '__module__', None) != __name__
 
 

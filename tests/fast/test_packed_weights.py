@@ -6,7 +6,8 @@ from helpers.models import distillation, small_teacher
 from mmengine.registry import MODELS
 from torch import nn
 
-from mmfd.fast.packed_weights import PACKED, PackedWeights
+from mmfd.fast.packed_weights import PackedWeights
+from mmfd.hosts import pytorch
 
 BOUND = {'fp32': 1e-5, 'bf16': 2e-2}
 DTYPES = [
@@ -14,7 +15,7 @@ DTYPES = [
     pytest.param(
         'bf16',
         marks=pytest.mark.skipif(
-            torch.bfloat16 not in PACKED,
+            not pytorch.can_pack(torch.bfloat16),
             reason='this processor has no products in bf16'))
 ]
 
