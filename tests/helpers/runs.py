@@ -1,12 +1,9 @@
 """Small runs of tools/train.py, to be hurt by the tests beside this file."""
 import json
-import multiprocessing
-import os
-import runpy
-import signal
-import sys
-import time
 from pathlib import Path
+
+from helpers import commands
+from helpers.commands import kill, wait_for  # noqa: F401
 
 from mmfd.weights import checkpoints
 
@@ -49,57 +46,23 @@ log_processor = dict(window_size=3)
 visualizer = dict(vis_backends=[dict(type='LocalVisBackend')])
 '''
 OF_THE_CLOCK = 'time', 'data_time', 'img_per_s', 'data_wait'
-# all that a run imports, once and not for each run
-servers = multiprocessing.get_context('forkserver')
-servers.set_forkserver_preload(
-    ['mmfd.launch.runner', 'mmpretrain.models', 'mmpretrain.datasets'])
 
 
-def _run(tool, arguments, log):
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    sys.argv = [tool, *arguments]
-    runpy.run_path(tool, run_name='__main__')
-
-
-def start(config, work_dir, *arguments, options=(), tool='tools/train.py'):
+def start(config, work_dir, *arguments, options=(), tool='train'):
     """A process that does what the command line would."""
     arguments = [config, *arguments, '--work-dir', work_dir]
     if options:
         arguments += ['--cfg-options', *options]
-    process = servers.Process(
-        target=_run, args=(tool, [*map(str, arguments)], f'{work_dir}.log'))
-    process.start()
-    return process
+    return commands.start(tool, *arguments, log=f'{work_dir}.log')
 
 
 def finish(process, work_dir, code=0, seconds=120):
-    process.join(seconds)
-    assert process.exitcode == code, log(work_dir)[-3000:]
+    commands.finish(process, f'{work_dir}.log', code, seconds)
 
 
 def log(work_dir):
     file = Path(f'{work_dir}.log')
     return file.read_text() if file.exists() else ''
-
-
-def wait_for(condition, process, seconds=60):
-    """False if the process has ended before."""
-    until = time.monotonic() + seconds
-    while not condition():
-        if not process.is_alive():
-            return False
-        assert time.monotonic() < until, 'nothing happened'
-        time.sleep(0.002)
-    return True
-
-
-def kill(process):
-    """Whether there still was something to kill."""
-    process.kill()
-    process.join()
-    return process.exitcode == -signal.SIGKILL
 
 
 def lines(work_dir):

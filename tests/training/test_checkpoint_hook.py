@@ -123,7 +123,7 @@ def hurt(config, tmp_path, hook):
     file = tmp_path / 'hurt.py'
     file.write_text(f"""
 _base_ = '{config}'
-custom_imports = dict(imports=['hurt'], allow_failed_imports=False)
+custom_imports = dict(imports=['helpers.hurt'], allow_failed_imports=False)
 custom_hooks = [{hook}]
 """)
     return file
