@@ -20,7 +20,8 @@ MODELS = _child(
     'pixels',  # PixelPreprocessor, OfficialEvalPreprocessor, Normalize
     'teacher',  # Teacher
     'training.cached_teacher',  # CachedTeacher
-    'networks.students',  # StudentViT, StudentSwin
+    'networks.vit',  # StudentViT
+    'networks.swin',  # StudentSwin
     'networks.linear_probe',  # LinearProbe
     'networks.pyramid',  # SimplePyramid: a plain ViT's maps for detectors
     'necks',  # ProjectionNeck, WhiteningNeck, those of the ablations

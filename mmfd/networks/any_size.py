@@ -8,9 +8,8 @@ import torch
 import torch.nn.functional as F
 from mmpretrain.models.utils import resize_pos_embed
 
-from mmfd.errors import Refused
 from mmfd.fast import attention
-from mmfd.networks import relative_position
+from mmfd.networks import image_size, relative_position
 
 EXTRA = 3  # rows of a table for a cls token: to it, from it, within it
 
@@ -28,7 +27,7 @@ def forward(vit, x):
     Raises:
         Refused: if an image is smaller than a patch.
     """
-    _check_not_smaller(x, vit.patch_embed.projection.kernel_size)
+    image_size.check_patch_fits(x, vit.patch_embed.projection.kernel_size)
     x, grid = vit.patch_embed(x)
     x = torch.cat([vit.cls_token.expand(len(x), -1, -1), x], 1)
     if vit.pos_embed is not None:
@@ -46,15 +45,6 @@ def forward(vit, x):
             tokens = (vit.ln1(x) if last else x)[:, 1:]
             maps.append(tokens.transpose(1, 2).unflatten(2, grid))
     return tuple(maps)
-
-
-def _check_not_smaller(x, patch):
-    size = tuple(x.shape[-2:])
-    if min(side - least for side, least in zip(size, patch)) < 0:
-        raise Refused(
-            f'images of {size[0]} x {size[1]} pixels are smaller than the '
-            f"patch of {patch[0]} x {patch[1]}: set the sizes of the "
-            "pipeline's Resize and crop")
 
 
 class Attention:

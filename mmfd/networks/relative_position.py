@@ -1,10 +1,12 @@
 """Relative position bias, carried over to another grid of patches."""
 from functools import lru_cache
+from math import isqrt, prod
 
 import torch
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from mmfd.errors import Refused
+from mmfd.weights import checkpoints
 
 
 def resize(table, source, target, extra=3):
@@ -42,6 +44,37 @@ def resize(table, source, target, extra=3):
     offsets = torch.einsum('ih,jw,hwn->ijn', rows, columns,
                            offsets.double().view(height, width, -1))
     return torch.cat([offsets.flatten(0, 1).to(table), others])
+
+
+def fit(table, rows, grid):
+    """A file's table resampled for a network's grid.
+
+    Args:
+        table (Tensor): (rows of the file, H), of a square grid. Any other is
+            returned as it is: its size does not fit when it is loaded.
+        rows (int): of the network's table: the offsets of its grid, and
+            those for a cls token.
+        grid (tuple[int]): (h, w) of the network.
+    """
+    extra = rows - prod(2 * side - 1 for side in grid)
+    side = (isqrt(max(len(table) - extra, 0)) + 1) // 2
+    if len(table) == rows or len(table) != (2 * side - 1)**2 + extra:
+        return table
+    return resize(table, (side, side), grid, extra)
+
+
+def keep_computed(network, state_dict, prefix):
+    """Replace a file's tables that follow from grid and windows.
+
+    Those of the network, which it has computed itself, take their place in
+    `state_dict`, so that strict loading finds them.
+    """
+    for name in list(state_dict):
+        if name.startswith(prefix) and name.endswith(checkpoints.TABLES):
+            del state_dict[name]
+    for name, value in network.state_dict().items():
+        if name.endswith(checkpoints.TABLES):
+            state_dict[prefix + name] = value
 
 
 @lru_cache(maxsize=64)

@@ -337,7 +337,7 @@ def test_dropout_behind_the_projection_is_the_hosts():
     (dict(img_size=72), 'img_size=72 is not a multiple of 16.*64 or 80'),
     (dict(window_size=5), r'5 does not divide the grids \[16, 8, 4\].*'
      r'one of \[2, 4, 8, 16\]'),
-    (dict(init_cfg=dict(type='Kaiming')), "StudentSwin draws FD's own"),
+    (dict(init_cfg=dict(type='Kaiming')), "StudentSwin draws FD's initial"),
     (dict(stage_cfgs=of_attention(attn_drop=0.1)), 'attn_drop=0.1, qkv_bias='),
     (dict(stage_cfgs=of_attention(qkv_bias=False)), 'qkv_bias=False: Student'),
 ])

@@ -1,0 +1,155 @@
+"""The students' transformer blocks: less computed, and less kept.
+
+Of a branch that drop path drops nothing is computed (`drop_path`); what norms
+and GELUs give is computed again in the backward (`recompute`); scores of
+attention are never kept (`attention`). Results are those of the formulas in
+the docstrings. The blocks take over the parts of the host's blocks under the
+host's names, so their weights have the host's names too.
+"""
+from math import log
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from mmfd.errors import Refused
+from mmfd.fast import attention
+from mmfd.fast.drop_path import residual
+from mmfd.fast.recompute import feed_forward, normed
+
+
+class ViTBlock(nn.Module):
+    """A pre-norm block of BEiT's ViT, with layer scale.
+
+    x + drop_path(gamma_1 attn(ln1(x))), and so with gamma_2, ffn and ln2.
+
+    Args:
+        host (BEiTTransformerEncoderLayer): the host's block.
+        with_cp (bool): compute the block again in the backward instead of
+            keeping its activations.
+    """
+    branches_to_compile = 'attention_branch', 'ffn_branch'
+
+    def __init__(self, host, with_cp):
+        super().__init__()
+        self.gamma_1, self.gamma_2 = host.gamma_1, host.gamma_2
+        self.ln1, self.attn = host.ln1, host.attn
+        self.ln2, self.ffn = host.ln2, host.ffn
+        self.drop_path = host.drop_path
+        self.with_cp = with_cp
+
+    def forward(self, x, bias=None, attend=attention.attend):
+        """Tokens (B, L, C) to tokens.
+
+        Args:
+            bias (Tensor): relative position bias of all blocks, (H, L, L).
+                None takes that of the block's own table, if it has one.
+            attend (callable): `attend(attn, x, bias, gamma)` to tokens.
+        """
+        if self.with_cp and torch.is_grad_enabled():
+            return checkpoint(
+                self.branches, x, bias, attend, use_reentrant=False)
+        return self.branches(x, bias, attend)
+
+    def branches(self, x, bias, attend):
+        x = residual(x, lambda x: self.attention_branch(x, bias, attend),
+                     self.drop_path)
+        return residual(x, self.ffn_branch, self.drop_path)
+
+    def attention_branch(self, x, bias, attend):
+        return normed(self.ln1, x,
+                      lambda x: attend(self.attn, x, bias, self.gamma_1))
+
+    def ffn_branch(self, x):
+        return normed(self.ln2, x,
+                      lambda x: feed_forward(self.ffn, x, self.gamma_2))
+
+
+class SwinBlock(nn.Module):
+    """A post-norm block of Swin V2, as the official code has it.
+
+    x + drop_path(norm1(attn(x))), and so with norm2 and ffn. The host drops
+    before the norm, which undoes it: a branch that stays loses its factor
+    1 / (1 - rate), and one that is dropped gives the norm's bias, not zero.
+
+    Args:
+        host (SwinBlockV2): the host's block.
+    """
+    # To compile the cuts into windows for any number of images does not end.
+    branches_to_compile = ('ffn_branch', )
+
+    def __init__(self, host):
+        super().__init__()
+        self.drop_path = host.attn.drop
+        host.attn.drop = host.ffn.dropout_layer = nn.Identity()
+        host.attn.w_msa = CosineAttention(host.attn.w_msa)
+        self.attn, self.norm1 = host.attn, host.norm1
+        self.ffn, self.norm2 = host.ffn, host.norm2
+        self.norm3 = host.norm3 if host.extra_norm else nn.Identity()
+        self.with_cp = host.with_cp
+
+    def forward(self, x, hw_shape):
+        """Tokens (B, L, C) of an (h, w) grid to tokens."""
+        if self.with_cp and torch.is_grad_enabled():
+            return checkpoint(self.branches, x, hw_shape, use_reentrant=False)
+        return self.branches(x, hw_shape)
+
+    def branches(self, x, hw_shape):
+        x = residual(x, lambda x: self.norm1(self.attn(x, hw_shape)),
+                     self.drop_path)
+        return self.norm3(residual(x, self.ffn_branch, self.drop_path))
+
+    def ffn_branch(self, x):
+        return self.norm2(feed_forward(self.ffn, x))
+
+
+class CosineAttention(nn.Module):
+    """Swin V2's window attention: by cosine, with a bias by log-CPB.
+
+    Args:
+        host (WindowMSAV2): the host's.
+
+    Raises:
+        Refused: if the host's has dropout of scores, which fused attention
+            has not, or no bias of q and v.
+    """
+
+    def __init__(self, host):
+        super().__init__()
+        if host.attn_drop.p or host.q_bias is None:
+            raise Refused(
+                f'attn_drop={host.attn_drop.p}, qkv_bias='
+                f'{host.q_bias is not None}: StudentSwin has attn_drop=0. and '
+                'qkv_bias=True; take both out of stage_cfgs')
+        self.embed_dims, self.num_heads = host.embed_dims, host.num_heads
+        self.window_size = host.window_size
+        self.logit_scale = host.logit_scale
+        self.q_bias, self.v_bias = host.q_bias, host.v_bias
+        for name, table in host.named_buffers():
+            self.register_buffer(name, table)
+        self.cpb_mlp, self.qkv, self.proj = host.cpb_mlp, host.qkv, host.proj
+        self.proj_drop = host.proj_drop
+
+    def bias(self):
+        """The bias of all pairs of a window's tokens, (H, L, L)."""
+        table = 16 * self.cpb_mlp(self.relative_coords_table).sigmoid()
+        index = self.relative_position_index
+        bias = table.flatten(0, 2).t().index_select(1, index.flatten())
+        return bias.unflatten(1, index.shape)
+
+    def forward(self, x, mask=None):
+        """Windows (B n, L, C) of B images to windows.
+
+        Args:
+            mask (Tensor): added to the scores of the n windows of an image,
+                (n, L, L). None is 0.
+        """
+        qkv = F.linear(x, self.qkv.weight, attention.q_v_bias(self))
+        qkv = qkv.unflatten(2, (3, self.num_heads, -1))
+        scale = self.logit_scale.clamp(max=log(100)).exp()
+        bias = self.bias()[None]
+        if mask is not None:
+            bias = bias + mask[:, None]
+        qkv = attention.Directions.apply(qkv, scale.flatten())
+        return self.proj_drop(self.proj(attention.attention(qkv, bias, 1.)))
