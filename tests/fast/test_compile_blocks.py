@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 
 from mmfd.fast.compile_blocks import compile_blocks
-from mmfd.launch.runner import _check_shards
+from mmfd.launch.config_checks import check_sharding
 
 compiler = pytest.mark.skipif(
     not (shutil.which('g++') or shutil.which('clang++')),
@@ -99,6 +99,6 @@ def test_shards_are_not_compiled():
             model={},
             model_wrapper_cfg=dict(type='mmfd.FullySharded')))
     with pytest.raises(ValueError, match='compile=True needs whole weights'):
-        _check_shards(cfg)
+        check_sharding(cfg)
     cfg.compile = False
-    _check_shards(cfg)
+    check_sharding(cfg)

@@ -9,7 +9,7 @@ from helpers.runs import CONFIG, final, finish, log, start
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
-from mmfd.launch.resume_checks import _last
+from mmfd.launch.resume_checks import last_checkpoint
 from mmfd.training import checkpoint_hook, loop
 from mmfd.training.nan_guard import NanGuardHook
 from mmfd.weights import checkpoints
@@ -84,7 +84,7 @@ def test_last_checkpoint_is_the_last_whole_one_of_the_last_run(tmp_path):
         os.utime(file, (9, 9))
     assert loop.last_whole(tmp_path) is None
     with pytest.raises(ValueError, match='none of 5 checkpoints in'):
-        _last(tmp_path)
+        last_checkpoint(tmp_path)
     assert loop.last_whole(tmp_path / 'nowhere') is None
 
 
