@@ -3,9 +3,8 @@ import copy
 import shutil
 
 import pytest
-import test_swin as swin
 import torch
-from helpers.models import distillation, student
+from helpers.models import distillation, esvit_teacher, student, swin_student
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
@@ -23,8 +22,8 @@ def vit(**kwargs):
 
 def swinv2(**kwargs):
     return distillation(
-        swin.esvit(),
-        backbone=swin.student(drop_path_rate=0.5, **kwargs),
+        esvit_teacher(),
+        backbone=swin_student(drop_path_rate=0.5, **kwargs),
         neck=dict(type='mmfd.ProjectionNeck', in_channels=96,
                   out_channels=64)), 64
 
