@@ -3,6 +3,7 @@ import hashlib
 import os
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 from mmfd.errors import Refused
 
@@ -37,27 +38,40 @@ def make_folder(path):
 
 
 @contextmanager
-def written_whole(path):
-    """Give a path to write to that becomes `path` if all goes well.
+def written_whole(path, durable=True):
+    """Give a temporary path to write to, which becomes `path` at the end.
+
+    So `path` is complete or absent, whoever else writes it at the same time.
+
+    Args:
+        path (str): file to write.
+        durable (bool): the file outlasts a power failure as soon as it has
+            its name, which takes some milliseconds.
 
     Raises:
         OSError: if it cannot be written.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f'{path.name}.{os.getpid()}.part')
+    # unlike a process id, different on all machines that share a folder
+    temporary = path.with_name(f'{path.name}.{uuid4().hex[:8]}.part')
     try:
-        yield beside
-        with open(beside, 'rb+') as file:
-            os.fsync(file.fileno())
-        beside.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # the name, too
-        finally:
-            os.close(folder)
+        yield temporary
+        if durable:
+            _sync(temporary, os.O_RDWR)
+        temporary.replace(path)
+        if durable:
+            _sync(path.parent, os.O_RDONLY)  # the name, too
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
+
+
+def _sync(path, flags):
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

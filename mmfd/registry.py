@@ -37,7 +37,7 @@ METRICS = _child(host.METRICS,
                  'training.metrics')  # HeldOutLoss, NearestNeighbours
 HOOKS = _child(
     host.HOOKS,
-    'training.optim',  # WarmupCosineHook: the learning-rate curve
+    'training.lr_schedule',  # WarmupCosineHook
     'training.checkpoint_hook',  # ResumableCheckpointHook
     'training.nan_guard',  # NanGuardHook
     'training.hooks',  # ThroughputHook, MeanLossHook, ProvenanceHook and more

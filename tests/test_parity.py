@@ -12,12 +12,15 @@ import pytest
 import torch
 from helpers.models import (clip_teacher, dino_teacher, distillation,
                             official_name)
-from helpers.official import assert_relative, build, pixels_of
-from mmengine.registry import HOOKS, MODELS
+from mmengine.config import Config
+from mmengine.registry import (HOOKS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS,
+                               DefaultScope)
 
 from mmfd.weights import checkpoints
 from mmfd.weights.convert import CONVERTERS
+from mmfd.weights.meta_device import RealSchedules
 
+SCOPE = DefaultScope.overwrite_default_scope
 CASES = {  # file in data/ -> its teacher's weights, their kind, our config
     'clip_vit': ('teacher_openai', 'openai-clip', clip_teacher(layers=2)),
     'dino_vit': ('teacher_dino', 'dino', dino_teacher(layers=2, heads=4)),
@@ -50,6 +53,18 @@ def ours(official, tmp_path):
             weight=official['decoder']['0.weight'][..., 0],
             bias=official['decoder']['0.bias']))
     return model.train()
+
+
+def pixels_of(official):
+    """The official input, in ImageNet statistics, back to RGB 0-255."""
+    mean = torch.tensor([123.675, 116.28, 103.53]).view(3, 1, 1)
+    std = torch.tensor([58.395, 57.12, 57.375]).view(3, 1, 1)
+    return official['input'] * std + mean
+
+
+def assert_relative(actual, expected, tolerance):
+    error = (actual - expected).abs().max() / expected.abs().max()
+    assert error <= tolerance, f'off by {error:.2g} relative'
 
 
 def test_target_tokens_pred_and_loss_equal_the_official_ones(ours, official):
@@ -104,6 +119,25 @@ RUNS = {  # official yaml -> our config
 }
 
 
+def build(config, changes={}):
+    """The model of a config on the meta device, and its optimizer."""
+    cfg = Config.fromfile(f'configs/{config}.py')
+    cfg.merge_from_dict(changes)
+    if 'teacher' in cfg.model:
+        cfg.model.teacher.checkpoint = 'random'
+    else:
+        cfg.model.backbone.init_cfg = None
+    with torch.device('meta'), RealSchedules(), SCOPE('mmpretrain'):
+        model = MODELS.build(cfg.model)
+    wrapper = dict(cfg.optim_wrapper)
+    constructor = OPTIM_WRAPPER_CONSTRUCTORS.build(
+        dict(
+            type=wrapper.pop('constructor'),
+            paramwise_cfg=wrapper.pop('paramwise_cfg', None),
+            optim_wrapper_cfg=wrapper))
+    return cfg, model, constructor(model)
+
+
 class Run:
     """As much of a Runner as the curve asks for: 7 iterations an epoch."""
 
@@ -121,7 +155,7 @@ class Run:
 @pytest.mark.parametrize('yaml', RUNS)
 def test_lr_of_every_iteration_and_group_equals_the_official_one(
         yaml, monkeypatch):
-    monkeypatch.setattr('mmfd.training.optim.get_world_size', lambda: 16)
+    monkeypatch.setattr('mmfd.training.lr_schedule.get_world_size', lambda: 16)
     with open('tests/fixtures/official_lr_curves.json') as file:
         curve = json.load(file)[yaml]
     cfg, model, optim_wrapper = build(RUNS[yaml])
@@ -145,7 +179,7 @@ def test_lr_of_every_iteration_and_group_equals_the_official_one(
 
 
 def test_lr_counts_batch_processes_and_accumulation(monkeypatch):
-    monkeypatch.setattr('mmfd.training.optim.get_world_size', lambda: 4)
+    monkeypatch.setattr('mmfd.training.lr_schedule.get_world_size', lambda: 4)
     cfg, _, optim_wrapper = build('fd/clip_vitb_fd',
                                   {'optim_wrapper.accumulative_counts': 2})
     hook = HOOKS.build(cfg.default_hooks.param_scheduler)

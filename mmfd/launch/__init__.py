@@ -1,1 +1,1 @@
-"""How a command line becomes a run."""
+"""From a command line to a Runner."""

@@ -137,7 +137,7 @@ def measured(cfg, prepare, rounds=5, length=5):
             computed in less.
     """
     if cfg.model.get('teacher'):
-        cfg.model.teacher = cached_teacher.live(cfg.model.teacher)
+        cfg.model.teacher = cached_teacher.without_cache(cfg.model.teacher)
     hook = Rounds(rounds, length)
     with tempfile.TemporaryDirectory() as folder:
         cfg.work_dir, cfg.visualizer = folder, None

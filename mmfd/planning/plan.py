@@ -24,7 +24,7 @@ from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 from mmfd.errors import Refused
 from mmfd.planning.quantities import Quantity, readable_bytes
 from mmfd.training import cached_teacher
-from mmfd.training.sharding import BLOCKS, parts_of, teachers
+from mmfd.training.sharding import BLOCKS, sharding_units, teacher_backbones
 from mmfd.weights.meta_device import weightless
 
 IMAGENET = 1_281_167  # training images of ImageNet-1K
@@ -126,10 +126,11 @@ def follow(config,
     """
     model = build(config)
     with FakeTensorMode(allow_non_fake_inputs=True):
-        networks = [model, *teachers(model)]
+        networks = [model, *teacher_backbones(model)]
         for network in networks:
             _place(network, device, gathered)
-        for block in parts_of(model.backbone, recompute) if recompute else ():
+        for block in sharding_units(model.backbone,
+                                    recompute) if recompute else ():
             block.forward = partial(
                 checkpoint,
                 block.forward,
@@ -139,7 +140,7 @@ def follow(config,
         samples = _samples(config, batch, device)
         own = []
         with _autocast(device, dtype):  # what is cast once, not in a step
-            for _ in teachers(model):
+            for _ in teacher_backbones(model):
                 model.teacher.pack()
                 model.teacher(inputs)
                 own += model.teacher.copies()
@@ -155,7 +156,7 @@ def follow(config,
                     lambda p: watch.take(-p.grad.nbytes))
         with watch:
             with _autocast(device, dtype):
-                for _ in teachers(model):
+                for _ in teacher_backbones(model):
                     model.teacher(inputs)
                 teacher = watch.operations
                 losses = model(inputs, samples, mode='loss')
@@ -179,7 +180,8 @@ def build(config):
         config['backbone']['with_cp'] = False  # `recompute` is in its place
     if 'teacher' in config:
         config['teacher'] = dict(
-            cached_teacher.live(config['teacher']), checkpoint='random')
+            cached_teacher.without_cache(config['teacher']),
+            checkpoint='random')
     with SCOPE(), weightless():
         model = MODELS.build(config).train()
     for module in model.modules():
@@ -314,7 +316,7 @@ class Plan:
 
     def parameters(self):
         networks = dict(self.model.named_children())
-        for network in teachers(self.model):
+        for network in teacher_backbones(self.model):
             networks['teacher'] = network
         for name, network in networks.items():
             if any(True for _ in network.parameters()):
@@ -348,7 +350,7 @@ class Plan:
         yield Quantity('gradients', trained / share, 'B', 'counted', part)
         yield Quantity('moments', moments * trained / share, 'B', 'counted',
                        f'{moments} of the optimizer for each weight')
-        for network in teachers(self.model):
+        for network in teacher_backbones(self.model):
             parts = share if self.shard_teacher else 1
             yield Quantity('teacher',
                            4 * _numbers(network.parameters()) / parts, 'B',
@@ -379,7 +381,7 @@ class Plan:
         each = (self.gathered or torch.float32).itemsize
         blocks = [
             _numbers(part.parameters())
-            for part in parts_of(self.model.backbone, self.blocks)
+            for part in sharding_units(self.model.backbone, self.blocks)
         ]
         rest = _numbers(self.model.parameters()) - sum(blocks)
         return Quantity(
@@ -495,7 +497,7 @@ def target_of(config, side):
     """(L, C) of what a model's teacher makes of an image."""
     model = build(config)
     with FakeTensorMode(allow_non_fake_inputs=True):
-        for network in [model, *teachers(model)]:
+        for network in [model, *teacher_backbones(model)]:
             _place(network, 'cpu', None)
         return tuple(model.teacher(torch.empty(1, 3, side, side)).shape[1:])
 

@@ -1,8 +1,8 @@
-"""Targets of small sets, kept on disk: a teacher that answers from memory.
+"""Cache the teacher's targets on disk, for small data sets.
 
-A target is found by the pixels that it was made of. So none can be given to
-another crop, a flipped one included; and crops that are new every time find
-nothing, which `StoredViews` is for.
+The key of a target is a hash of the pixels it was computed from. So no target
+can be given to another crop, not even to the flipped one. Random crops, which
+are new every time, would never be found: `StoredViews` limits their number.
 """
 import hashlib
 import json
@@ -13,7 +13,6 @@ import zlib
 from contextlib import contextmanager
 from pathlib import Path
 from shutil import disk_usage
-from uuid import uuid4
 
 import numpy as np
 import torch
@@ -22,24 +21,32 @@ from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 
 from mmfd.errors import Refused
+from mmfd.files import written_whole
 from mmfd.registry import MODELS, TRANSFORMS
 from mmfd.teacher import Teacher
 
-# What gives the same pixels for the same image every time
-STEADY = ('LoadImage', 'StoredViews', 'Resize', 'ResizeEdge', 'CenterCrop',
-          'PackInputs')
-CHECKED = 4  # entries that are computed again at the start
-TOLERANCE = 0.05  # of their size, root mean square: rounding, another batch
-SCALE = 16  # int8: white targets in steps of 1/16, to almost 8
-OWN = ('folder', 'store', 'spare')  # keys beside those of the teacher
+# Transforms that give the same pixels for the same image every time
+DETERMINISTIC = ('LoadImage', 'StoredViews', 'Resize', 'ResizeEdge',
+                 'CenterCrop', 'PackInputs')
+VERIFIED = 4  # entries that are computed again and compared, at the start
+# Their greatest error, relative root mean square. It comes from rounding and
+# from other batches.
+TOLERANCE = 0.05
+INT8_STEPS = 16  # per standard deviation, so int8 reaches almost 8 of them
+CACHE_SETTINGS = ('folder', 'store', 'spare')  # which `Teacher` does not have
 
 
 @TRANSFORMS.register_module()
 class StoredViews:
-    """Let random transforms show `views` faces of an image, and no others.
+    """Limit random transforms to `views` fixed results for each image.
 
-    Which one is drawn anew each time; what it is follows from its number and
-    the image's file name, by replaying the seeds of all generators.
+    Each time, one of the views is chosen at random. Its content depends only
+    on its number and the file name of the image: they seed all random
+    generators while the transforms run.
+
+    Args:
+        transforms (list[dict]): the random transforms.
+        views (int): results of an image.
     """
 
     def __init__(self, transforms, views):
@@ -57,7 +64,7 @@ class StoredViews:
 
 @contextmanager
 def _seeded(seed):
-    """All generators at a seed, and then where they were."""
+    """Seed all random generators, and restore their states afterwards."""
     before = random.getstate(), np.random.get_state(), torch.get_rng_state()
     random.seed(seed), np.random.seed(seed)
     torch.default_generator.manual_seed(seed)
@@ -71,21 +78,22 @@ def _seeded(seed):
 
 @MODELS.register_module()
 class CachedTeacher(Teacher):
-    """A `Teacher` that computes a target once and then reads it.
+    """A `Teacher` that computes each target once and then reads it from disk.
 
-    Whole images only, or `StoredViews` of them. The first entries that are
-    found are computed again and compared. A disk that is full or cannot be
-    written to is told once; what is not there is computed.
+    The pixels must return exactly: whole images, or `StoredViews` of them.
+    The first entries that are found are computed again and compared. If the
+    disk is full or cannot be written to, the log says so once, and missing
+    targets are computed.
 
     Args:
-        folder (str): of one teacher's targets, in one precision.
-        store (str): `bfloat16`, or `int8` for white targets: 1/16 steps, cut
-            at 8 standard deviations.
-        spare (float): GiB of the disk that are left free.
-        **teacher: of `Teacher`.
+        folder (str): where the targets of one teacher, in one precision, lie.
+        store (str): `bfloat16`, or `int8` for whitened targets: in steps of
+            1/16 standard deviation, clipped at 8.
+        spare (float): GiB of the disk to leave free.
+        **teacher: arguments of `Teacher`.
 
     Raises:
-        Refused: if the folder is another teacher's, or an entry is not
+        Refused: if the folder belongs to another teacher, or an entry is not
             what this teacher computes.
     """
 
@@ -96,33 +104,36 @@ class CachedTeacher(Teacher):
                           "'int8'")
         if store == 'int8' and teacher['neck']['type'] != 'mmfd.WhiteningNeck':
             raise Refused(
-                f"store='int8' has steps for white targets, and the neck is "
+                f"store='int8' is for whitened targets, and the neck is "
                 f"{teacher['neck']['type']}: set store='bfloat16'")
         if teacher.get('drop_path_rate'):
-            raise Refused('a teacher with drop_path_rate answers anew each '
-                          'time: set it to 0, or take mmfd.Teacher')
+            raise Refused(
+                'a teacher with drop_path_rate gives another target each '
+                'time: set it to 0, or use mmfd.Teacher')
         self.folder, self.store, self.spare = Path(folder), store, spare
         self.config = teacher
-        self.whose, self.writes, self.checked = None, True, 0
+        self.identity = None  # JSON of what the targets depend on
+        self.writable, self.verified = True, 0
 
     def _open(self):
-        """Take the folder, or refuse that of another teacher."""
-        mine = json.loads(json.dumps(self.identity(), default=str))
+        """Label the folder with this teacher, or refuse another one's."""
+        ours = json.loads(json.dumps(self._identity(), default=str))
         label = self.folder / 'teacher.json'
         if not label.exists() and is_main_process():
-            self._keep(label, json.dumps(mine, indent=1).encode())
+            self._write_file(label, json.dumps(ours, indent=1).encode())
         if label.exists():
-            theirs = json.loads(label.read_text())
-            changed = [key for key in mine if theirs.get(key) != mine[key]]
-            if changed:
-                raise Refused(
-                    f'the cache {self.folder} is of another teacher: '
-                    f'{_difference(changed[0], theirs, mine)}. Set '
-                    'model.teacher.folder to another folder, or remove it')
-        self.whose = json.dumps(mine, sort_keys=True)
+            theirs = _read_label(label)
+            for key in ours:
+                if theirs.get(key) != ours[key]:
+                    raise Refused(
+                        f'the cache {self.folder} belongs to another teacher: '
+                        f'its {key} is {theirs.get(key)!r}, here it is '
+                        f'{ours[key]!r}. Set model.teacher.folder to another '
+                        'folder, or remove this one')
+        self.identity = json.dumps(ours, sort_keys=True)
 
-    def identity(self):
-        """What the targets depend on, beside the pixels."""
+    def _identity(self):
+        """What the targets depend on besides the pixels."""
         digest = hashlib.blake2b(digest_size=16)
         for name, tensor in self.backbone.state_dict().items():
             digest.update(name.encode())
@@ -140,35 +151,35 @@ class CachedTeacher(Teacher):
     @torch.no_grad()
     def forward(self, pixels):
         """Pixels (B, 3, H, W) RGB 0-255 to the target (B, L, C)."""
-        if self.whose is None:
+        if self.identity is None:
             self._open()
         keys = self._keys(pixels)
-        found = [self._read(key) for key in keys]
-        missing = [i for i, entry in enumerate(found) if entry is None]
-        if self.checked < CHECKED and len(missing) < len(keys):
-            missing = range(len(keys))  # the self-test
+        targets = [self._read(key) for key in keys]
+        missing = [i for i, target in enumerate(targets) if target is None]
+        if self.verified < VERIFIED and len(missing) < len(keys):
+            missing = range(len(keys))  # compute all, to compare
         if not missing:
-            return torch.stack(found).to(pixels.device)
-        fresh = super().forward(pixels[list(missing)])
-        for i, target in zip(missing, fresh.cpu()):
-            if found[i] is None:
+            return torch.stack(targets).to(pixels.device)
+        computed = super().forward(pixels[list(missing)])
+        for i, target in zip(missing, computed.cpu()):
+            if targets[i] is None:
                 self._write(keys[i], target)
             else:
-                self._compare(keys[i], found[i], target)
-            found[i] = target
-        return torch.stack(found).to(pixels.device)
+                self._verify(keys[i], targets[i], target)
+            targets[i] = target
+        return torch.stack(targets).to(pixels.device)
 
     def _keys(self, pixels):
-        """Of each image: its bytes, its size, and how and who computes."""
+        """Hash each image with its size, the precision and the teacher."""
         device = pixels.device.type
-        half = (
+        dtype = (
             torch.get_autocast_dtype(device)
             if torch.is_autocast_enabled(device) else torch.float32)
         exact = pixels.to(torch.uint8)
         images = exact if torch.equal(exact.to(pixels.dtype),
                                       pixels) else pixels
         images = images.cpu().contiguous().numpy()
-        tail = f'{images.shape[1:]} {half} {self.whose}'.encode()
+        tail = f'{images.shape[1:]} {dtype} {self.identity}'.encode()
         return [
             hashlib.blake2b(image.tobytes() + tail,
                             digest_size=16).hexdigest() for image in images
@@ -178,7 +189,7 @@ class CachedTeacher(Teacher):
         return self.folder / key[:2] / key[2:]
 
     def _read(self, key):
-        """(L, C) fp32; None if it is not there, or not whole."""
+        """A target (L, C) in fp32; None if it is missing or damaged."""
         try:
             data = self._path(key).read_bytes()
         except OSError:
@@ -189,81 +200,82 @@ class CachedTeacher(Teacher):
         tokens = torch.frombuffer(
             bytearray(values), dtype=getattr(torch, self.store))
         tokens = tokens.view(*np.frombuffer(shape, '<u4').tolist()).float()
-        return tokens / SCALE if self.store == 'int8' else tokens
+        return tokens / INT8_STEPS if self.store == 'int8' else tokens
 
     def _write(self, key, target):
         if not target.isfinite().all():
             return
         if self.store == 'int8':
-            target = (target * SCALE).round().clamp(-127, 127)
+            target = (target * INT8_STEPS).round().clamp(-127, 127)
         values = target.to(getattr(torch, self.store)).contiguous()
         values = values.view(torch.uint8).numpy().tobytes()
         shape = np.array(target.shape, '<u4').tobytes()
         checksum = zlib.crc32(values).to_bytes(4, 'big')
-        self._keep(self._path(key), shape + values + checksum)
+        self._write_file(self._path(key), shape + values + checksum)
 
-    def _keep(self, path, data):
-        """Write a file, until the disk takes no more."""
-        if not self.writes:
+    def _write_file(self, path, data):
+        """Write a file, until that fails for the first time."""
+        if not self.writable:
             return
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if disk_usage(self.folder).free < self.spare * 2**30:
                 raise OSError(f'less than {self.spare:g} GiB are free')
-            _write(path, data)
+            # not durable: a damaged entry is recognised and computed again
+            with written_whole(path, durable=False) as temporary:
+                temporary.write_bytes(data)
         except OSError as error:
-            self.writes = False
+            self.writable = False
             print_log(
-                f'the cache {self.folder} takes no more targets: '
-                f'{error.strerror or error}. Training goes on; the teacher '
-                'computes what is not there', 'current', logging.WARNING)
+                f'no more targets are written to the cache {self.folder}: '
+                f'{error.strerror or error}. Training continues; the teacher '
+                'computes missing targets', 'current', logging.WARNING)
 
-    def _compare(self, key, found, target):
-        """Refuse an entry that this teacher would not make."""
-        self.checked += 1
-        apart = (found - target).norm() / target.norm()
-        if not apart <= TOLERANCE:
+    def _verify(self, key, stored, target):
+        """Refuse an entry that this teacher would not compute."""
+        self.verified += 1
+        error = (stored - target).norm() / target.norm()
+        if not error <= TOLERANCE:
             raise Refused(
                 f'entry {key} of the cache {self.folder} is not what its '
-                f'teacher computes: they are {apart:.1%} apart, and rounding '
-                f'makes no more than {TOLERANCE:.0%}. Remove the folder')
+                f'teacher computes: the relative error is {error:.1%}, and '
+                f'rounding explains at most {TOLERANCE:.0%}. Remove the '
+                'folder')
 
 
-def _write(path, data):
-    """Whole or not at all, whoever else writes it."""
-    beside = path.with_name(f'{path.name}.{uuid4().hex}')
+def _read_label(path):
+    """What a cache says of its teacher; {} if it is not readable."""
     try:
-        beside.write_bytes(data)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+        label = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return label if isinstance(label, dict) else {}
 
 
-def _difference(key, theirs, mine):
-    return f'its {key} is {theirs.get(key)!r}, here it is {mine[key]!r}'
+def without_cache(teacher):
+    """The config of the `Teacher` whose targets a teacher's config caches."""
+    settings = {k: teacher[k] for k in teacher if k not in CACHE_SETTINGS}
+    if settings.get('type') == 'mmfd.CachedTeacher':
+        settings['type'] = 'mmfd.Teacher'
+    return type(teacher)(settings)
 
 
-def live(teacher):
-    """The config of the teacher that a cache stands for."""
-    kept = {key: teacher[key] for key in teacher if key not in OWN}
-    if kept.get('type') == 'mmfd.CachedTeacher':
-        kept['type'] = 'mmfd.Teacher'
-    return type(teacher)(kept)
+def check_pipeline(cfg):
+    """Refuse to cache targets of random crops, which never return.
 
-
-def check(cfg):
-    """Refuse to cache the targets of crops that never come again.
+    Args:
+        cfg (Config): of a training run, with any teacher or none.
 
     Raises:
-        Refused: naming the transform.
+        Refused: names the transform.
     """
     teacher = cfg.model.get('teacher') or {}
     if teacher.get('type') != 'mmfd.CachedTeacher':
         return
     for step in cfg.train_dataloader.dataset.pipeline:
-        if step.type.split('.')[-1] not in STEADY:
+        if step.type.split('.')[-1] not in DETERMINISTIC:
             raise Refused(
-                f'mmfd.CachedTeacher keeps targets of pixels that come again, '
+                'mmfd.CachedTeacher needs the same pixels again and again, '
                 f'and {step.type} may change them each time: put it into '
                 'dict(type=\'mmfd.StoredViews\', views=..., transforms=[...]) '
                 'of train_dataloader.dataset.pipeline, or set '

@@ -1,4 +1,4 @@
-"""What happens around the step."""
+"""Small hooks: what is logged of a run and noted in its checkpoints."""
 import json
 import os
 import time
@@ -11,17 +11,22 @@ from mmengine.hooks import Hook, LoggerHook, RuntimeInfoHook
 from mmengine.model import is_model_wrapper
 
 from mmfd.errors import Refused
+from mmfd.files import make_folder, or_refuse
 from mmfd.registry import HOOKS
+from mmfd.training.optim import AmpOptimWrapper
 from mmfd.weights import provenance
 
 
 @HOOKS.register_module()
 class ThroughputHook(Hook):
-    """Log images per second of all processes together, and the wait for data.
+    """Log the speed of training and the time spent waiting for data.
 
-    `img_per_s` and `data_wait`, the share of the time that this process
-    waited for its next batch, are averaged since the line before. Waits for
-    nothing on the device.
+    `img_per_s` are the images per second of all processes together,
+    `data_wait` is the share of the time (0-1) in which this process waited
+    for its next batch. It does not wait for the device.
+
+    Args:
+        interval (int): iterations that both are averaged over.
     """
 
     def __init__(self, interval=10):
@@ -31,7 +36,7 @@ class ThroughputHook(Hook):
         self._start()
 
     def after_val_epoch(self, runner, metrics=None):
-        self._start()  # an evaluation amid iterations is no wait for data
+        self._start()  # or an evaluation would count as waiting for data
 
     def _start(self):
         self.since = self.done = time.perf_counter()
@@ -60,9 +65,9 @@ class ThroughputHook(Hook):
 
 @HOOKS.register_module()
 class NonBlockingRuntimeInfoHook(RuntimeInfoHook):
-    """As the host's, without waiting for the device in every iteration.
+    """The host's hook, without waiting for the device in every iteration.
 
-    Losses and the norm of the gradients stay where they are until a line of
+    Losses and the norm of the gradients stay on the device until a line of
     the log or a checkpoint needs them; then all are read at once.
     """
 
@@ -80,8 +85,8 @@ class NonBlockingRuntimeInfoHook(RuntimeInfoHook):
                          data_batch=None,
                          outputs=None):
         scalars, wrapper = {}, runner.optim_wrapper
-        if getattr(wrapper, 'norm', None) is not None:
-            scalars[wrapper.grad_name] = wrapper.taken_norm()
+        if isinstance(wrapper, AmpOptimWrapper) and wrapper.norm is not None:
+            scalars[wrapper.grad_name] = wrapper.take_norm()
         scalars.update(outputs)
         self.unread.append({k: v.detach() for k, v in scalars.items()})
         if self.end_of_epoch(runner.train_dataloader, batch_idx) or any(
@@ -104,8 +109,8 @@ class NonBlockingRuntimeInfoHook(RuntimeInfoHook):
 
 @HOOKS.register_module()
 class MeanLossHook(Hook):
-    """Let the log show the loss of all processes, not of the first alone."""
-    priority = 'HIGHEST'  # before the host logs the loss
+    """Log the mean loss of all processes, not that of the first alone."""
+    priority = 'HIGHEST'  # before the host reads the loss
 
     def after_train_iter(self,
                          runner,
@@ -117,74 +122,80 @@ class MeanLossHook(Hook):
 
 @HOOKS.register_module()
 class SkippedImagesHook(Hook):
-    """Count the images that could not be read, and name them in a file.
+    """Count the images that could not be read, and list them in a file.
 
-    The count of this process is logged as `skipped`; all names, with reasons,
-    are added to `skipped_images.txt` in the work dir after every epoch, and
-    counted by reason in the log, there and at the end.
+    Each process logs its own count as `skipped`. After every epoch the images
+    of all processes are added, with reasons, to `skipped_images.txt` in the
+    work dir; the log counts them by reason, and once more at the end.
 
     Args:
-        limit (float): share of the training images that may be broken. More
-            end the run, since a folder in such a state is a mistake.
+        limit (float): share of the training images (0-1) that may be
+            unreadable.
+
+    Raises:
+        Refused: if more are unreadable: that is a mistake in the folder.
     """
 
     def __init__(self, limit=0.1):
         self.limit = limit
         self.reasons = dict(train={}, val={}, test={})  # path -> reason
-        self.told = 0
+        self.reported = 0  # how many the log has counted
 
     def _after_iter(self, runner, batch_idx, data_batch, outputs, mode):
         for sample in data_batch['data_samples']:
             self.reasons[mode].update(sample.get('skipped', ()))
         if mode == 'train':
-            broken = self.reasons['train']
-            runner.message_hub.update_scalar('train/skipped', len(broken))
-            self._check(runner, broken)
+            skipped = self.reasons['train']
+            runner.message_hub.update_scalar('train/skipped', len(skipped))
+            self._check(runner, skipped)
 
     def _after_epoch(self, runner, mode):
-        everywhere = {split: {} for split in self.reasons}
-        for reasons in all_gather_object(self.reasons):
-            for split, found in reasons.items():
-                everywhere[split].update(found)
-        found = dict(pair for part in everywhere.values()
-                     for pair in part.items())
-        if len(found) == self.told:
+        of_split = {split: {} for split in self.reasons}
+        for reasons in all_gather_object(self.reasons):  # of each process
+            for split, skipped in reasons.items():
+                of_split[split].update(skipped)
+        skipped = dict(pair for part in of_split.values()
+                       for pair in part.items())
+        if len(skipped) == self.reported:
             return
-        self.told = len(found)
+        self.reported = len(skipped)
         if is_main_process():
-            kinds = Counter(found.values()).most_common(20)
+            counts = Counter(skipped.values()).most_common(20)
             runner.logger.warning(
-                f'{len(found):,} images could not be read and were skipped: ' +
-                ', '.join(f'{count:,} x {reason}' for reason, count in kinds) +
-                f'; all are in {self._write(runner, found)}')
+                f'{len(skipped):,} images could not be read and were '
+                'skipped: ' + ', '.join(f'{count:,} x {reason}'
+                                        for reason, count in counts) +
+                f'; all are listed in {self._write(runner, skipped)}')
         if mode == 'train':
-            self._check(runner, everywhere['train'])
+            self._check(runner, of_split['train'])
 
     def after_train(self, runner):
-        self.told = 0  # all once more
+        self.reported = 0  # report all once more
         self._after_epoch(runner, 'val')
 
-    def _check(self, runner, broken):
+    def _check(self, runner, skipped):
         images = len(runner.train_dataloader.dataset)
-        if len(broken) > self.limit * images:
-            path, reason = next(iter(broken.items()))
+        if len(skipped) > self.limit * images:
+            path, reason = next(iter(skipped.items()))
             raise Refused(
-                f'{len(broken):,} of {images:,} images could not be read, '
+                f'{len(skipped):,} of {images:,} images could not be read, '
                 f'more than the share of {self.limit:g} that '
                 f'mmfd.SkippedImagesHook(limit=...) allows: {path}: {reason}; '
-                f'all are in {self._write(runner, broken)}')
+                f'all are listed in {self._write(runner, skipped)}')
 
-    def _write(self, runner, reasons):
-        """Add to the file: a resumed run or a test has seen less than it."""
-        os.makedirs(runner.work_dir, exist_ok=True)
+    def _write(self, runner, skipped):
+        """Add images to the file, which an earlier run may have begun."""
+        make_folder(runner.work_dir)
         report = os.path.join(runner.work_dir, 'skipped_images.txt')
         lines = {
-            '\t'.join((_on_a_line(path), _on_a_line(why))) + '\n'
-            for path, why in reasons.items()
+            '\t'.join((_on_a_line(path), _on_a_line(reason))) + '\n'
+            for path, reason in skipped.items()
         }
-        with open(report, 'a+', encoding='utf-8') as file:
-            file.seek(0)
-            file.writelines(sorted(lines - {*file}))
+        with or_refuse(f'{report} cannot be written',
+                       'make room, or set another --work-dir'):
+            with open(report, 'a+', encoding='utf-8') as file:
+                file.seek(0)
+                file.writelines(sorted(lines - {*file}))
         return report
 
 
@@ -195,27 +206,28 @@ def _on_a_line(text):
 
 @HOOKS.register_module()
 class ProvenanceHook(Hook):
-    """Write into every checkpoint what made it.
+    """Write into every checkpoint how it was made.
 
-    The model's config, by which `--resume` knows its run and tools/export.py
-    its network; the recipe, the files of teacher and start, and the teacher's
-    fingerprint, which is of its weights and statistics.
+    That is the config of the model, which `--resume` compares and
+    tools/export.py builds; the name of the config file; the files of the
+    teacher and of the initial weights; and the fingerprint of the teacher, a
+    hash of its weights and statistics.
     """
 
     def __init__(self):
-        self.told = {}
+        self.origins = {}
 
     def after_load_checkpoint(self, runner, checkpoint):
         if runner.cfg.get('resume'):
-            self.told = provenance.of_meta(checkpoint.get('meta', {}))
+            self.origins = provenance.of_meta(checkpoint.get('meta', {}))
 
     def before_train(self, runner):
-        if is_main_process() and not self.told:
-            self.told = provenance.of_run(runner.cfg)
+        if is_main_process() and not self.origins:
+            self.origins = provenance.of_run(runner.cfg)
 
     def before_save_checkpoint(self, runner, checkpoint):
         checkpoint['meta'].update(
-            self.told, model=json.dumps(runner.cfg.model, default=str))
+            self.origins, model=json.dumps(runner.cfg.model, default=str))
         model = runner.model
         model = model.module if is_model_wrapper(model) else model
         if 'teacher' in runner.cfg.model:

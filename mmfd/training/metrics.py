@@ -1,4 +1,4 @@
-"""How a distillation is judged on images that it does not train on."""
+"""Metrics of a distillation on held-out images: FD loss and kNN accuracy."""
 import torch
 import torch.nn.functional as F
 from mmengine.evaluator import BaseMetric
@@ -8,7 +8,7 @@ from mmfd.registry import METRICS
 
 @METRICS.register_module()
 class HeldOutLoss(BaseMetric):
-    """`held_out/loss`: the mean distillation loss of images held out."""
+    """`held_out/loss`: the mean distillation loss of the held-out images."""
     default_prefix = 'held_out'
 
     def process(self, data_batch, data_samples):
@@ -24,13 +24,17 @@ class HeldOutLoss(BaseMetric):
 
 @METRICS.register_module()
 class NearestNeighbours(BaseMetric):
-    """`knn/top1`: per cent of images whose neighbours vote for their class.
+    """`knn/top1`: accuracy (per cent) of a k-nearest-neighbour classifier.
 
-    Leave-one-out: the neighbours of a held-out image are all others, so one
-    pass over them is enough. Votes are weighted by exp(cosine /
-    temperature), as in Wu et al., arXiv 1805.01978, and DINO; theirs, with
-    the whole training set for neighbours, are higher. Nothing is reported
-    where images have no labels.
+    The neighbours of a held-out image are the other held-out images, so one
+    pass over them is enough. Votes are weighted by exp(cosine / temperature),
+    as in Wu et al., arXiv 1805.01978, and DINO, whose published accuracies
+    are higher because they search the training set. Images without labels
+    give no result.
+
+    Args:
+        k (int): neighbours that vote.
+        temperature (float): of the weights.
     """
     default_prefix = 'knn'
 
@@ -42,7 +46,7 @@ class NearestNeighbours(BaseMetric):
     def process(self, data_batch, data_samples):
         self.results += [
             None if sample.get('skipped') or 'gt_label' not in sample else
-            # a copy: a view would carry its whole batch between processes
+            # a clone: pickling a view would send its whole batch
             (sample['feature'].float().cpu().clone(), sample['gt_label'].cpu())
             for sample in data_samples
         ]
@@ -52,27 +56,30 @@ class NearestNeighbours(BaseMetric):
         if len(known) < 2:
             return {}
         features, labels = map(torch.stack, zip(*known))
-        hits = predict_left_out(features, labels[:, 0], self.k,
-                                self.temperature) == labels[:, 0]
+        hits = leave_one_out_knn(features, labels[:, 0], self.k,
+                                 self.temperature) == labels[:, 0]
         return dict(top1=100 * hits.float().mean().item())
 
 
-def predict_left_out(features, labels, k, temperature, chunk=1024):
-    """The class that the k nearest others vote for.
+def leave_one_out_knn(features, labels, k, temperature, chunk=1024):
+    """Predict the class of each image from its k nearest neighbours.
 
     Args:
-        features: (N, C).
-        labels: (N, ) int.
+        features (Tensor): (N, C), of any length.
+        labels (Tensor): (N, ) int.
+        k (int): neighbours, the image itself not among them.
+        temperature (float): votes are weighted by exp(cosine / temperature).
+        chunk (int): images compared with all others at once.
 
     Returns:
-        (N, ) int.
+        Tensor: (N, ) int.
     """
     features = F.normalize(features, dim=1)
     predicted = []
     for start in range(0, len(features), chunk):
         cosine = features[start:start + chunk] @ features.T
-        own = torch.arange(len(cosine))
-        cosine[own, start + own] = -torch.inf
+        row = torch.arange(len(cosine))
+        cosine[row, start + row] = -torch.inf  # not its own neighbour
         nearest, index = cosine.topk(min(k, len(features) - 1))
         weights = (nearest / temperature).exp()
         votes = weights.new_zeros(len(cosine), int(labels.max()) + 1)

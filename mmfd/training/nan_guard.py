@@ -1,4 +1,4 @@
-"""Whether the numbers of a run are sound: the loss, gradients, weights."""
+"""Check that the loss, the gradients and the weights of a run are finite."""
 from collections import deque
 from statistics import median
 
@@ -9,109 +9,119 @@ from torch.nn.utils import get_total_norm
 
 from mmfd.errors import Refused
 from mmfd.registry import HOOKS
-from mmfd.training.loop import last_whole
+from mmfd.training.last_checkpoint import last_valid_checkpoint
+from mmfd.training.optim import AmpOptimWrapper
 
-SEEN = 100  # iterations that a loss is compared with
-SCALES = 30  # that a loss scaler may try in a row, each half of the last
-LEFT_OUT = -1.  # in the place of a norm, where it does
+WINDOW = 100  # losses that a new one is compared with
+# Updates in a row that the loss scaler of fp16 may skip; each halves the scale
+MAX_SCALES = 30
+SKIPPED_BY_SCALER = -1.  # stands for the norm of such an update
 
 
 @HOOKS.register_module()
 class NanGuardHook(Hook):
-    """Stop where the loss or a gradient is no number, or leave updates out.
+    """Stop when a loss, gradient or weight is NaN or infinite.
 
-    Losses and the norms of gradients wait on the device and are looked at
-    every few iterations, so that none of them is waited for; and before a
-    checkpoint is written, with the weights, so that no file holds what is no
-    number. The message names the iteration that was the first.
+    Losses and gradient norms stay on the device and are checked together
+    every few iterations, so that no iteration waits for them; also before a
+    checkpoint is written, with all weights, so that no checkpoint holds such
+    values. The message names the first iteration that went wrong.
 
     Args:
-        skip (int): how many updates in a row may be left out, weights and
-            moments untouched, because a gradient is infinite or no number.
-            If not 0, each update waits for its gradients. Those that the
-            loss scaler of fp16 leaves out, to try a smaller scale, do not
-            count, but for `SCALES` in a row.
-        interval (int): iterations between two looks.
-        spike (float): a loss of so many times the median of the last 100 is
-            noted in the log.
+        skip (int): how many updates in a row may be skipped, with weights and
+            moments left as they are, because a gradient is not finite. If
+            not 0, each update waits for its gradients. Updates that the loss
+            scaler of fp16 skips, to try a smaller scale, do not count unless
+            there are more than `MAX_SCALES` in a row.
+        interval (int): iterations between two checks.
+        spike (float): a loss of more than this times the median of the last
+            100 is a warning in the log.
 
     Raises:
-        Refused: says what is no number, where, and which checkpoint to go
-            on from.
+        Refused: names what is not finite, the iteration, and the checkpoint
+            to resume from.
     """
 
     def __init__(self, skip=0, interval=10, spike=3.):
         self.skip, self.interval, self.spike = skip, interval, spike
-        self.skipped, self.norm = 0, None  # in a row; of the last gradients
-        self.tried = 0  # scales, in a row
-        self.unseen = []  # (iteration, epoch, loss, norm)
-        self.losses = deque(maxlen=SEEN)
+        self.skipped = 0  # updates in a row
+        self.scaler_skipped = 0  # updates in a row
+        self.norm = None  # of the last gradients
+        self.unchecked = []  # (iteration, epoch, loss, norm)
+        self.losses = deque(maxlen=WINDOW)
 
     def before_train(self, runner):
         self.runner = runner
-        runner.optim_wrapper.optimizer.register_step_pre_hook(self._look)
+        runner.optim_wrapper.optimizer.register_step_pre_hook(
+            self._before_update)
 
     def after_train_iter(self,
                          runner,
                          batch_idx,
                          data_batch=None,
                          outputs=None):
-        self.unseen.append((runner.iter + 1, runner.epoch + 1,
-                            outputs['loss'].detach(), self.norm))
+        self.unchecked.append((runner.iter + 1, runner.epoch + 1,
+                               outputs['loss'].detach(), self.norm))
         self.norm = None
-        if len(self.unseen) >= self.interval:
+        if len(self.unchecked) >= self.interval:
             self._check(runner)
 
     def before_save_checkpoint(self, runner, checkpoint):
         self._check(runner)
         for name, value in checkpoint['state_dict'].items():
             if not value.isfinite().all():
-                self._stop(runner, f'the weight {name} is no number after',
+                self._stop(runner, f'the weight {name} is not finite after',
                            runner.iter, runner.epoch)
 
-    def _look(self, optimizer, args, kwargs):
-        """At gradients before an update; take them away if it is left out."""
+    def _before_update(self, optimizer, args, kwargs):
+        """Note the gradient norm; skip the update if need be."""
         params = [p for g in optimizer.param_groups for p in g['params']]
-        self.norm = getattr(self.runner.optim_wrapper, 'norm', None)
-        if self.norm is None:  # no gradient was clipped
+        wrapper = self.runner.optim_wrapper
+        self.norm = None
+        if isinstance(wrapper, AmpOptimWrapper):
+            self.norm = wrapper.norm
+        if self.norm is None:  # gradients are not clipped
             self.norm = _norm([p.grad for p in params if p.grad is not None])
-        found = getattr(optimizer, 'found_inf', None)  # by a loss scaler
-        if found is not None:  # which is told so within a fused step
-            self.norm = self.norm.where(found == 0, LEFT_OUT)
+        # set by a loss scaler on a fused optimizer, which then skips the
+        # update itself; of others it does not call `step` at all
+        found_inf = getattr(optimizer, 'found_inf', None)
+        if found_inf is not None:
+            self.norm = self.norm.where(found_inf == 0, SKIPPED_BY_SCALER)
         if not self.skip or self.norm.isfinite():
             self.skipped = 0
             return
         self.skipped += 1
-        where = self.runner.iter + 1, self.runner.epoch + 1
+        iteration, epoch = self.runner.iter + 1, self.runner.epoch + 1
         if self.skipped > self.skip:
             self._stop(
                 self.runner, f'the gradient is {self.norm.item()} and '
-                f'{self.skip} updates have been left out in a row before',
-                *where)
+                f'{self.skip} updates in a row were skipped before', iteration,
+                epoch)
         self.runner.logger.warning(
-            f'iteration {where[0]:,}: the gradient is {self.norm.item()}; its '
-            f'update is left out, {self.skipped} of at most {self.skip} in a '
-            'row')
+            f'iteration {iteration:,}: the gradient is {self.norm.item()}; '
+            f'its update is skipped, {self.skipped} of at most {self.skip} in '
+            'a row')
         self.norm = None
         for param in params:
             param.grad = None
 
     def _check(self, runner):
-        """Look at what has been collected, all at once."""
-        unseen, self.unseen = self.unseen, []
-        if not unseen:
+        """Read all collected losses and norms from the device at once."""
+        unchecked, self.unchecked = self.unchecked, []
+        if not unchecked:
             return
-        nothing = torch.zeros_like(unseen[0][2])
+        zero = torch.zeros_like(unchecked[0][2])
         numbers = torch.stack([
-            torch.stack((loss, nothing if norm is None else norm.to(loss)))
-            for *_, loss, norm in unseen
+            torch.stack((loss, zero if norm is None else norm.to(loss)))
+            for *_, loss, norm in unchecked
         ]).tolist()
-        for (iteration, epoch, *_), (loss, norm) in zip(unseen, numbers):
-            self.tried = self.tried + 1 if norm == LEFT_OUT else 0
-            if self.tried > SCALES:
+        for (iteration, epoch, *_), (loss, norm) in zip(unchecked, numbers):
+            by_scaler = norm == SKIPPED_BY_SCALER
+            self.scaler_skipped = self.scaler_skipped + 1 if by_scaler else 0
+            if self.scaler_skipped > MAX_SCALES:
                 self._stop(
-                    runner, f'no gradient was a number in {SCALES} updates, '
-                    'each with half the scale of fp16, before', iteration,
+                    runner, f'no gradient was finite in {MAX_SCALES} updates, '
+                    'each with half the loss scale of fp16, before', iteration,
                     epoch)
             for name, value in ('loss', loss), ('gradient', norm):
                 if abs(value) < float('inf'):
@@ -119,9 +129,9 @@ class NanGuardHook(Hook):
                 if name == 'gradient' or not self.skip:
                     self._stop(runner, f'the {name} is {value} in', iteration,
                                epoch)
-            self._note_spike(runner, iteration, loss)
+            self._warn_of_spike(runner, iteration, loss)
 
-    def _note_spike(self, runner, iteration, loss):
+    def _warn_of_spike(self, runner, iteration, loss):
         usual = median(self.losses) if len(self.losses) > 9 else float('inf')
         if loss > self.spike * usual:
             runner.logger.warning(
@@ -132,10 +142,11 @@ class NanGuardHook(Hook):
 
     def _stop(self, runner, what, iteration, epoch):
         raise Refused(
-            f'{what} iteration {iteration:,}, epoch {epoch}. The last good '
-            f'checkpoint is {last_whole(runner.work_dir)}: go on from it with '
-            '--resume and a lower optim_wrapper.optimizer.lr, or let '
-            'default_hooks.numbers.skip=5 updates in a row be left out')
+            f'{what} iteration {iteration:,}, epoch {epoch}. The last valid '
+            f'checkpoint is {last_valid_checkpoint(runner.work_dir)}: resume '
+            'from it with --resume and a lower optim_wrapper.optimizer.lr, or '
+            'let up to 5 updates in a row be skipped with '
+            'default_hooks.nan_guard.skip=5')
 
 
 def _norm(grads):

@@ -1,38 +1,40 @@
-"""What the recipes ask of optimizers: groups, learning rate, precision."""
+"""How weights are updated: parameter groups, mixed precision, LARS."""
 import logging
 from contextlib import contextmanager
-from math import cos, pi
 
 import torch
 from mmengine.device import get_device
-from mmengine.dist import get_world_size
-from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch.distributed.tensor import DTensor
 
 from mmfd.errors import Refused
-from mmfd.registry import (HOOKS, OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS,
+from mmfd.registry import (OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS,
                            OPTIMIZERS)
 
-FUSED = {'cpu', 'cuda'}  # devices of PyTorch's fused AdamW
+FUSED = {'cpu', 'cuda'}  # devices that PyTorch has a fused AdamW for
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """One parameter group per layer and kind of weight decay.
+    """One parameter group for each layer and weight decay.
 
-    Official file `optimizer.py`: no decay for what is 1-D, for biases and for
-    `no_decay`; all else is decayed, a ViT's relative bias table too. With
-    `layer_decay` d the lr of layer i of L + 2 is multiplied by d^(L+1-i);
-    the backbone's own `get_layer_depth` knows i, so all three host libraries
-    share this class.
+    As the official `optimizer.py`: 1-D parameters, biases and those named in
+    `no_decay` have no weight decay; all others have, a ViT's table of
+    relative position biases too. With `layer_decay` d the learning rate of
+    layer i of L + 2 is multiplied by d^(L+1-i). The backbone's
+    `get_layer_depth` gives i, so this class serves all three host libraries.
 
     Args:
-        paramwise_cfg (dict): may set `layer_decay` (float), `no_decay` and
-            `stem` (tuples of names within the backbone: never decayed, nor
-            what is below them; of layer 0 although the host's
-            `get_layer_depth` says otherwise).
+        paramwise_cfg (dict): settings, all optional:
+            layer_decay (float): d, 1 for the same rate in all layers.
+            no_decay (tuple[str]): names of parameters, or of modules with all
+                parameters in them, that have no weight decay.
+            stem (tuple[str]): beginnings of names in the backbone that belong
+                to layer 0 although `get_layer_depth` says otherwise.
+
+    Raises:
+        Refused: for an unknown setting, or `layer_decay` without `lr`.
     """
     defaults = dict(
         layer_decay=1.0,
@@ -52,21 +54,21 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                           'optim_wrapper.optimizer.lr')
 
     def __call__(self, model):
-        """The wrapper; AdamW fused, in one pass, where the device has it."""
+        """Build the wrapper, with the fused AdamW where the device has it."""
         devices = {param.device.type for param in model.parameters()}
         if self.optimizer_cfg['type'] == 'AdamW' and devices <= FUSED:
             self.optimizer_cfg = {'fused': True, **self.optimizer_cfg}
         return super().__call__(model)
 
     def add_params(self, params, module):
-        """Append the groups of `module` to the list `params`."""
+        """Append the groups of `module` to `params`; the host calls this."""
         groups = {}
         for name, param in module.named_parameters():
             if param.requires_grad:
                 key = self._lr_scale(module, name), self._decays(name, param)
                 groups.setdefault(key, []).append((name, param))
         for (scale, decays), members in sorted(groups.items()):
-            group = dict(params=members)  # with their names
+            group = dict(params=members)  # (name, parameter)
             if self.base_lr is not None:
                 group['lr'] = self.base_lr * scale
             if not decays:
@@ -82,97 +84,25 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         if decay == 1:
             return 1.
         depth, depths = model.backbone.get_layer_depth(name, 'backbone.')
-        own = name.removeprefix('backbone.')
-        if own.startswith(tuple(self.paramwise_cfg['stem'])):
+        stem = tuple(self.paramwise_cfg['stem'])
+        if name.removeprefix('backbone.').startswith(stem):
             depth = 0
         return decay**(depths - 1 - depth)
-
-
-def warmup_cosine(step, base, warmup_lr, min_lr, warmup, total):
-    """Linear warm-up, then half a cosine (official `lr_scheduler.py`).
-
-    Args:
-        step (int): how many schedule steps are done.
-        base, warmup_lr, min_lr (float): peak, first and last lr.
-        warmup, total (int): in steps.
-    """
-    if step < warmup:
-        return warmup_lr + step * (base - warmup_lr) / warmup
-    done = (step - warmup) / (total - warmup)
-    return min_lr + (base - min_lr) * (1 + cos(pi * done)) / 2
-
-
-@HOOKS.register_module()
-class WarmupCosineHook(Hook):
-    """Set the lr of every group before every iteration.
-
-    Takes the place of the host's `param_scheduler` hook. The optimizer's
-    `lr`, `warmup_lr` and `min_lr` are stated per `images` and multiplied by
-    the real batch x processes x accumulation / `images`. Warm-up and minimum
-    are absolute: the same for every layer, whatever the layer decay. As the
-    official code steps its schedule after each update with that update's own
-    index, updates 0 and 1 both run at `warmup_lr`.
-
-    The lr is a function of the iteration and the config alone: a resumed run
-    takes its rates from its config, lower ones too, and nothing from the file.
-    """
-    priority = 'HIGHEST'  # before the host logs the lr
-
-    def __init__(self, warmup_epochs, warmup_lr, min_lr, images=512):
-        self.warmup_epochs = warmup_epochs
-        self.warmup_lr = warmup_lr
-        self.min_lr = min_lr
-        self.images = images
-
-    def after_load_checkpoint(self, runner, checkpoint):
-        """Go on with the config's rates and decays; the file has moments."""
-        state = checkpoint.get('optimizer')
-        if not (runner.cfg.get('resume') and state):
-            return
-        own = runner.optim_wrapper.param_groups  # the base settings are last
-        base = state.get('base_param_settings')
-        for old, new in zip([*state['param_groups'], base or {}], own):
-            kept = {key: new[key] for key in new if key != 'params'}
-            old.update(kept, initial_lr=new['lr'])
-
-    def before_train(self, runner):
-        loader = runner.train_dataloader
-        self.accumulated = runner.optim_wrapper._accumulative_counts
-        batch = (
-            loader.batch_sampler.batch_size * get_world_size() *
-            self.accumulated)
-        self.ratio = batch / self.images
-        self.warmup = int(self.warmup_epochs * len(loader) / self.accumulated)
-        groups = runner.optim_wrapper.param_groups
-        for group in groups:  # a resumed group has its own already
-            group.setdefault('initial_lr', group['lr'])
-        runner.logger.info(
-            f'lr: per {self.images} images, so x {self.ratio:g} for {batch} '
-            f'images an update: {max(g["initial_lr"] for g in groups):g} -> '
-            f'{max(g["initial_lr"] for g in groups) * self.ratio:g}')
-
-    def before_train_iter(self, runner, batch_idx, data_batch=None):
-        for group in runner.optim_wrapper.param_groups:
-            group['lr'] = warmup_cosine(
-                max(runner.iter // self.accumulated - 1,
-                    0), self.ratio * group['initial_lr'],
-                self.ratio * self.warmup_lr, self.ratio * self.min_lr,
-                self.warmup, runner.max_iters // self.accumulated)
 
 
 @OPTIM_WRAPPERS.register_module()
 class AmpOptimWrapper(OptimWrapper):
     """Mixed precision on any device.
 
-    bf16 where the device computes in it, else fp16 with a loss scaler on a
-    GPU and fp32 on a CPU. The host's own refuses to run without a GPU, and
-    waits in each update for the norm that it clips; this one leaves it on
-    the device, in `norm`, for a hook to take. What none has taken is logged
-    an update later.
+    It computes in bf16 where the device supports it; otherwise in fp16 with a
+    loss scaler on a GPU, and in fp32 on a CPU. The host's own wrapper needs a
+    GPU, and in each update waits for the norm of the gradients that it clips.
+    This one leaves the norm on the device, in `norm`, for a hook to read; a
+    norm that no hook has taken is logged one update later.
 
     Args:
-        dtype (str): `bfloat16` or `float16`. None picks as above. The log
-            says where there is no bf16.
+        dtype (str): `bfloat16` or `float16`; None chooses as above. A warning
+            in the log says where the device has no bf16.
     """
 
     def __init__(self, dtype=None, **kwargs):
@@ -182,12 +112,13 @@ class AmpOptimWrapper(OptimWrapper):
         self.dtype = getattr(torch, dtype) if dtype else fast
         if fast is not torch.bfloat16 and dtype in (None, 'bfloat16'):
             print_log(
-                f'this {self.device} does not compute in bf16: ' +
-                (f'it is emulated; without dtype {fast} is taken' if dtype else
-                 f'training in {fast}'), 'current', logging.WARNING)
+                f'this {self.device} does not support bf16: ' +
+                (f'it is emulated, which is slow; leave out dtype to train in '
+                 f'{fast}' if dtype else f'training in {fast}'), 'current',
+                logging.WARNING)
         self.scaler = torch.amp.GradScaler(
             self.device, enabled=self.dtype is torch.float16)
-        self.norm = None  # of the last gradients, before they were clipped
+        self.norm = None  # of the last gradients, before clipping
 
     @contextmanager
     def optim_context(self, model):
@@ -211,13 +142,13 @@ class AmpOptimWrapper(OptimWrapper):
         params = [p for group in self.param_groups for p in group['params']]
         norm = self.clip_func([p for p in params if p.grad is not None],
                               **self.clip_grad_kwargs)
-        left = self.taken_norm()
-        if left is not None:
-            self.message_hub.update_scalar(f'train/{self.grad_name}', left)
+        previous = self.take_norm()
+        if previous is not None:
+            self.message_hub.update_scalar(f'train/{self.grad_name}', previous)
         self.norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
 
-    def taken_norm(self):
-        """`norm`, a scalar or None, which is None afterwards."""
+    def take_norm(self):
+        """Return `norm`, a scalar tensor or None, and set it to None."""
         norm, self.norm = self.norm, None
         return norm
 
@@ -227,19 +158,25 @@ class AmpOptimWrapper(OptimWrapper):
     def load_state_dict(self, state_dict):
         state_dict = dict(state_dict)
         scaler = state_dict.pop('loss_scaler', None)
-        if scaler:  # empty where the run so far needed none
+        if scaler:  # empty if the run did not use fp16 so far
             self.scaler.load_state_dict(scaler)
         super().load_state_dict(state_dict)
 
 
 @OPTIMIZERS.register_module()
 class LARS(torch.optim.Optimizer):
-    """SGD whose steps are as long as the weights they change, times `trust`.
+    """SGD whose step is scaled to `trust` times the norm of the weight.
 
-    MoCo v3's, as in the official `utils.py`, for the linear probe: what is
-    1-D gets neither the scaling nor weight decay. The momentum holds steps
-    without their lr; the host's LARS puts the lr in, so under a curve of
-    learning rates the two differ.
+    As in MoCo v3 (You et al., arXiv 1708.03888; the official file is
+    `utils.py`), for the linear probe. 1-D parameters have neither the scaling
+    nor weight decay. The momentum sums steps before they are multiplied by
+    the learning rate; the host's LARS sums them after, so the two differ
+    when the rate changes.
+
+    Args:
+        params (Iterable): parameters or groups.
+        lr, momentum, weight_decay (float): as in SGD.
+        trust (float): norm of the step / norm of the weight, at lr 1.
     """
 
     def __init__(self, params, lr, momentum=0.9, weight_decay=0., trust=1e-3):

@@ -1,9 +1,15 @@
 """One model in shards: each process keeps a part of every weight.
 
-Gradients and the optimizer's moments follow their weights. PyTorch's
-`fully_shard` gathers a block when it is used and lets go of it afterwards, so
-no process ever holds the whole network. Files know nothing of this: states
-are gathered when they are written and cut when they are read.
+Gradients and moments of the optimizer are sharded like their weights.
+PyTorch's `fully_shard` gathers a block when it is used and frees it
+afterwards, so no process ever holds the whole network. Checkpoints are those
+of an unsharded model: states are gathered when they are written and sharded
+when they are read.
+
+This is done here and not by `torch.distributed.checkpoint.state_dict`: its
+functions are called in the place of `state_dict` and `load_state_dict`, which
+the host's Runner calls; they name moments by parameter where our files number
+them, and leave out buffers that are in no state dict, and so need more code.
 """
 import re
 from collections import Counter
@@ -24,15 +30,21 @@ from mmfd.errors import Refused
 from mmfd.registry import MODEL_WRAPPERS
 from mmfd.weights.meta_device import weightless
 
-# The blocks of ViTs, ResNets, ConvNeXts and Swins
+# Names of the blocks of ViTs, ResNets, ConvNeXts and Swins
 BLOCKS = r'(layers|layer\d+|stages\.\d+(\.blocks)?)\.\d+'
 
 
-def parts_of(network, pattern):
-    """What of a backbone is gathered and let go as one.
+def sharding_units(network, pattern):
+    """The modules of a backbone whose weights are gathered together.
 
-    These are its blocks, the modules whose whole name matches `pattern`, and
-    before them what several blocks have in common.
+    Args:
+        network (nn.Module): the backbone.
+        pattern (str): regular expression that the full name of a block
+            matches.
+
+    Returns:
+        list[nn.Module]: first the modules that several blocks share, then the
+        blocks.
 
     Raises:
         Refused: if there is no block.
@@ -51,42 +63,43 @@ def parts_of(network, pattern):
             f'{pattern!r}: set model_wrapper_cfg.blocks to a pattern of the '
             f'names of its blocks; its lists of modules are '
             f'{", ".join(lists[:6])} ...')
-    uses = Counter(part for block in blocks for part in block.modules())
-    common = [part for part in uses if uses[part] > 1]
-    within = {inner for part in common for inner in [*part.modules()][1:]}
+    uses = Counter(module for block in blocks for module in block.modules())
+    shared = [module for module in uses if uses[module] > 1]
+    inner = {child for module in shared for child in [*module.modules()][1:]}
     return [
-        part for part in common
-        if part not in within and any(True for _ in part.parameters())
+        module for module in shared
+        if module not in inner and any(True for _ in module.parameters())
     ] + blocks
 
 
 @MODEL_WRAPPERS.register_module()
 class FullySharded(nn.Module):
-    """Shard `module` over all processes, block by block.
+    """Shard a model over all processes, block by block.
 
-    The first process has drawn or read all weights; the others, which may
-    have none yet, get their parts from it. What is in no block, such as the
-    embedding of patches, neck and head, is one more part, gathered from
-    forward to backward. `mmfd.Teacher` hides its backbone, so that is sharded
-    by itself; each block of it is let go after its forward.
+    The first process has initialised or read all weights and sends them to
+    the others, which may have none yet. What is in no block, such as patch
+    embedding, neck and head, forms one more unit, gathered from forward to
+    backward. `mmfd.Teacher` hides its backbone from its parent, so it is
+    sharded by itself; each of its blocks is freed after its forward.
 
-    Its state dict is that of the unsharded model, whole on the first process
-    and without memory (on the meta device) elsewhere; asking for it takes all
-    processes. It loads whole weights too. Blocks may share a module, but not
-    a weight of different modules.
+    The state dict is that of the unsharded model, complete in the first
+    process and without memory (on the meta device) in the others; all
+    processes must ask for it together. `load_state_dict` takes complete
+    weights. Blocks may share a module, but different modules must not share
+    a weight.
 
     Args:
         module (nn.Module): with a `backbone`, maybe with a `teacher`.
-        blocks (str): regular expression; what of a backbone's modules has a
-            name that it matches is gathered and let go as one.
-        shard_teacher (bool): or keep all of the teacher in every process,
-            which saves the time of gathering it.
+        blocks (str): regular expression; the modules of a backbone whose full
+            name matches it are gathered one by one.
+        shard_teacher (bool): False keeps the complete teacher in every
+            process, which saves the time of gathering it.
         param_dtype (str): `bfloat16` gathers weights in half the size and
-            computes under autocast, evaluations too. Shards, gradients summed
-            over processes and moments stay fp32.
+            computes under autocast, evaluations too. Shards, moments, and
+            gradients summed over processes stay fp32.
 
     Raises:
-        Refused: if a backbone has no blocks, or two modules one weight.
+        Refused: if a backbone has no blocks, or two modules share a weight.
     """
 
     def __init__(self,
@@ -103,24 +116,24 @@ class FullySharded(nn.Module):
             mesh=init_device_mesh(device, (get_world_size(), )),
             mp_policy=MixedPrecisionPolicy(
                 dtype, reduce_dtype=torch.float32,
-                cast_forward_inputs=False))  # pixels are not for bf16
-        whole = _tensors(module)
+                cast_forward_inputs=False))  # pixels need more than bf16
+        values = _tensors(module)
         module.to('meta')
-        for part in parts_of(module.backbone, blocks):
-            shard(part)
+        for unit in sharding_units(module.backbone, blocks):
+            shard(unit)
         shard(module)
         if shard_teacher:
-            for network in teachers(module):
-                for part in (*parts_of(network, blocks), network):
-                    shard(part)
+            for network in teacher_backbones(module):
+                for unit in (*sharding_units(network, blocks), network):
+                    shard(unit)
         module.to_empty(device=device)
-        for tensor, values in zip(_tensors(module), whole):
-            _receive(tensor, values)
-        module.to(get_device())  # tells the preprocessor where
+        for tensor, value in zip(_tensors(module), values):
+            _receive(tensor, value)
+        module.to(get_device())  # also tells the preprocessor its device
         module.register_state_dict_post_hook(_gather_weights)
         for part in module.modules():
-            part.register_load_state_dict_pre_hook(_cut_weights)
-        if dtype:  # what meets the weights: buffers, norms, the loss
+            part.register_load_state_dict_pre_hook(_shard_weights)
+        if dtype:  # for what meets the weights: buffers, norms, the loss
             module.forward = torch.autocast(device, dtype)(module.forward)
         self.module = module
 
@@ -138,12 +151,12 @@ class FullySharded(nn.Module):
 
 
 class ShardedRunner(Runner):
-    """The host's runner, where its dealings with weights take all processes.
+    """The host's Runner; all processes take part when weights are handled.
 
-    The first process builds the model in its own memory, draws the initial
-    weights and reads the teacher's; the others build it without weights. A
-    run so needs one whole copy of student and teacher in the memory of the
-    first machine, and no GPU ever holds one.
+    The first process builds the model in the memory of its machine,
+    initialises the student and reads the teacher; the others build it
+    without weights. So the first machine needs memory for one complete
+    student and teacher, and no GPU ever holds one.
     """
 
     def build_model(self, model):
@@ -151,7 +164,7 @@ class ShardedRunner(Runner):
             model = super().build_model(model)
             model.init_weights()
             return model
-        if 'teacher' in model:  # whose file the first process reads
+        if 'teacher' in model:  # the first process reads its file
             teacher = dict(model['teacher'], checkpoint='random')
             model = dict(model, teacher=teacher)
         with weightless():
@@ -162,34 +175,34 @@ class ShardedRunner(Runner):
             model_wrapper_cfg, default_args=dict(module=model))
 
     def _init_model_weights(self):
-        """`build_model` has."""
+        """Nothing: `build_model` has done it."""
 
     def build_optim_wrapper(self, optim_wrapper):
         built = super().build_optim_wrapper(optim_wrapper)
         if built is not optim_wrapper:
             built.optimizer.register_state_dict_post_hook(_gather_moments)
-            built.optimizer.register_load_state_dict_pre_hook(_cut_moments)
+            built.optimizer.register_load_state_dict_pre_hook(_shard_moments)
         return built
 
     def save_checkpoint(self, *args, save_optimizer=True, **kwargs):
-        """The first process writes, the others give their shards."""
+        """The first process writes, the others contribute their shards."""
         super().save_checkpoint(*args, save_optimizer=save_optimizer, **kwargs)
-        if not is_main_process():  # the host has returned at once
+        if not is_main_process():  # where the host's method does nothing
             self.model.module.state_dict()
             if save_optimizer:
                 self.optim_wrapper.state_dict()
 
     def load_checkpoint(self, filename, *args, **kwargs):
-        """Each process takes its shards out of a map of the file."""
+        """Each process maps the file and reads its shards from the map."""
         with serialization.config.patch('load.mmap', True):
             return super().load_checkpoint(filename, *args, **kwargs)
 
     def resume(self, filename, *args, **kwargs):
-        kwargs['map_location'] = 'cpu'  # no GPU has room for a whole state
+        kwargs['map_location'] = 'cpu'  # a complete state fits in no GPU
         super().resume(filename, *args, **kwargs)
 
 
-def teachers(model):
+def teacher_backbones(model):
     """A list of the backbone that `mmfd.Teacher` hides, if there is one."""
     return [
         child.backbone for name, child in model.named_children()
@@ -198,52 +211,53 @@ def teachers(model):
 
 
 def _refuse_tied(model):
-    """Shards, as moves to another kind of device, would make two of one."""
-    owners = {}
-    for network in (model, *teachers(model)):
-        for name, module in network.named_modules():
-            for own, param in module.named_parameters(recurse=False):
-                owners.setdefault(param, []).append(f'{name}.{own}')
-    for names in owners.values():
+    """Sharding, as any move to another device, would untie tied weights."""
+    names_of = {}
+    for network in (model, *teacher_backbones(model)):
+        for prefix, module in network.named_modules():
+            for name, param in module.named_parameters(recurse=False):
+                names_of.setdefault(param, []).append(f'{prefix}.{name}')
+    for names in names_of.values():
         if len(names) > 1:
             raise Refused(
-                f'{" and ".join(names)} are one weight, which shards cannot '
-                'be: give each its own, or train without model_wrapper_cfg')
+                f'{" and ".join(names)} are one weight, which cannot be '
+                'sharded: give each its own, or train without '
+                'model_wrapper_cfg')
 
 
 def _tensors(model):
-    """All that has to be given to the other processes, in one order."""
+    """All parameters and buffers, in the same order in every process."""
     return [
-        tensor for network in (model, *teachers(model))
+        tensor for network in (model, *teacher_backbones(model))
         for tensor in chain(network.parameters(), network.buffers())
     ]
 
 
 @torch.no_grad()
-def _receive(tensor, values):
-    """Fill `tensor`, or this process's shard, with the first's `values`."""
+def _receive(tensor, value):
+    """Fill `tensor`, or this process's shard, with the first's `value`."""
     if get_rank() == 0:
-        values = values.detach().to(tensor.device)
+        value = value.detach().to(tensor.device)
     else:
-        values = torch.empty_like(values, device=tensor.device)
-    distributed.broadcast(values, src=0)
-    tensor.copy_(_cut(values, tensor))
+        value = torch.empty_like(value, device=tensor.device)
+    distributed.broadcast(value, src=0)
+    tensor.copy_(_shard(value, tensor))
 
 
-def _cut(values, like):
-    """The shard of whole `values` that fits the shard `like`."""
-    if not isinstance(like, DTensor) or isinstance(values, DTensor):
-        return values
+def _shard(value, like):
+    """This process's part of `value`, if `like` is sharded."""
+    if not isinstance(like, DTensor) or isinstance(value, DTensor):
+        return value
     return distribute_tensor(
-        values, like.device_mesh, like.placements, src_data_rank=None)
+        value, like.device_mesh, like.placements, src_data_rank=None)
 
 
 def _gather(value):
-    """A shard to the whole on the first process; all have to call it."""
+    """The complete tensor in the first process; all have to call it."""
     if not isinstance(value, DTensor):
         return value
-    whole = value.full_tensor()
-    return whole.cpu() if is_main_process() else whole.to('meta')
+    full = value.full_tensor()
+    return full.cpu() if is_main_process() else full.to('meta')
 
 
 def _gather_weights(module, state_dict, prefix, metadata):
@@ -251,11 +265,11 @@ def _gather_weights(module, state_dict, prefix, metadata):
         state_dict[name] = _gather(value.detach())
 
 
-def _cut_weights(module, state_dict, prefix, *_):
+def _shard_weights(module, state_dict, prefix, *_):
     for name, param in module.named_parameters(recurse=False):
-        values = state_dict.get(prefix + name)
-        if values is not None and values.shape == param.shape:
-            state_dict[prefix + name] = _cut(values, param)
+        value = state_dict.get(prefix + name)
+        if value is not None and value.shape == param.shape:
+            state_dict[prefix + name] = _shard(value, param)
 
 
 def _gather_moments(optimizer, state_dict):
@@ -269,22 +283,20 @@ def _gather_moments(optimizer, state_dict):
     return dict(state_dict, state=state)
 
 
-def _cut_moments(optimizer, state_dict):
-    params = dict(
-        zip(
-            _members(state_dict['param_groups']),
-            _members(optimizer.param_groups)))
+def _shard_moments(optimizer, state_dict):
+    numbers = _params(state_dict['param_groups'])
+    params = dict(zip(numbers, _params(optimizer.param_groups)))
     state = {
-        index: {
+        number: {
             name:
-            _cut(value, params[index])
-            if value.shape == params[index].shape else value
+            _shard(value, params[number])
+            if value.shape == params[number].shape else value
             for name, value in moments.items()
         }
-        for index, moments in state_dict['state'].items()
+        for number, moments in state_dict['state'].items()
     }
     return dict(state_dict, state=state)
 
 
-def _members(groups):
+def _params(groups):
     return [param for group in groups for param in group['params']]

@@ -1,5 +1,6 @@
-"""Small runs of tools/train.py, to be hurt by the tests beside this file."""
+"""Small training runs: start, finish, and read what they logged and saved."""
 import json
+import socket
 from pathlib import Path
 
 from helpers import commands
@@ -7,8 +8,8 @@ from helpers.commands import kill, wait_for  # noqa: F401
 
 from mmfd.weights import checkpoints
 
-# 12 iterations with all that has a state: drop path, flips, mean over three
-# iterations in the log, EMA, moments, the best checkpoint so far
+# 12 iterations with everything that has a state: drop path, flips, the mean
+# over three iterations in the log, EMA, moments, the best checkpoint so far
 CONFIG = '''
 _base_ = '{repo}/configs/demo/simclr_fd.py'
 small = dict(
@@ -45,45 +46,116 @@ custom_hooks = [dict(type='EMAHook', momentum=0.1)]
 log_processor = dict(window_size=3)
 visualizer = dict(vis_backends=[dict(type='LocalVisBackend')])
 '''
-OF_THE_CLOCK = 'time', 'data_time', 'img_per_s', 'data_wait'
+TIMES = 'time', 'data_time', 'img_per_s', 'data_wait'  # differ in each run
 
 
-def start(config, work_dir, *arguments, options=(), tool='train'):
-    """A process that does what the command line would."""
+def start(config, work_dir, *arguments, options=(), tool='train', env=()):
+    """Start a command on a config; its output goes to `work_dir`.log.
+
+    Args:
+        config, work_dir (Path): arguments of the command.
+        arguments: more of them.
+        options (tuple[str]): values of `--cfg-options`.
+        tool (str): `train` or `test`.
+        env (dict): environment variables.
+
+    Returns:
+        multiprocessing.Process: started.
+    """
     arguments = [config, *arguments, '--work-dir', work_dir]
     if options:
         arguments += ['--cfg-options', *options]
-    return commands.start(tool, *arguments, log=f'{work_dir}.log')
+    return commands.start(tool, *arguments, log=f'{work_dir}.log', env=env)
 
 
 def finish(process, work_dir, code=0, seconds=120):
+    """Wait for the end of a command; `code` is its expected exit status."""
     commands.finish(process, f'{work_dir}.log', code, seconds)
 
 
+def run(config,
+        work_dir,
+        *arguments,
+        processes=1,
+        code=0,
+        seconds=120,
+        **kwargs):
+    """Run a command to its end, in several processes of one group if told.
+
+    Args:
+        config, work_dir, arguments, kwargs: as of `start`.
+        processes (int): how many, which train one model together.
+        code (int): expected exit status.
+        seconds (float): that it may take.
+
+    Returns:
+        str: what it printed.
+    """
+    if processes == 1:
+        process = start(config, work_dir, *arguments, **kwargs)
+        finish(process, work_dir, code, seconds)
+        return log(work_dir)
+    group = dict(
+        WORLD_SIZE=processes,
+        LOCAL_WORLD_SIZE=processes,
+        MASTER_ADDR='127.0.0.1',
+        MASTER_PORT=free_port())
+    started = [
+        start(
+            config,
+            work_dir,
+            '--launcher',
+            'pytorch',
+            *arguments,
+            env=dict(group, RANK=rank, LOCAL_RANK=rank),
+            **kwargs) for rank in range(processes)
+    ]
+    try:
+        for process in started:
+            finish(process, work_dir, code, seconds)
+    finally:
+        for process in started:
+            kill(process)
+    return log(work_dir)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return probe.getsockname()[1]
+
+
 def log(work_dir):
+    """All that was printed by the commands with this work dir."""
     file = Path(f'{work_dir}.log')
     return file.read_text() if file.exists() else ''
 
 
 def lines(work_dir):
-    """What all runs there have logged, each a dict."""
+    """The lines of the JSON log of all runs in a work dir, each a dict."""
     for file in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):
         for line in file.read_text().splitlines():
             try:
                 yield json.loads(line)
-            except ValueError:  # cut off by the kill
+            except ValueError:  # the run was killed while it wrote the line
                 pass
 
 
 def curves(work_dir):
-    """Of each iteration or epoch, what was logged of it each time."""
-    found = {}
+    """(`train` or `val`, iteration or epoch) -> what was logged, each time."""
+    logged = {}
     for line in lines(work_dir):
         kind = 'train' if 'lr' in line else 'val'
-        kept = {k: v for k, v in line.items() if k not in OF_THE_CLOCK}
-        found.setdefault((kind, line['step']), []).append(kept)
-    return found
+        values = {k: v for k, v in line.items() if k not in TIMES}
+        logged.setdefault((kind, line['step']), []).append(values)
+    return logged
+
+
+def losses(work_dir):
+    """The logged losses of training, in order."""
+    return [line['loss'] for line in lines(work_dir) if 'lr' in line]
 
 
 def final(work_dir, name='epoch_3.pth'):
+    """The content of a checkpoint, by default of the last one of CONFIG."""
     return checkpoints.load(Path(work_dir, name))

@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from mmfd.planning import measure, plan
-from mmfd.training.sharding import BLOCKS, parts_of
+from mmfd.training.sharding import BLOCKS, sharding_units
 
 SWIN = dict(
     type='mmpretrain.SwinTransformerV2',
@@ -58,7 +58,7 @@ def measured(config, batch, side, dtype, recompute, trace):
     Gradients of weights are let go as soon as they are there.
     """
     model = MODELS.build(config).train()
-    for block in parts_of(model.backbone, BLOCKS) if recompute else ():
+    for block in sharding_units(model.backbone, BLOCKS) if recompute else ():
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)
     for param in model.parameters():
         param.register_post_accumulate_grad_hook(

@@ -12,8 +12,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, TRANSFORMS
 from PIL import Image
 
-from mmfd.launch.config_checks import check_sharding
 from mmfd.launch.resume_checks import check_same_model
+from mmfd.launch.runner import _check_shards
 from mmfd.planning import plan
 from mmfd.training import cached_teacher
 
@@ -164,8 +164,8 @@ def test_full_disk_is_one_message_and_the_live_teacher(tmp_path, how, reason,
     for _ in range(3):
         assert torch.equal(cached(images()), target)
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, ) * 2)
-    assert len(told) == 1 and 'takes no more targets' in told[0]
-    assert reason in told[0] and 'Training goes on' in told[0]
+    assert len(told) == 1 and 'no more targets are written' in told[0]
+    assert reason in told[0] and 'Training continues' in told[0]
     assert not [
         p for p in tmp_path.rglob('*')
         if p.is_file() and p.name != 'teacher.json'
@@ -233,13 +233,13 @@ def test_crops_that_never_come_again_are_not_cached():
     cfg = Config.fromfile('configs/demo/simclr_fd.py')
     cfg.model.teacher.update(type='mmfd.CachedTeacher', folder='targets')
     with pytest.raises(ValueError, match='RandomResizedCrop may change them'):
-        cached_teacher.check(cfg)
+        cached_teacher.check_pipeline(cfg)
     load, crop, flip, pack = cfg.train_dataloader.dataset.pipeline
     cfg.train_dataloader.dataset.pipeline = [
         dict(type='mmfd.StoredViews', views=4, transforms=[load, crop, flip]),
         pack
     ]
-    cached_teacher.check(cfg)
+    cached_teacher.check_pipeline(cfg)
 
 
 def test_cache_and_shards_exclude_each_other():
@@ -249,9 +249,9 @@ def test_cache_and_shards_exclude_each_other():
             model=dict(teacher=dict(type='mmfd.CachedTeacher')),
             model_wrapper_cfg=dict(type='mmfd.FullySharded')))
     with pytest.raises(ValueError, match='model.teacher.type=mmfd.Teacher'):
-        check_sharding(cfg)
+        _check_shards(cfg)
     cfg.launcher = 'none'
-    check_sharding(cfg)
+    _check_shards(cfg)
 
 
 def test_run_goes_on_with_and_without_its_cache():
@@ -271,10 +271,11 @@ def test_run_goes_on_with_and_without_its_cache():
 
 
 def test_entries_may_be_read_by_whom_any_file_may(tmp_path):
-    cached_teacher._write(tmp_path / 'entry', b'1')
+    teacher(tmp_path)(images(1))
     (tmp_path / 'plain').write_bytes(b'1')
-    modes = {file.stat().st_mode for file in tmp_path.iterdir()}
-    assert len([*tmp_path.iterdir()]) == 2 and len(modes) == 1
+    files = [file for file in tmp_path.rglob('*') if file.is_file()]
+    assert len(files) == 3  # the label of the folder, too
+    assert len({file.stat().st_mode for file in files}) == 1
 
 
 LEAF = '''
@@ -290,8 +291,9 @@ model = dict(
 def test_config_of_the_guide_is_cached_and_planned_as_the_live_one(tmp_path):
     (tmp_path / 'leaf.py').write_text(LEAF.format(repo=os.getcwd()))
     cfg = Config.fromfile(tmp_path / 'leaf.py')
-    cached_teacher.check(cfg)
+    cached_teacher.check_pipeline(cfg)
     assert plan.side_of(cfg.train_dataloader.dataset.pipeline) == 224
     base = Config.fromfile('configs/fd/clip_vitb_fd.py')
-    assert cached_teacher.live(cfg.model.teacher) == base.model.teacher
+    assert cached_teacher.without_cache(
+        cfg.model.teacher) == base.model.teacher
     assert plan.target_of(cfg.model, 224) == (197, 768)

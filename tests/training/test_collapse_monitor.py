@@ -68,7 +68,9 @@ def train(folder, root, model, iterations=30, lr=2e-3, hooks=(), **kwargs):
 
     runner.logger.addHandler(Listen())
     runner.train()
-    return runner, [line for line in said if line.startswith('verdict: ')]
+    return runner, [
+        line for line in said if line.startswith('CollapseMonitorHook: ')
+    ]
 
 
 @pytest.fixture(scope='module')
@@ -140,7 +142,7 @@ WRONG = dict(
     turned=(dict(mean=[103.53, 116.28, 123.675],
                  std=[57.375, 57.12, 58.395]), 'its mean is in the order BGR'),
     clip=(dict(mean=CLIP.mean, std=CLIP.std),
-          'in the statistics of ImageNet, and sees those of CLIP'))
+          'with the statistics of ImageNet, and gets those of CLIP'))
 
 
 @pytest.mark.parametrize('name', WRONG)

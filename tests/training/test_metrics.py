@@ -10,7 +10,7 @@ from mmengine.structures import BaseDataElement
 from mmpretrain.structures import DataSample
 
 from mmfd.registry import METRICS
-from mmfd.training.metrics import predict_left_out
+from mmfd.training.metrics import leave_one_out_knn
 
 
 def by_definition(features, labels, k, temperature):
@@ -31,7 +31,7 @@ def test_votes_are_those_of_the_definition(k, chunk):
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 4, 60)
     features = rng.normal(size=(60, 8)) + 0.5 * np.eye(8)[labels]
-    found = predict_left_out(
+    found = leave_one_out_knn(
         torch.tensor(features), torch.tensor(labels), k, 0.07, chunk)
     expected = by_definition(features, labels, k, 0.07)
     assert np.array_equal(found.numpy(), expected)

@@ -13,7 +13,7 @@ from test_processes import CONFIG, launched, logged_losses, train
 from test_tools import command
 from torch import nn
 
-from mmfd.training.sharding import BLOCKS, FullySharded, parts_of
+from mmfd.training.sharding import BLOCKS, FullySharded, sharding_units
 from mmfd.weights import checkpoints
 from mmfd.weights.meta_device import weightless
 
@@ -60,7 +60,8 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import distributed
 from mmfd.launch import processes
 from mmfd.weights.meta_device import weightless
-from mmfd.training.sharding import FullySharded, ShardedRunner, teachers
+from mmfd.training.sharding import (
+    FullySharded, ShardedRunner, teacher_backbones)
 
 def held(network):
     return sum(p.to_local().numel() for p in network.parameters())
@@ -71,7 +72,7 @@ with DefaultScope.overwrite_default_scope('mmpretrain'):
     torch.manual_seed(distributed.get_rank())
     model = ShardedRunner.__new__(ShardedRunner).build_model(cfg.model)
 drawn = {k: v.clone() for k, v in model.state_dict().items()}
-networks = [model, *teachers(model)]
+networks = [model, *teacher_backbones(model)]
 built = sum(not p.is_meta for n in networks for p in n.parameters())
 FullySharded(model)
 state = model.state_dict()
@@ -331,7 +332,7 @@ def test_config_may_name_another_runner(folder, shapes_root, tmp_path):
 
 def test_network_without_such_blocks_is_refused():
     with pytest.raises(ValueError, match='blocks=.block.: set .* are layers,'):
-        parts_of(MODELS.build(dict(type='mmfd.StudentViT')), 'block')
+        sharding_units(MODELS.build(dict(type='mmfd.StudentViT')), 'block')
 
 
 def test_weight_of_two_modules_is_refused():
@@ -354,4 +355,4 @@ def test_giant_is_built_without_memory_for_its_weights():
         assert sum(w.numel() for w in weights) == 2_997_843_680
         assert all(w.is_meta for w in weights)
         assert not any(b.is_meta for b in network.buffers())
-        assert len(parts_of(network, BLOCKS)) == 2 + 2 + 42 + 4
+        assert len(sharding_units(network, BLOCKS)) == 2 + 2 + 42 + 4

@@ -1,4 +1,4 @@
-"""Hooks that hurt or measure a run, named by the configs of tests."""
+"""Hooks that make a run fail, or measure it; configs of tests name them."""
 import json
 import os
 import re
@@ -12,7 +12,7 @@ from mmengine.registry import HOOKS
 
 @HOOKS.register_module()
 class FullDisk(Hook):
-    """For some epochs no file of more than 100 kB can be written."""
+    """No file of more than 100 kB can be written during some epochs."""
 
     def __init__(self, epochs):
         self.epochs = epochs
@@ -24,8 +24,8 @@ class FullDisk(Hook):
 
 
 @HOOKS.register_module()
-class Poison(Hook):
-    """Make the loss or a gradient of some iterations no number."""
+class NotFinite(Hook):
+    """Make the loss NaN, or a gradient infinite, in some iterations."""
 
     def __init__(self, iterations, what):
         self.iterations, self.what = iterations, what
@@ -51,7 +51,7 @@ class Poison(Hook):
 
 @HOOKS.register_module()
 class Measure(Hook):
-    """Write memory and open files of a run and of its workers, a line each."""
+    """Log the memory and open files of a run and of its workers."""
     priority = 'LOWEST'
 
     def after_train_iter(self,
@@ -78,7 +78,7 @@ class Measure(Hook):
 def measured(pid):
     """Bytes of memory that no file backs, and how many open files."""
     rollup = Path(f'/proc/{pid}/smaps_rollup').read_text()
-    own = re.findall(r'(?:Anonymous|Pss_Shmem): +(\d+) kB', rollup)
+    sizes = re.findall(r'(?:Anonymous|Pss_Shmem): +(\d+) kB', rollup)
     return dict(
-        memory=1024 * sum(map(int, own)),
+        memory=1024 * sum(map(int, sizes)),
         files=len(os.listdir(f'/proc/{pid}/fd')))

@@ -1,0 +1,222 @@
+"""A run that was stopped and resumed equals one that was never stopped."""
+import json
+import os
+import random
+import re
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers.runs import (CONFIG, curves, final, finish, kill, log, run, start,
+                          wait_for)
+
+from mmfd.training.last_checkpoint import last_valid_checkpoint
+
+
+@pytest.fixture(scope='module')
+def unbroken(config):
+    """The run that is never stopped."""
+    work_dir = config.parent / 'unbroken'
+    run(config, work_dir)
+    assert len(curves(work_dir)) == 12 + 2
+    return work_dir
+
+
+def assert_same(work_dir, unbroken, last='epoch_3.pth'):
+    theirs, ours = curves(unbroken), curves(work_dir)
+    assert ours.keys() == theirs.keys()
+    for step, values in ours.items():
+        for value in values:  # some steps were repeated
+            assert value == theirs[step][0], step
+    ours, theirs = final(work_dir, last), final(unbroken, last)
+    for state in ours, theirs:
+        groups = state['optimizer'].pop('param_groups')
+        assert groups == theirs['optimizer'].get('param_groups', groups)
+    for key in {'state_dict', 'ema_state_dict', 'optimizer'} & theirs.keys():
+        torch.testing.assert_close(
+            ours[key], theirs[key], rtol=0, atol=0, msg=key)
+    assert ({file.name
+             for file in work_dir.glob('*.pth')
+             } == {file.name
+                   for file in unbroken.glob('*.pth')})
+
+
+def moments(work_dir, process, draw):
+    """Functions that wait for a moment to kill the run in."""
+    before = log(work_dir)
+
+    def logged(text, times):
+        return lambda: log(work_dir).count(text) >= before.count(text) + times
+
+    def in_an_epoch():
+        wait_for(logged('Epoch(train)', draw.randint(1, 4)), process)
+        time.sleep(draw.uniform(0, 0.2))
+
+    yield in_an_epoch
+    yield lambda: wait_for(lambda: [*work_dir.glob('*.part')], process)
+    yield lambda: wait_for(logged('Epoch(val)', 1), process)
+
+
+def kill_and_resume(config, work_dir, kills, options=()):
+    """How often the run was still alive when it was killed."""
+    draw, killed = random.Random(kills), 0
+    process = start(config, work_dir, options=options)
+    for number in range(kills):
+        [*moments(work_dir, process, draw)][number % 3]()
+        killed += kill(process)
+        workers = draw.randrange(3)
+        process = start(
+            config,
+            work_dir,
+            '--resume',
+            options=(f'train_dataloader.num_workers={workers}',
+                     f'train_dataloader.persistent_workers={workers > 0}',
+                     *options))
+    finish(process, work_dir, seconds=600)
+    return killed
+
+
+def test_run_killed_anywhere_and_resumed_is_the_run_never_killed(
+        config, unbroken, tmp_path):
+    assert kill_and_resume(config, tmp_path / 'run', kills=3) >= 2
+    assert_same(tmp_path / 'run', unbroken)
+
+
+@pytest.mark.full
+def test_run_killed_twenty_times_is_the_run_never_killed(config, tmp_path):
+    options = 'train_cfg.max_epochs=20',
+    unbroken, work_dir = tmp_path / 'unbroken', tmp_path / 'run'
+    run(config, unbroken, options=options)
+    assert kill_and_resume(config, work_dir, 20, options) == 20
+    assert_same(work_dir, unbroken, 'epoch_20.pth')
+
+
+@pytest.mark.parametrize('number', [
+    signal.SIGTERM,
+    pytest.param(signal.SIGUSR1, marks=pytest.mark.full),
+])
+def test_signal_saves_and_exits_with_its_status(config, unbroken, tmp_path,
+                                                number):
+    work_dir = tmp_path / 'run'
+    process = start(
+        config, work_dir, options=('default_hooks.checkpoint.minutes=None', ))
+    assert wait_for(lambda: '][3/4]' in log(work_dir), process)
+    sent = time.monotonic()
+    os.kill(process.pid, number)
+    finish(process, work_dir, code=128 + number)
+    assert time.monotonic() - sent < 30
+    [done] = re.findall(rf'{number.name} ends this run after iteration (\d+)',
+                        log(work_dir))
+    last = Path(last_valid_checkpoint(work_dir)).name  # maybe of an epoch
+    assert 2 < int(done) == final(work_dir, last)['meta']['iter'] < 12
+    run(config, work_dir, '--resume')
+    assert_same(work_dir, unbroken)
+
+
+FINE_TUNING = """
+_base_ = '{repo}/configs/classification/{name}.py'
+model = dict(
+    data_preprocessor=dict(num_classes=10),
+    backbone=dict(
+        arch=dict(
+            _delete_=True, embed_dims=32, num_layers=2, num_heads=2,
+            feedforward_channels=64),
+        img_size=32, patch_size=8, drop_path_rate=0.1, init_cfg=None),
+    head=dict(in_channels=32, num_classes=10))
+if 'neck' in _base_.model:
+    model['neck'] = dict(input_features=32)
+crop = _base_.train_dataloader.dataset.pipeline
+crop[0].crop.scale = 32
+resize = [
+    dict(type='mmfd.LoadImage'),
+    dict(type='mmpretrain.Resize', scale=32),
+    dict(type='mmpretrain.PackInputs')]
+root = dict(data_root='{root}/imagenet')
+train_dataloader = dict(
+    batch_size=30, num_workers=2, dataset=dict(root, pipeline=crop))
+val_dataloader = dict(
+    batch_size=30, num_workers=0, persistent_workers=False,
+    dataset=dict(root, pipeline=resize))
+test_dataloader = val_dataloader
+train_cfg = dict(max_epochs=3)
+default_hooks = dict(
+    logger=dict(interval=1), checkpoint=dict(minutes=None),
+    param_scheduler=dict(warmup_epochs=0))
+log_processor = dict(window_size=3)
+optim_wrapper = {optimizer}
+"""
+
+
+@pytest.mark.full
+@pytest.mark.parametrize('name, optimizer', [
+    ('clip_vitb_fd_in1k', "dict(type='OptimWrapper')"),
+    ('clip_vitb_fd_linear', "dict(type='OptimWrapper')"),
+    ('clip_vitb_fd_in1k', "dict(dtype='float16')"),
+])
+def test_resumed_fine_tuning_is_the_one_never_stopped(shapes_root, tmp_path,
+                                                      name, optimizer):
+    """RandAugment, erasing, mixup, batch norm, LARS, the loss scaler."""
+    config = tmp_path / 'tune.py'
+    config.write_text(
+        FINE_TUNING.format(
+            repo=os.getcwd(), root=shapes_root, name=name,
+            optimizer=optimizer))
+    unbroken, work_dir = tmp_path / 'unbroken', tmp_path / 'run'
+    run(config, unbroken)
+    process = start(config, work_dir)
+    assert wait_for(lambda: '][2/4]' in log(work_dir), process)
+    os.kill(process.pid, signal.SIGTERM)
+    finish(process, work_dir, code=143)
+    run(config,
+        work_dir,
+        '--resume',
+        options=('train_dataloader.num_workers=1', ))
+    assert_same(work_dir, unbroken)
+
+
+LONG = '''
+train_dataloader = dict(
+    loader, batch_size=2, num_workers=1, persistent_workers=True,
+    dataset=dict(loader['dataset'], pipeline=crop))
+train_cfg = dict(max_epochs=334, val_interval=100)  # of 60 iterations
+default_hooks = dict(
+    logger=dict(interval=60),
+    checkpoint=dict(minutes=0.5, max_keep_ckpts=2, interval=100))
+custom_imports = dict(imports=['hurt'], allow_failed_imports=False)
+custom_hooks = [dict(type='Measure')]
+'''
+
+
+@pytest.mark.full
+def test_memory_files_and_logs_of_a_long_run_are_bounded(
+        tmp_path, shapes_root, capsys):
+    config, work_dir = tmp_path / 'long.py', tmp_path / 'run'
+    config.write_text(CONFIG.format(repo=os.getcwd(), root=shapes_root) + LONG)
+    run(config, work_dir, seconds=1800)
+    lines = [
+        json.loads(line)
+        for line in (work_dir / 'measured.json').read_text().splitlines()
+    ]
+    assert lines[-1]['iteration'] == 20_000
+    settled = [line for line in lines if line['iteration'] > 10_000]
+    at = [line['iteration'] for line in settled]
+    slope = {
+        who: np.polyfit(at, [line[who]['memory'] for line in settled], 1)[0]
+        for who in ('main', 'worker')
+    }
+    files = {
+        who: {line[who]['files']
+              for line in settled}
+        for who in ('main', 'worker')
+    }
+    log = sum(f.stat().st_size for f in work_dir.rglob('*')
+              if f.is_file() and f.suffix != '.pth')
+    with capsys.disabled():
+        print(f'\nbytes an iteration: {slope}; open files: {files}; logs: '
+              f'{log:,} bytes, {log / 334:.0f} a line')
+    assert max(slope.values()) < 200  # 4 MB in all
+    assert all(max(seen) - min(seen) < 4 for seen in files.values())
+    assert log < 334 * 3000
