@@ -33,7 +33,7 @@ needs = || { echo "mmfd needs $(1)" >&2; exit 1; }
 	touch $@
 
 demo: install
-	$(BIN)/python tools/demo.py
+	$(BIN)/python demo/distil_and_compare.py
 
 ANALYZE = $(BIN)/python tools/analyze.py --images data/shapes/imagenet \
   --batch-size 50
@@ -47,13 +47,13 @@ demo-report: install
 	  --measures landscape
 
 demo-ablations: install
-	$(BIN)/python tools/demo_ablations.py
+	$(BIN)/python demo/compare_ablations.py
 
 demo-teacher: install
-	$(BIN)/python tools/demo_teacher.py
+	$(BIN)/python demo/train_teacher.py
 
 demo-transfer: install
-	$(BIN)/python tools/demo_transfer.py
+	$(BIN)/python demo/segment_and_detect.py
 
 # two at a time, a file of tests always in one process
 PYTEST = python -m pytest -n 2 --dist loadfile

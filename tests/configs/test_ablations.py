@@ -63,9 +63,9 @@ CHANGES = {  # leaf -> keys of the model that it changes, and nothing else
 
 @pytest.fixture
 def tool(monkeypatch):
-    monkeypatch.syspath_prepend('tools')
-    import demo_ablations
-    return demo_ablations
+    monkeypatch.syspath_prepend('demo')
+    import compare_ablations
+    return compare_ablations
 
 
 def leaf(name):
@@ -208,7 +208,7 @@ def test_one_command_prints_the_table(tmp_path, shapes_root):
     (data / 'shapes').symlink_to(shapes_root)
     done = subprocess.run(
         [sys.executable,
-         Path('tools/demo_ablations.py').absolute()],
+         Path('demo/compare_ablations.py').absolute()],
         cwd=tmp_path,
         capture_output=True,
         text=True)

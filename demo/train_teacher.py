@@ -1,12 +1,15 @@
-"""Train the demo's teacher anew and keep what travels with the project.
+"""Train the demo's teacher again, and replace its weights and log.
 
     make demo-teacher
+
+Both files are part of the project: configs/demo/teacher.pth and its log.
 """
 import shutil
 from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.runner import Runner
+from runs import DATA
 
 from mmfd.data import toy_images
 from mmfd.weights import checkpoints
@@ -16,7 +19,7 @@ WEIGHTS, LOG = 'configs/demo/teacher.pth', 'configs/demo/teacher_log.json'
 
 
 def main():
-    toy_images.write('data/shapes')
+    toy_images.write(DATA)
     cfg = Config.fromfile(CONFIG)
     cfg.work_dir = 'work_dirs/simclr_teacher'
     runner = Runner.from_cfg(cfg)

@@ -1,4 +1,4 @@
-"""Run the paper's ablations on the demo's images, small, and compare them.
+"""Run small copies of the paper's ablations on the demo's images.
 
     make demo-ablations
 """
@@ -9,18 +9,18 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from demo import DATA, ROOT, plt, scalars, train
+from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
+from runs import CHANCE, ROOT, draw_images, scalars, train
 
-from mmfd.data import toy_images
 from mmfd.weights import checkpoints
 
 FD = ROOT / 'configs/demo/simclr_fd_short.py'
 FINETUNE = ROOT / 'configs/demo/simclr_fd_shapes.py'
 FOLDER, PICTURE = Path('work_dirs/ablations'), 'work_dirs/ablations.png'
-ABLATIONS = dict(  # first word of a file's name -> colour, as in tools/demo.py
+ABLATIONS = dict(  # first word of a config's name -> its colour
     simclr='#0072B2',
     target='#E69F00',
     norm='#009E73',
@@ -29,7 +29,7 @@ ABLATIONS = dict(  # first word of a file's name -> colour, as in tools/demo.py
 
 
 def leaves():
-    """The ablations' configs in the paper's order."""
+    """The configs of the ablations, in the order of the paper."""
     folder = ROOT / 'configs/fd/ablations'
     return [
         leaf for word in ABLATIONS
@@ -38,9 +38,13 @@ def leaves():
 
 
 def on_demo(leaf, folder):
-    """Write a leaf with the demo's distillation in the place of its base.
+    """Write a copy of a leaf that builds on the demo's distillation.
 
-    So all that it says is done to the demo, and nothing else.
+    Only `_base_` is replaced, so the copy changes in the demo what the leaf
+    changes in the paper's run, and nothing else.
+
+    Returns:
+        Path: the copy.
     """
     text, count = re.subn(
         '^_base_ = .*$', f"_base_ = '{FD}'", leaf.read_text(), flags=re.M)
@@ -52,16 +56,17 @@ def on_demo(leaf, folder):
 
 
 def label(config):
-    """(ablation, value), which the first line of a config says."""
+    """(ablation, value), from the first line of a config."""
     return re.match('"""(.*?): (.*)', config.read_text()).groups()
 
 
 def ridge(features, labels, strength=1.):
-    """Linear regression of one-hot labels, in closed form.
+    """Fit a linear classifier by ridge regression, in closed form.
 
     Args:
-        features: (N, C).
-        labels: (N, ) int.
+        features (Tensor): (B, C).
+        labels (Tensor): (B, ), classes from 0 to K - 1.
+        strength (float): penalty on the squared weights, not on the bias.
 
     Returns:
         weight (K, C) and bias (K, ), as `torch.nn.Linear` has them.
@@ -74,35 +79,39 @@ def ridge(features, labels, strength=1.):
 
 
 def fit_classifier(path):
-    """Give the demo's teacher a classifier of its cls token; write it."""
+    """Fit a classifier on the cls token of the demo's teacher; write it."""
     cfg = Config.fromfile(FD)
     cls_token = dict(type='mmfd.PlainNeck', tokens='cls')
     teacher = MODELS.build(dict(cfg.model.teacher, neck=cls_token))
-    to_pixels = MODELS.build(cfg.model.data_preprocessor)
+    preprocess = MODELS.build(cfg.model.data_preprocessor)
 
-    def features(split):
+    def features_and_labels(split):
         images = dict(cfg.val_dataloader.dataset, split=split)
-        batches = Runner.build_dataloader(
+        loader = Runner.build_dataloader(
             dict(cfg.val_dataloader, dataset=images, persistent_workers=False))
-        seen = [(teacher(batch['inputs'])[:, 0],
-                 torch.cat([s.gt_label for s in batch['data_samples']]))
-                for batch in map(to_pixels, batches)]
-        return map(torch.cat, zip(*seen))
+        pairs = [(teacher(batch['inputs'])[:, 0],
+                  torch.cat([s.gt_label for s in batch['data_samples']]))
+                 for batch in map(preprocess, loader)]
+        return map(torch.cat, zip(*pairs))
 
-    weight, bias = ridge(*features('train'))
+    weight, bias = ridge(*features_and_labels('train'))
     checkpoints.save({
         'head.weight': weight,
         'head.bias': bias
     }, path, dict(kind='ridge regression', source=str(FD)))
-    held_out, labels = features('val')
-    hits = F.linear(held_out, weight, bias).argmax(1) == labels
+    features, labels = features_and_labels('val')
+    hits = F.linear(features, weight, bias).argmax(1) == labels
     print(f"target=logits: the demo's teacher has no classifier; one on its "
           'cls token was fitted to the labels of the training images (ridge '
           f'regression), {100 * hits.float().mean():.1f} % held out')
 
 
 def run(config):
-    """Distil and fine-tune; (kNN, top-1, seconds) of the student."""
+    """Distil and fine-tune.
+
+    Returns:
+        kNN and top-1 accuracy of the student in per cent, and seconds.
+    """
     name = f'ablations/{config.stem}'
     seconds = train(config, '--work-dir', f'work_dirs/{name}')
     backbone = Config.fromfile(config).model.backbone
@@ -119,16 +128,16 @@ def run(config):
 
 
 def draw(rows, path):
-    """One picture: every ablation beside what was published."""
-    figure, axes = plt.subplots(
-        1, 2, figsize=(9, 0.28 * len(rows) + 1.2), sharey=True)
+    """One picture: every ablation beside FD as published."""
+    figure = Figure(figsize=(9, 0.28 * len(rows) + 1.2))
+    axes = figure.subplots(1, 2, sharey=True)
     names = [': '.join(label(config)) for config in rows]
     colours = [ABLATIONS[config.stem.split('_')[0]] for config in rows]
     titles = 'kNN after distillation (%)', 'top-1 after fine-tuning (%)'
     for axis, title, values in zip(axes, titles, zip(*rows.values())):
         axis.scatter(values, range(len(rows)), color=colours)
         axis.axvline(values[0], color=colours[0], lw=0.8)
-        axis.axvline(100 / len(toy_images.CLASSES), color='#777777', ls=':')
+        axis.axvline(CHANCE, color='#777777', ls=':')
         axis.set(xlabel=title, yticks=range(len(rows)), yticklabels=names)
         axis.spines[['top', 'right']].set_visible(False)
     axes[0].invert_yaxis()
@@ -138,8 +147,7 @@ def draw(rows, path):
 
 def main():
     start = time.perf_counter()
-    print(f'drawing {sum(toy_images.SPLITS.values()):,} images into {DATA}')
-    toy_images.write(DATA)
+    draw_images()
     fit_classifier(FOLDER / 'classifier.pth')
     configs = [FD, *(on_demo(leaf, FOLDER) for leaf in leaves())]
     rows = {}

@@ -1,4 +1,4 @@
-"""Take the demo's FD student into a small segmentor and a small detector.
+"""Train a small segmentor and a small detector on the demo's FD student.
 
     make demo-transfer
 """
@@ -7,36 +7,39 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from demo import DATA, DISTILLATION, ROOT, plt, scalars, train
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from runs import DATA, DISTILLATION, ROOT, scalars, train
 
 from mmfd.data import toy_images
 from mmfd.launch.config_options import read_config
 from mmfd.launch.runner import prepare
 
 PICTURE = 'work_dirs/demo_transfer.png'
-STARTS = {  # config -> name
+STARTS = {  # first part of a config's name -> what the network starts from
     'simclr': 'teacher (SimCLR)',
     'simclr_fd': 'FD student',
     'scratch': 'same student from scratch',
 }
-MEASURES = {  # second part of a config -> {measure: per cent of its number}
+MEASURES = {  # second part -> {measure: factor that makes it per cent}
     'upernet': {'mIoU': 1},
     'mask_rcnn': {'coco/bbox_mAP': 100, 'coco/segm_mAP': 100},
 }
 SHOWN = 6  # images in the picture
-COLOURS = plt.get_cmap('tab10').colors
+COLOURS = colormaps['tab10'].colors
 
 
 def measure(start):
-    """mIoU, box AP and mask AP of what began with `start`, in per cent."""
+    """mIoU, box AP and mask AP in per cent, of the networks from a start."""
     return [
-        factor * scalars(f'{start}_{host}', key)[-1][1]
-        for host, keys in MEASURES.items() for key, factor in keys.items()
+        factor * scalars(f'{start}_{task}', key)[-1][1]
+        for task, keys in MEASURES.items() for key, factor in keys.items()
     ]
 
 
 def predict(name):
-    """What a trained config finds in the first images held out."""
+    """The predictions of a trained network for the first test images."""
     cfg = read_config(ROOT / f'configs/demo/{name}.py')
     cfg.work_dir, cfg.launcher = f'work_dirs/{name}', 'none'
     cfg.load_from = Path(cfg.work_dir, 'last_checkpoint').read_text().strip()
@@ -50,41 +53,43 @@ def predict(name):
 
 
 def paint(image, mask, colour):
+    """Tint the pixels of a mask in an image (h, w, 3) of 0-255, in place."""
     image[mask] = 0.35 * image[mask] + 0.65 * 255 * np.array(colour)
 
 
 def show_map(axis, image, labels):
-    """An image under the classes of its pixels."""
+    """Show an image, its pixels tinted by class."""
     for kind in range(len(toy_images.CLASSES)):
         paint(image, labels == kind, COLOURS[kind])
     axis.imshow(image.astype(np.uint8))
 
 
-def show_objects(axis, image, found):
-    """An image under mask and box of the object that is the surest."""
-    found = found[found.scores.argsort(descending=True)[:1]].cpu().numpy()
-    for mask, kind in zip(found.masks, found.labels):
+def show_objects(axis, image, objects):
+    """Show an image with mask and box of the object of the highest score."""
+    best = objects[objects.scores.argsort(descending=True)[:1]].cpu().numpy()
+    for mask, kind in zip(best.masks, best.labels):
         paint(image, mask, COLOURS[kind])
     axis.imshow(image.astype(np.uint8))
-    for (left, top, right, bottom), kind in zip(found.bboxes, found.labels):
+    for (left, top, right, bottom), kind in zip(best.bboxes, best.labels):
         axis.add_patch(
-            plt.Rectangle((left, top),
-                          right - left,
-                          bottom - top,
-                          fill=False,
-                          color=COLOURS[kind]))
+            Rectangle((left, top),
+                      right - left,
+                      bottom - top,
+                      fill=False,
+                      color=COLOURS[kind]))
 
 
 def draw(path):
-    """Images, their shapes, and what the FD student's networks find."""
-    maps, objects = (predict(f'simclr_fd_{host}') for host in MEASURES)
-    figure, axes = plt.subplots(4, SHOWN, figsize=(1.5 * SHOWN, 6.4))
+    """One picture: images, truth, and what the FD student's networks say."""
+    maps, objects = (predict(f'simclr_fd_{task}') for task in MEASURES)
+    figure = Figure(figsize=(1.5 * SHOWN, 6.4))
+    axes = figure.subplots(4, SHOWN)
     for i, column in enumerate(axes.T):
         image = toy_images.draw('val', i)[0][..., ::-1].astype(np.float32)
         column[0].imshow(image.astype(np.uint8))
         truth = maps[i].gt_sem_seg.data[0].cpu().numpy()
         labels = maps[i].pred_sem_seg.data[0].cpu().numpy()
-        labels[truth == 255] = 255  # it is not asked about the ground
+        labels[truth == 255] = 255  # the background is not judged
         show_map(column[1], image.copy(), truth)
         show_map(column[2], image.copy(), labels)
         show_objects(column[3], image.copy(), objects[i].pred_instances)
@@ -93,7 +98,7 @@ def draw(path):
         for axis in row:
             axis.set(xticks=[], yticks=[])
     figure.legend(
-        handles=[plt.Rectangle((0, 0), 1, 1, color=c) for c in COLOURS],
+        handles=[Rectangle((0, 0), 1, 1, color=c) for c in COLOURS],
         labels=toy_images.CLASSES,
         ncols=5,
         frameon=False,
@@ -108,9 +113,9 @@ def main():
     if not Path(f'work_dirs/{DISTILLATION}/epoch_4.pth').exists():
         print('no FD student of make demo is here: one is trained first')
         train(ROOT / f'configs/demo/{DISTILLATION}.py')
-    for host in MEASURES:
+    for task in MEASURES:
         for name in STARTS:
-            train(ROOT / f'configs/demo/{name}_{host}.py')
+            train(ROOT / f'configs/demo/{name}_{task}.py')
     draw(PICTURE)
     print(f'\n{"":28}mIoU (%)  box AP (%)  mask AP (%)')
     for name, title in STARTS.items():

@@ -1,0 +1,51 @@
+"""What the demo's scripts share: images, training runs and their logs."""
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from mmfd.data import toy_images
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = 'data/shapes'
+DISTILLATION = 'simclr_fd'  # config, and work dir of the FD student
+CHANCE = 100 / len(toy_images.CLASSES)  # top-1 accuracy in per cent
+
+
+def draw_images():
+    """Draw the training and test images into `DATA`, if they are not there."""
+    print(f'drawing {sum(toy_images.SPLITS.values()):,} images into {DATA}')
+    toy_images.write(DATA)
+
+
+def train(config, *options):
+    """Run `tools/train.py` on a config and print the lines of its progress.
+
+    Returns:
+        float: seconds that it took.
+    """
+    command = [ROOT / 'tools/train.py', config, *options]
+    print(
+        '\n$ python', *map(os.path.relpath, command[:2]), *options, flush=True)
+    start = time.perf_counter()
+    with subprocess.Popen([sys.executable, *command],
+                          text=True,
+                          stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT) as process:
+        last = []
+        for line in process.stdout:
+            last = [*last[-15:], line]
+            if 'INFO - Epoch(' in line or 'INFO - Iter(' in line:
+                print('  ' + line.split('INFO - ')[1].rstrip(), flush=True)
+    if process.returncode:
+        sys.exit(''.join(last))
+    return time.perf_counter() - start
+
+
+def scalars(name, key):
+    """What the last run in a work dir logged under a key: [(step, value)]."""
+    run = sorted(Path('work_dirs', name).glob('*/vis_data/scalars.json'))[-1]
+    lines = map(json.loads, run.read_text().splitlines())
+    return [(line['step'], line[key]) for line in lines if key in line]
