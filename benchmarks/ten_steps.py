@@ -117,12 +117,16 @@ def check_out(commit, folder):
     return folder
 
 
+def environ(tree):
+    """The environment in which Python imports the mmfd of a tree."""
+    return dict(os.environ, PYTHONPATH=str(tree), OMP_NUM_THREADS='1')
+
+
 def run(tree, *command):
     """Run Python in the tree of a commit; what it printed."""
-    environ = dict(os.environ, PYTHONPATH=str(tree), OMP_NUM_THREADS='1')
     done = subprocess.run([sys.executable, *command],
                           cwd=tree,
-                          env=environ,
+                          env=environ(tree),
                           text=True,
                           stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT)
@@ -144,13 +148,23 @@ def train(tree, base, changes, work_dir):
         for key, value in changes.items():
             file.write(f'{key} = {value!r}\n')
     run(tree, 'tools/train.py', config, '--work-dir', work_dir)
-    scalars, = work_dir.glob('*/vis_data/scalars.json')
-    logged = [{
+    last = Path(work_dir, 'last_checkpoint').read_text().strip()
+    return logged(work_dir), checkpoints.load(last)['state_dict']
+
+
+def logged(work_dir):
+    """What the runs in a work dir logged at each step and evaluation."""
+    files = sorted(Path(work_dir).glob('*/vis_data/scalars.json'))
+    return [{
         key: value
         for key, value in json.loads(line).items() if key not in CLOCK
-    } for line in scalars.read_text().splitlines()]
-    last = Path(work_dir, 'last_checkpoint').read_text().strip()
-    return logged, checkpoints.load(last)['state_dict']
+    } for file in files for line in file.read_text().splitlines()]
+
+
+def equal_tensors(ours, theirs):
+    """Whether two dicts of tensors have the same names and numbers."""
+    return ours.keys() == theirs.keys() and all(
+        torch.equal(value, theirs[name]) for name, value in ours.items())
 
 
 def compare(ours, theirs):
@@ -160,9 +174,7 @@ def compare(ours, theirs):
                             for lines in (log, their_log))
     assert len(losses) == len(their_losses) == STEPS, (losses, their_losses)
     off = max(abs(a - b) for a, b in zip(losses, their_losses))
-    equal = weights.keys() == their_weights.keys() and all(
-        torch.equal(value, their_weights[name])
-        for name, value in weights.items())
+    equal = equal_tensors(weights, their_weights)
     return losses, off, log == their_log, equal
 
 

@@ -12,15 +12,12 @@ import pytest
 import torch
 from helpers.models import (clip_teacher, dino_teacher, distillation,
                             official_name)
-from mmengine.config import Config
-from mmengine.registry import (HOOKS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS,
-                               DefaultScope)
+from helpers.official import assert_relative, build, pixels_of
+from mmengine.registry import HOOKS, MODELS
 
 from mmfd.weights import checkpoints
 from mmfd.weights.convert import CONVERTERS
-from mmfd.weights.meta_device import RealSchedules
 
-SCOPE = DefaultScope.overwrite_default_scope
 CASES = {  # file in data/ -> its teacher's weights, their kind, our config
     'clip_vit': ('teacher_openai', 'openai-clip', clip_teacher(layers=2)),
     'dino_vit': ('teacher_dino', 'dino', dino_teacher(layers=2, heads=4)),
@@ -53,18 +50,6 @@ def ours(official, tmp_path):
             weight=official['decoder']['0.weight'][..., 0],
             bias=official['decoder']['0.bias']))
     return model.train()
-
-
-def pixels_of(official):
-    """The official input, in ImageNet statistics, back to RGB 0-255."""
-    mean = torch.tensor([123.675, 116.28, 103.53]).view(3, 1, 1)
-    std = torch.tensor([58.395, 57.12, 57.375]).view(3, 1, 1)
-    return official['input'] * std + mean
-
-
-def assert_relative(actual, expected, tolerance):
-    error = (actual - expected).abs().max() / expected.abs().max()
-    assert error <= tolerance, f'off by {error:.2g} relative'
 
 
 def test_target_tokens_pred_and_loss_equal_the_official_ones(ours, official):
@@ -117,25 +102,6 @@ RUNS = {  # official yaml -> our config
     'fd_finetune__dino_vit_base__img224__300ep':
     'classification/dino_vitb_fd_in1k',
 }
-
-
-def build(config, changes={}):
-    """The model of a config on the meta device, and its optimizer."""
-    cfg = Config.fromfile(f'configs/{config}.py')
-    cfg.merge_from_dict(changes)
-    if 'teacher' in cfg.model:
-        cfg.model.teacher.checkpoint = 'random'
-    else:
-        cfg.model.backbone.init_cfg = None
-    with torch.device('meta'), RealSchedules(), SCOPE('mmpretrain'):
-        model = MODELS.build(cfg.model)
-    wrapper = dict(cfg.optim_wrapper)
-    constructor = OPTIM_WRAPPER_CONSTRUCTORS.build(
-        dict(
-            type=wrapper.pop('constructor'),
-            paramwise_cfg=wrapper.pop('paramwise_cfg', None),
-            optim_wrapper_cfg=wrapper))
-    return cfg, model, constructor(model)
 
 
 class Run:

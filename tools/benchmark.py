@@ -72,7 +72,7 @@ def main():
         if not args.plan and getattr(args, option.dest) != option.default:
             parser.error(f'{option.option_strings[0]} is for --plan')
     with command_line.one_message():
-        from mmfd.launch.config_options import load_config
+        from mmfd.launch.config_options import load_config, override
         cfg, said = load_config(args), []
         if cfg.default_scope != 'mmpretrain':
             raise Refused(
@@ -80,7 +80,7 @@ def main():
                 'distillations and classifiers are measured and planned here. '
                 f'python tools/train.py {args.config} --dry-run times it')
         if args.amp:
-            cfg.optim_wrapper.type = 'mmfd.AmpOptimWrapper'
+            override(cfg, {'optim_wrapper.type': 'mmfd.AmpOptimWrapper'})
         sections = planned(cfg, args, said) if args.plan else measured(
             cfg, args)
         show(sections, said, args.json)

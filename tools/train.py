@@ -20,19 +20,19 @@ def main():
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='go on from the last checkpoint of the work dir, or from this')
+        help='go on from this checkpoint, or from the last of the work dir')
     parser.add_argument(
         '--dry-run',
         action='store_true',
         help='ten iterations, then ETA, memory and what looks wrong')
     args = parser.parse_args()
     with command_line.one_message():
-        from mmfd.launch.config_options import load_config
+        from mmfd.launch.config_options import load_config, override
         from mmfd.launch.runner import dry_run, prepare
         cfg = load_config(args)
         if args.amp:
-            cfg.optim_wrapper.type = 'mmfd.AmpOptimWrapper'
-        if args.resume:
+            override(cfg, {'optim_wrapper.type': 'mmfd.AmpOptimWrapper'})
+        if args.resume is not None:
             cfg.resume = True
             cfg.load_from = None if args.resume == 'auto' else args.resume
         if args.dry_run:

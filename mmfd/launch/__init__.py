@@ -1,1 +1,1 @@
-"""From a command line to a Runner."""
+"""How a command line becomes a run."""

@@ -1,4 +1,4 @@
-"""What the commands share before anything heavy is imported."""
+"""Arguments that the commands share, and how they print a refusal."""
 import errno
 import re
 import sys
@@ -14,24 +14,31 @@ FULL = errno.ENOSPC, errno.EDQUOT, errno.EROFS  # nowhere to write to
 
 
 class Options(DictAction):
-    """KEY=VALUE pairs, as the host reads them."""
+    """An argument of KEY=VALUE pairs, in the host's syntax of values."""
 
     def __call__(self, parser, namespace, values, option_string=None):
         for value in values:
             if '=' not in value:
                 parser.error(f'{option_string} {value}: expected KEY=VALUE')
-        super().__call__(parser, namespace, values, option_string)
+            try:
+                super().__call__(parser, namespace, [value], option_string)
+            except (AssertionError, IndexError) as error:  # of its brackets
+                parser.error(f'{option_string} {value}: {error}')
 
 
 def add_arguments(parser):
-    """What every command that runs a config takes."""
+    """Add the arguments of every command that runs a config.
+
+    Args:
+        parser (ArgumentParser): changed in place.
+    """
     parser.add_argument('config', help='config file')
     parser.add_argument('--work-dir', help='where logs and checkpoints go')
     parser.add_argument(
         '--data-root',
         nargs='+',
         metavar='DIR',
-        help='folders of images, in the place of every data_root')
+        help='folders of images, which replace every data_root')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -43,47 +50,47 @@ def add_arguments(parser):
         '--launcher',
         choices=['none', 'pytorch', 'slurm'],
         default='none',
-        help='who started the processes: dist_*.sh and slurm_*.sh say it')
+        help='who started the processes: set by dist_*.sh and slurm_*.sh')
     parser.add_argument(
         '--local-rank',
         '--local_rank',
         type=int,
         default=0,
-        help='this process among those of its machine: said by the launcher')
+        help='number of this process on its machine: set by the launcher')
 
 
 @contextmanager
 def one_message():
-    """Turn what mmfd refuses into one message and exit status 1.
+    """Print `Refused` as one message and end with exit status 1.
 
-    So are a full disk and a process that does not answer. Every other error is
-    a bug, and keeps its traceback.
+    The same for a full disk and for a process that does not answer. Every
+    other error is a bug, and keeps its traceback.
     """
     try:
         yield
     except Refused as error:
-        # one from a worker of a DataLoader comes with that one's traceback
+        # a DataLoader puts the traceback of its worker before the message
         _end(str(error).strip().rpartition('mmfd.errors.Refused: ')[2])
     except OSError as error:
         if error.errno not in FULL:
             raise
         _end(error)
     except RuntimeError as error:
-        silent = re.search(r'Timed out waiting (\d+)ms', str(error))
-        if not silent:
+        waited = re.search(r'Timed out waiting (\d+)ms', str(error))
+        if not waited:
             raise
-        _end(f'no answer from another process for {int(silent[1]) / 1000:g} '
+        _end(f'no answer from another process for {int(waited[1]) / 1000:g} '
              's, which is env_cfg.dist_cfg.timeout; it hangs, or its machine '
              'is gone. --resume goes on from the last checkpoint')
 
 
 def _end(message):
-    if processes.rank():  # the first says it for all, and ends them
+    if processes.rank():  # the first prints it for all, and ends them
         time.sleep(5)
     sys.exit(f'error: {_printable(str(message))}')
 
 
 def _printable(text):
-    """Cut, and without what a name in a file could do to the screen."""
+    """Cut off, and without control characters, which a file may contain."""
     return ''.join(c if c.isprintable() or c == '\n' else f'\\x{ord(c):02x}'
                    for c in text[:5000])

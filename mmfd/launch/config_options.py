@@ -1,15 +1,15 @@
-"""Read a config, and check what a command line sets in it."""
+"""Read a config and apply the options of a command line to it."""
 import difflib
 import inspect
+import logging
 import os
 import re
 from pathlib import Path
 
 import torch
-from mmengine import registry
 from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
-from mmengine.registry import DefaultScope, Registry
+from mmengine.logging import print_log
 from mmengine.runner import (EpochBasedTrainLoop, LogProcessor, Runner,
                              TestLoop, ValLoop)
 from mmengine.runner.utils import set_random_seed
@@ -17,9 +17,12 @@ from torch.utils.data import DataLoader
 
 from mmfd.errors import Refused
 from mmfd.hosts import mmcv_ops, versions
+from mmfd.launch import processes
+from mmfd.launch.type_names import find_class
+from mmfd.registry import RENAMED
 
-# What takes a config dict that names no type.
-TYPELESS = dict(
+# What the host passes a section of a config to, where it has no `type`
+RECEIVERS = dict(
     train_cfg=EpochBasedTrainLoop,
     val_cfg=ValLoop,
     test_cfg=TestLoop,
@@ -29,119 +32,144 @@ TYPELESS = dict(
     log_processor=LogProcessor,
     randomness=set_random_seed,
     clip_grad=torch.nn.utils.clip_grad_norm_)
-# What the Runner reads from the config beside its own arguments.
+# What is read from a config beside the arguments of the Runner
 ALSO_READ = {
     'compile', 'model_wrapper_cfg', 'find_unused_parameters',
     'activation_checkpointing', 'runner_type', 'strategy'
 }
-# Where a `type` is looked up; what mmpretrain has no part in, it warns of.
-CLASSES = [
-    root for root in vars(registry).values()
-    if isinstance(root, Registry) and root not in (registry.FUNCTIONS,
-                                                   registry.INFERENCERS)
-]
-# Libraries that an extra of setup.cfg brings.
+# Libraries that come with an extra of setup.cfg
 DOWNSTREAM = ('mmseg', 'mmdet')
 
 
 def load_config(args):
-    """The config that a command line means.
+    """The config that a command line describes.
+
+    Args:
+        args (Namespace): of `command_line.add_arguments`.
+
+    Returns:
+        Config: with `work_dir` and `launcher` set.
 
     Raises:
-        Refused: if the file or one of `--cfg-options` makes no sense.
+        Refused: if the installed libraries, the file or an option is wrong.
     """
     versions.check()
     cfg = read_config(args.config)
     if cfg.get('default_scope') in DOWNSTREAM:
-        mmcv_ops.install()  # before anything imports their models
-    cfg.work_dir = cfg.get('work_dir') or os.path.join('work_dirs',
-                                                       Path(args.config).stem)
+        mmcv_ops.install()  # before their models are imported
     override(cfg, args.cfg_options)
     if args.data_root:
         _set_data_root(cfg, args.data_root)
-    cfg.work_dir = args.work_dir or cfg.work_dir
+    cfg.work_dir = str(
+        args.work_dir or cfg.get('work_dir')
+        or os.path.join('work_dirs',
+                        Path(args.config).stem))
     cfg.launcher = args.launcher
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return cfg
 
 
-def _set_data_root(cfg, folders):
-    """Put folders in the place of every data_root of a dataset.
-
-    Stock configs have it in the annotations of their evaluators too.
-
-    Raises:
-        Refused: for several folders, if a dataset takes but one.
-    """
-    first, *others = folders
-    before = set()
-    for loop in ('train', 'val', 'test'):
-        loader = cfg.get(f'{loop}_dataloader') or {}
-        for dataset in dicts(loader.get('dataset')):
-            if 'data_root' not in dataset:
-                continue
-            if others and not dataset.type.startswith('mmfd.'):
-                raise Refused(f'--data-root has {len(folders)} folders: '
-                              f'{dataset.type} takes one')
-            before.add(dataset.data_root)
-            dataset.data_root = folders if others else first
-    for loop in ('val', 'test'):
-        for metric in dicts(cfg.get(f'{loop}_evaluator')):
-            path = str(metric.get('ann_file') or '')
-            for root in filter(path.startswith, map(str, before)):
-                metric.ann_file = os.path.join(first,
-                                               path[len(root):].lstrip('/'))
-
-
-def dicts(node):
-    """A config node and all below it that are dicts."""
-    if isinstance(node, dict):
-        yield node
-        node = [*node.values()]
-    if isinstance(node, (list, tuple)):
-        for value in node:
-            yield from dicts(value)
-
-
-def override(cfg, options):
-    """Put settings in the place of a config's own.
-
-    Raises:
-        Refused: if one of them is no setting there.
-    """
-    for key in options:
-        _check_option(cfg, options, key)
-    try:
-        cfg.merge_from_dict(options)
-    except TypeError as error:  # keys below what is no dict
-        raise Refused(f'--cfg-options: {error}') from error
-
-
 def read_config(path):
-    """A config file as it is.
+    """Read a config file; former names in it are replaced.
 
     Raises:
-        Refused: if it is none.
+        Refused: if there is none, or it cannot be read.
     """
     if not os.path.isfile(path):
         raise Refused(f'no config file {path}')
     MODULE2PACKAGE['mmseg'] = 'mmseg'  # whatever the distribution is called
     try:
-        return Config.fromfile(path)
+        cfg = Config.fromfile(path)
     except Exception as error:  # a config is Python and may raise anything
         lacking = isinstance(error, ImportError) and error.name in DOWNSTREAM
         advice = ": pip install 'mmfd[downstream]'" if lacking else ''
         raise Refused(f'config {path}: {type(error).__name__}: '
                       f'{error}{advice}') from error
+    _replace_former_names(cfg)
+    return cfg
+
+
+def override(cfg, options):
+    """Replace settings of a config.
+
+    Args:
+        cfg (Config): changed in place.
+        options (dict): dotted path of a setting -> its new value.
+
+    Raises:
+        Refused: if there is no such setting.
+    """
+    for key in options:
+        _check_option(cfg, options, key)
+    try:
+        cfg.merge_from_dict(options)
+    except TypeError as error:  # for a key below what is no dict
+        raise Refused(f'--cfg-options: {error}') from error
+    _replace_former_names(cfg)
+
+
+def nested_dicts(node):
+    """Every dict in a part of a config, at any depth, the outer ones first."""
+    if isinstance(node, dict):
+        yield node
+        node = [*node.values()]
+    if isinstance(node, (list, tuple)):
+        for value in node:
+            yield from nested_dicts(value)
+
+
+def _replace_former_names(cfg):
+    """Let a config name hooks as version 0.1 did, and say so once each."""
+    former = {f'mmfd.{old}': f'mmfd.{new}' for old, new in RENAMED.items()}
+    seen = set()
+    for node in nested_dicts([*cfg.values()]):
+        name = node.get('type')
+        if isinstance(name, str) and name in former:
+            node['type'] = former[name]
+            seen.add(name)
+    for name in sorted(seen) if not processes.rank() else ():
+        print_log(f'{name} is now {former[name]}', 'current', logging.WARNING)
+
+
+def _set_data_root(cfg, folders):
+    """Replace the `data_root` of every dataset.
+
+    Stock configs repeat it in the annotation file of an evaluator.
+
+    Args:
+        folders (list[str]): several only where every dataset is of mmfd.
+
+    Raises:
+        Refused: for several folders, if a dataset takes one.
+    """
+    first, *others = folders
+    replaced = set()
+    for loop in ('train', 'val', 'test'):
+        loader = cfg.get(f'{loop}_dataloader')
+        for dataset in nested_dicts(loader):
+            if 'data_root' not in dataset:
+                continue
+            name = str(dataset.get('type'))
+            if others and not name.startswith('mmfd.'):
+                raise Refused(f'--data-root has {len(folders)} folders: '
+                              f'{name} takes one')
+            replaced.add(str(dataset['data_root']))
+            dataset['data_root'] = folders if others else first
+    for loop in ('val', 'test'):
+        for metric in nested_dicts(cfg.get(f'{loop}_evaluator')):
+            path = str(metric.get('ann_file') or '')
+            for root in filter(path.startswith, replaced):
+                metric['ann_file'] = os.path.join(first,
+                                                  path[len(root):].lstrip('/'))
 
 
 def _check_option(cfg, options, key):
     """Refuse a key that is neither in the config nor an argument there.
 
-    At the top only what the Runner takes counts: a variable that the file
-    uses to build other settings has been used already.
+    At the top level only what the Runner takes counts: a variable from which
+    the file builds other settings has been used already.
     """
-    hooks = re.findall(r'default_hooks\.(\w+)\.type\b', ' '.join(options))
+    new_hooks = re.findall(r'default_hooks\.(\w+)\.type\b', ' '.join(options))
     node, known = cfg, {*inspect.signature(Runner).parameters, *ALSO_READ}
     parts = key.split('.')
     for i, part in enumerate(parts):
@@ -150,57 +178,38 @@ def _check_option(cfg, options, key):
             raise Refused(f'--cfg-options {key}: {where} has no {part!r}; '
                           f'{_did_you_mean(part, known, cfg)}')
         if isinstance(node, (list, tuple)):
-            node = node[int(part)]  # known, so a number
+            node = node[int(part)]
         else:
             node = node.get(part)
         if isinstance(node, (list, tuple)):
             known = {str(index) for index in range(len(node))}
-        elif part == 'default_hooks':
-            known = {*node, *hooks}
+        elif part == 'default_hooks' and isinstance(node, dict):
+            known = {*node, *new_hooks}
         elif isinstance(node, dict):
             known = _known(part, node, cfg.get('default_scope'))
         else:
-            return  # what follows, if anything, is new
+            return  # the rest of the key, if any, is new
 
 
 def _known(name, node, scope):
-    """Keys of a config dict, and arguments of what it is given to."""
-    taker = TYPELESS.get(name)
+    """Keys of a config dict, and arguments of what the host makes of it."""
+    receiver = RECEIVERS.get(name)
     if isinstance(node.get('type'), str):
-        taker = find_class(node['type'], scope or 'mmpretrain')
-    takers = inspect.getmro(taker) if inspect.isclass(taker) else [taker]
+        receiver = find_class(node['type'], scope or 'mmpretrain')
+    receivers = inspect.getmro(receiver) if inspect.isclass(receiver) else [
+        receiver
+    ]
     arguments = [
-        argument for taker in takers if taker is not None
+        argument for receiver in receivers if receiver is not None
         for argument in inspect.signature(
-            taker.__init__ if inspect.isclass(taker) else taker).parameters
+            receiver.__init__ if inspect.isclass(receiver) else receiver).
+        parameters
     ]
     return {*node, *arguments, 'paramwise_cfg'} - {'self', 'args', 'kwargs'}
 
 
-def find_class(name, scope):
-    """The class that a config means by `type=name`."""
-    with DefaultScope.overwrite_default_scope(scope):
-        for root in CLASSES:
-            with root.switch_scope_and_registry(None) as found:
-                cls = found.get(name)
-            if cls is not None:
-                return cls
-
-
-def no_such_type(name):
-    """That nothing is called so, and what is called nearly so."""
-    known = []
-    for root in CLASSES:
-        known += root.module_dict
-        for scope, own in root.children.items():
-            known += [f'{scope}.{cls}' for cls in own.module_dict]
-    near = difflib.get_close_matches(name, known, n=1)
-    advice = (f'; did you mean {near[0]!r}?'
-              if near else ': check its spelling and custom_imports')
-    return f'nothing is called type={name!r}{advice}'
-
-
 def _did_you_mean(part, known, cfg):
+    """Where else a config has this key, or which key is spelt nearly so."""
     paths = [path for path in _paths(cfg) if path.split('.')[-1] == part]
     if paths:
         return f'did you mean {" or ".join(map(repr, paths[:3]))}?'
@@ -210,10 +219,10 @@ def _did_you_mean(part, known, cfg):
 
 
 def _paths(node, path=''):
-    """Dotted paths of all that the Runner takes from a config."""
-    takes = {*inspect.signature(Runner).parameters} if not path else node
+    """Dotted paths of all settings that the Runner takes from a config."""
+    taken = node if path else {*inspect.signature(Runner).parameters}
     for key, value in node.items():
-        if key in takes:
+        if key in taken:
             yield f'{path}{key}'
             if isinstance(value, dict):
                 yield from _paths(value, f'{path}{key}.')

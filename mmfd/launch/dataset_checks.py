@@ -1,11 +1,17 @@
-"""Whether model, images and labels agree, before hours are spent."""
+"""Check model, images and labels before training.
+
+What is wrong is refused with the setting to change. The hosts would train on
+it for nothing, or fail with an index error in a loss.
+"""
 from mmengine.dist import get_world_size
 
 from mmfd.errors import Refused
 
+LABEL_MAPS = 20  # read in advance, spread over the dataset
+
 
 def check(model, loader):
-    """Refuse what the hosts would train on for nothing, or die of in a loss.
+    """Check that a loader gives batches, and that its labels fit the model.
 
     Args:
         model (dict): the model's config.
@@ -15,9 +21,36 @@ def check(model, loader):
         Refused: if labels have no class or classes no labels, if the model
             has another number of classes, or if there is no batch.
     """
-    _check_annotations(loader.dataset)
+    dataset = loader.dataset
+    if hasattr(dataset, 'metainfo'):  # one of a host library's
+        _check_annotations(dataset)
+        check_classes(model, dataset)
     _check_length(loader)
-    _check_classes(model, loader.dataset)
+
+
+def check_classes(model, dataset):
+    """Check that every head has as many classes as the labels.
+
+    Args:
+        model (dict): the model's config.
+        dataset (Dataset): whose `metainfo` may name its classes.
+
+    Raises:
+        Refused: naming the settings.
+    """
+    classes = len(dataset.metainfo.get('classes') or ())
+    of_heads = {
+        key: value
+        for key, value in _settings(model)
+        if key.endswith('.num_classes') and 'semantic_head' not in key
+    }
+    # heads of edges and of boxes alone have 1
+    wrong = [k for k, value in of_heads.items() if value not in (1, classes)]
+    if classes and wrong:
+        numbers = ' and '.join(sorted({f'{of_heads[k]:,}' for k in wrong}))
+        raise Refused(f'the images have {classes} classes, the model '
+                      f'{numbers}: set --cfg-options ' +
+                      ' '.join(f'{key}={classes}' for key in wrong))
 
 
 def _check_length(loader):
@@ -30,9 +63,9 @@ def _check_length(loader):
 
 def _check_annotations(dataset):
     classes = dataset.metainfo.get('classes') or ()
-    while hasattr(dataset, 'dataset'):  # repeated, say
+    while hasattr(dataset, 'dataset'):  # within RepeatDataset, say
         dataset = dataset.dataset
-    if hasattr(dataset, 'cat_ids'):  # boxes, by name of their category
+    if hasattr(dataset, 'cat_ids'):  # of mmdet: boxes with categories
         if len(dataset.cat_ids) < len(classes):
             raise Refused(
                 f'{dataset.ann_file} has categories for '
@@ -42,48 +75,42 @@ def _check_annotations(dataset):
         if not len(dataset):
             raise Refused(f'{dataset.ann_file} has no image with a box: check '
                           "--data-root, ann_file and the dataset's filter_cfg")
-    elif hasattr(dataset, 'reduce_zero_label'):  # maps of labels
+    elif hasattr(dataset, 'reduce_zero_label'):  # of mmseg: maps of labels
         _check_label_maps(dataset, len(classes))
 
 
-def _check_label_maps(dataset, classes, images=20):
+def _check_label_maps(dataset, classes):
     read = [
         t for t in dataset.pipeline.transforms
         if type(t).__name__ == 'LoadAnnotations'
     ]
-    step = max(1, len(dataset) // images)
-    for index in range(0, len(dataset) if read and classes else 0, step):
+    if not read or not classes:
+        return
+    for index in range(0, len(dataset), max(1, len(dataset) // LABEL_MAPS)):
         info = dataset.get_data_info(index)
-        labels = set(read[0](info)['gt_seg_map'].flatten().tolist())
-        strange = sorted(label for label in labels
-                         if label >= classes and label != dataset.ignore_index)
+        path = info['seg_map_path']
+        try:
+            label_map = read[0](info)['gt_seg_map']
+        except (OSError, ValueError) as error:
+            raise Refused(
+                f'the label map {path} cannot be read ({error}): check '
+                '--data-root, and data_prefix and seg_map_suffix of its '
+                'dataset') from error
+        strange = sorted(
+            label for label in set(label_map.flatten().tolist())
+            if label >= classes and label != dataset.ignore_index)
         if strange:
             raise Refused(
-                f'{info["seg_map_path"]} has the labels {strange[:5]}, '
+                f'{path} has the labels {strange[:5]}, '
                 f'and there are {classes} classes: set metainfo.classes, or '
                 'reduce_zero_label, of every dataset')
 
 
-def _check_classes(model, dataset):
-    found = len(dataset.metainfo.get('classes') or ())
-    expected = {
-        key: value
-        for key, value in _leaves(model)
-        if key.endswith('.num_classes') and 'semantic_head' not in key
-    }
-    # 1 is said by heads of edges and of boxes alone
-    wrong = [k for k, value in expected.items() if value not in (1, found)]
-    if found and wrong:
-        of = ' and '.join(sorted({f'{expected[key]:,}' for key in wrong}))
-        raise Refused(f'the images have {found} classes, the model {of}: set '
-                      '--cfg-options ' + ' '.join(f'{key}={found}'
-                                                  for key in wrong))
-
-
-def _leaves(node, path='model'):
+def _settings(node, path='model'):
+    """(dotted path, value) of every setting in a config."""
     items = node.items() if isinstance(node, dict) else enumerate(node)
     for key, value in items:
         if isinstance(value, (dict, list, tuple)):
-            yield from _leaves(value, f'{path}.{key}')
+            yield from _settings(value, f'{path}.{key}')
         else:
             yield f'{path}.{key}', value

@@ -1,4 +1,4 @@
-"""Ten iterations, and what they say about the run that they begin."""
+"""Run ten iterations and report what the whole run will need."""
 import os
 import resource
 import shutil
@@ -22,12 +22,12 @@ NO_CHECKPOINT = 'has no checkpoint to go on from: --resume begins a new run'
 
 @HOOKS.register_module()
 class DryRunHook(Hook):
-    """Stop after a few iterations; print what is to come and what is wrong.
+    """Stop after a few iterations; print time, memory and what looks wrong.
 
     Args:
         work_dir (str): where the real run will write.
         iterations (int): how many to run.
-        anew (bool): there is nothing to go on from, though that was asked.
+        anew (bool): `--resume` was given, and there is no checkpoint.
 
     Raises:
         StopTraining: after the report.
@@ -38,10 +38,12 @@ class DryRunHook(Hook):
         self.work_dir = work_dir
         self.iterations = iterations
         self.anew = anew
-        self.start = self.first = None  # of loading; first iteration
-        self.times = []  # when the first iteration began and each ended
-        self.losses, self.waits, self.sides = [], [], []
-        self.skipped = {}  # path -> reason
+        self.start = None  # seconds: when loading began
+        self.times = []  # seconds: when iterations began, and each ended
+        self.waits = []  # seconds between two iterations: for data
+        self.first = None  # number of the first iteration
+        self.losses, self.sides = [], []  # sides: pixels, the short one
+        self.skipped = {}  # path of an image -> why it could not be read
 
     def before_train_epoch(self, runner):
         self.start = self.start or time.perf_counter()
@@ -64,17 +66,17 @@ class DryRunHook(Hook):
         if len(self.losses) == self.iterations:
             self._finish(runner)
 
-    def after_train(self, runner):  # of a run that is shorter
+    def after_train(self, runner):  # a run may be shorter
         self._finish(runner)
 
     def _finish(self, runner):
-        if runner.val_loop is not None:  # or it would fail epochs later
+        if runner.val_loop is not None:  # its mistakes would show epochs later
             runner.model.eval()
             batch = next(iter(runner.val_dataloader))
             self._note_skipped(batch)
             with torch.no_grad():
                 runner.model.val_step(batch)
-        lines = [*self.report(runner)]  # by all: shards are read together
+        lines = [*self.report(runner)]  # by every process: some hold shards
         if is_main_process():
             print('\n'.join(lines), flush=True)
         raise StopTraining
@@ -84,50 +86,55 @@ class DryRunHook(Hook):
             self.skipped.update(sample.get('skipped', ()))
 
     def report(self, runner):
-        """Lines of text."""
-        run = _Run(runner, self)
+        """Lines of text: quantities, then what looks wrong."""
+        run = _Forecast(runner, self)
         yield f'\n{len(self.losses)} iterations of {runner.max_iters:,} done\n'
-        for name, text in run.facts():
+        for name, text in run.quantities():
             yield f'  {name:12}{text}'
-        wrong = list(run.wrong())
-        yield '\nThis looks wrong:' if wrong else '\nNothing looks wrong.'
-        yield from (f'  - {line}' for line in wrong)
+        warnings = [*run.warnings()]
+        yield '\nThis looks wrong:' if warnings else '\nNothing looks wrong.'
+        yield from (f'  - {line}' for line in warnings)
 
 
-class _Run:
-    """What is known of a run after a few of its iterations."""
+class _Forecast:
+    """What a few iterations show of the whole run.
 
-    def __init__(self, runner, seen):
+    Args:
+        runner (Runner): of the dry run.
+        hook (DryRunHook): with what it has measured.
+    """
+
+    def __init__(self, runner, hook):
         self.runner = runner
-        self.seen = seen
-        self.now = seen.first + len(seen.losses)
+        self.hook = hook
+        self.now = hook.first + len(hook.losses)
         model = runner.model
         self.model = model.module if is_model_wrapper(model) else model
         self.loader = runner.train_dataloader
-        self.per_process = self.loader.batch_sampler.batch_size
+        self.per_process = self.loader.batch_sampler.batch_size  # images
         self.accumulated = runner.optim_wrapper._accumulative_counts
         self.batch = self.per_process * get_world_size() * self.accumulated
-        steps = [b - a for a, b in zip(seen.times, seen.times[1:])]
+        steps = [b - a for a, b in zip(hook.times, hook.times[1:])]
         steady = slice(2 if len(steps) > 2 else 0, None)  # after warming up
-        wait, self.step = mean(seen.waits[steady]), mean(steps[steady])
+        wait, self.step = mean(hook.waits[steady]), mean(steps[steady])
         busy, workers = self.step - wait, self.loader.num_workers
         if workers >= len(steps):  # all these batches came at once
-            self.step = max(self.step, (seen.times[0] - seen.start) / workers)
-        self.wait = 1 - busy / self.step
+            self.step = max(self.step, (hook.times[0] - hook.start) / workers)
+        self.wait = 1 - busy / self.step  # share of the time
 
-    def facts(self):
-        """(name, text), one by one."""
+    def quantities(self):
+        """(name, text) of each quantity."""
         runner, groups = self.runner, self.runner.optim_wrapper.param_groups
         yield 'device', self._device()
         yield 'images', (
             f'{len(self.loader.dataset):,}, short side '
-            f'{median(self.seen.sides):g} pixels; {self._held_out()}')
+            f'{median(self.hook.sides):g} pixels; {self._held_out()}')
         yield 'batch', (f'{self.per_process} x {get_world_size()} processes x '
                         f'{self.accumulated} accumulated = {self.batch:,} '
                         'images an update')
         yield 'lr', (f'{max(g["lr"] for g in groups):.3g} now, in iteration '
                      f'{self.now:,}')
-        losses = self.seen.losses
+        losses = self.hook.losses
         yield 'loss', f'{losses[0]:.4g} -> {losses[-1]:.4g}'
         images = self.per_process * get_world_size() / self.step
         yield 'speed', (f'{self.step:.3g} s an iteration, {images:.3g} img/s, '
@@ -135,37 +142,37 @@ class _Run:
         left = self.step * (runner.max_iters - self.now)
         yield 'eta', (f'{timedelta(seconds=round(left))} for the whole run, '
                       'evaluation not counted')
-        used, there = self._memory()
+        used, total = self._memory()
         yield 'memory', (f'peak {readable_bytes(used)} of '
-                         f'{readable_bytes(there)}')
+                         f'{readable_bytes(total)}')
         needed, free = self._disk()
         yield 'disk', (f'{readable_bytes(needed)} of checkpoints, '
                        f'{readable_bytes(free)} free')
 
-    def wrong(self):
-        """Sentences: what was seen, what to turn."""
-        if self.seen.anew:
-            yield f'{self.seen.work_dir} {NO_CHECKPOINT}'
-        losses = torch.tensor(self.seen.losses)
+    def warnings(self):
+        """Sentences: what looks wrong, and which setting to change."""
+        if self.hook.anew:
+            yield f'{self.hook.work_dir} {NO_CHECKPOINT}'
+        losses = torch.tensor(self.hook.losses)
         if not losses.isfinite().all():
             yield ('the loss is not finite: lower optim_wrapper.optimizer.lr, '
                    'or look at the images')
-        lost = [
+        broken = [
             name for name, param in self.model.named_parameters()
             if not param.isfinite().all()
         ]
-        if lost:
-            yield f'{len(lost)} parameters are not finite, e.g. {lost[0]}'
+        if broken:
+            yield f'{len(broken)} parameters are not finite, e.g. {broken[0]}'
         config = self.runner.cfg.model.get('teacher', {})
         if config.get('checkpoint') == 'random':
             yield ("the teacher's weights are random: set "
                    'model.teacher.checkpoint')
-        if self.seen.skipped:
-            path, reason = next(iter(self.seen.skipped.items()))
-            yield (f'{len(self.seen.skipped)} images could not be read, e.g. '
+        if self.hook.skipped:
+            path, reason = next(iter(self.hook.skipped.items()))
+            yield (f'{len(self.hook.skipped)} images could not be read, e.g. '
                    f'{path}: {reason}')
         crop = self.runner.cfg.model.get('backbone', {}).get('img_size')
-        if isinstance(crop, int) and median(self.seen.sides) < crop:
+        if isinstance(crop, int) and median(self.hook.sides) < crop:
             yield (f'half of the images are smaller than the {crop} pixels '
                    'that the student sees')
         cores, workers = len(os.sched_getaffinity(0)), self.loader.num_workers
@@ -179,8 +186,8 @@ class _Run:
         if len(self.loader) < 10:
             yield (f'an epoch has {len(self.loader)} iterations: schedules '
                    'count in epochs; lower train_dataloader.batch_size')
-        used, there = self._memory()
-        if used > 0.9 * there:
+        used, total = self._memory()
+        if used > 0.9 * total:
             yield ('memory is nearly full: lower train_dataloader.batch_size '
                    'and raise optim_wrapper.accumulative_counts as much')
         needed, free = self._disk()
@@ -205,7 +212,7 @@ class _Run:
                                                classes else ', without labels')
 
     def _memory(self):
-        """Peak bytes so far, and all there are."""
+        """Bytes: the peak so far, and all there are."""
         if torch.cuda.is_available():
             return (torch.cuda.max_memory_reserved(),
                     torch.cuda.mem_get_info()[1])
@@ -216,15 +223,15 @@ class _Run:
             'SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
 
     def _disk(self):
-        """Bytes of all checkpoints that will be kept, and free bytes."""
+        """Bytes: of all checkpoints that will be kept, and free."""
         state = sum(t.nbytes for t in self.model.state_dict().values())
         trained = sum(p.nbytes for p in self.model.parameters()
                       if p.requires_grad)
         folder = next(
-            f for f in (Path(self.seen.work_dir).absolute(),
-                        *Path(self.seen.work_dir).absolute().parents)
+            f for f in (Path(self.hook.work_dir).absolute(),
+                        *Path(self.hook.work_dir).absolute().parents)
             if f.exists())
-        # two moments of each number that is trained
+        # an optimizer has two moments for each number that is trained
         return (checkpoint_bytes(self.runner.cfg, self.runner.max_epochs,
                                  self.runner.max_iters, state + 2 * trained),
                 shutil.disk_usage(folder).free)

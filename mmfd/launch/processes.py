@@ -1,4 +1,8 @@
-"""One run in several processes, on GPUs or on CPUs, here or on a cluster."""
+"""One run in several processes, on GPUs or CPUs, here or on a cluster.
+
+    python -m mmfd.launch.processes COUNT SCRIPT [ARGUMENTS]
+"""
+import inspect
 import logging
 import os
 import re
@@ -16,8 +20,9 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from mmfd.errors import Refused
 
-TOLD_BY_TORCHRUN = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'LOCAL_WORLD_SIZE',
-                    'MASTER_ADDR', 'MASTER_PORT')
+# Environment variables that torchrun sets
+OF_TORCHRUN = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'LOCAL_WORLD_SIZE',
+               'MASTER_ADDR', 'MASTER_PORT')
 
 
 def join(launcher, backend='nccl', timeout=1800, **kwargs):
@@ -29,39 +34,55 @@ def join(launcher, backend='nccl', timeout=1800, **kwargs):
     Args:
         launcher (str): who started it, `pytorch` (torchrun) or `slurm`.
         timeout (float): seconds to wait for the others.
+        **kwargs: of `torch.distributed.init_process_group`.
 
     Raises:
         Refused: if nobody started several, there are more of them than
-            GPUs, or their port is in use.
+            GPUs, their port is in use, or they do not find each other.
     """
+    try:
+        inspect.signature(distributed.init_process_group).bind(
+            backend, timeout=timedelta(seconds=timeout), **kwargs)
+    except TypeError as error:
+        raise Refused(f'env_cfg.dist_cfg: {error}') from error
     if launcher == 'slurm':
-        os.environ.update(_told_by_slurm())
-    missing = [name for name in TOLD_BY_TORCHRUN if name not in os.environ]
+        os.environ.update(slurm_variables(os.environ))
+    missing = [name for name in OF_TORCHRUN if name not in os.environ]
     if missing:
         raise Refused(
             f'--launcher {launcher}, but {missing[0]} is not set: start with '
             'tools/dist_train.sh CONFIG PROCESSES, tools/slurm_train.sh or '
             'torchrun')
+    numbers = {
+        name: _number(name, os.environ[name])
+        for name in OF_TORCHRUN if name != 'MASTER_ADDR'
+    }
     if torch.cuda.is_available():
         if launcher == 'slurm' and torch.cuda.device_count() == 1:
             os.environ['LOCAL_RANK'] = '0'  # SLURM binds a GPU to each task
         else:
-            check_devices(int(os.environ['LOCAL_WORLD_SIZE']))
+            check_devices(numbers['LOCAL_WORLD_SIZE'])
         torch.cuda.set_device(int(os.environ['LOCAL_RANK']))
     else:
         backend = 'gloo'
     try:
         distributed.init_process_group(
             backend, timeout=timedelta(seconds=timeout), **kwargs)
-    except distributed.DistNetworkError as error:
-        if 'EADDRINUSE' not in str(error):
-            raise
-        raise Refused(_in_use(os.environ['MASTER_PORT'])) from None
+    except (distributed.DistNetworkError, distributed.DistStoreError) as error:
+        port = numbers['MASTER_PORT']
+        if 'EADDRINUSE' in str(error):
+            raise Refused(_in_use(port)) from None
+        raise Refused(
+            f'process {numbers["RANK"]} of {numbers["WORLD_SIZE"]} does not '
+            f'find the others at {os.environ["MASTER_ADDR"]}:{port} '
+            f'({str(error).splitlines()[0]}): start all of them, and check '
+            'MASTER_ADDR and PORT') from error
 
 
 def rank():
-    """Which of the run's processes this is, joined or not."""
-    return int(os.environ.get('RANK') or os.environ.get('SLURM_PROCID') or 0)
+    """Which of the run's processes this is, whether it has joined or not."""
+    text = os.environ.get('RANK') or os.environ.get('SLURM_PROCID') or '0'
+    return int(text) if text.isdecimal() else 0
 
 
 def check_devices(processes):
@@ -73,48 +94,46 @@ def check_devices(processes):
             f'{devices} or fewer, or set CUDA_VISIBLE_DEVICES')
 
 
-def _in_use(port):
-    return (f'port {port} is in use by another program: set PORT to a free '
-            'one, or leave it out')
+def slurm_variables(environ):
+    """The variables of torchrun, from those that SLURM sets for a job step.
 
+    Args:
+        environ (dict): environment of one task.
 
-def _told_by_slurm(environ=os.environ):
-    """What torchrun would say, from what SLURM says of this job step."""
-    if 'SLURM_PROCID' not in environ:
-        raise Refused('--launcher slurm, but SLURM_PROCID is not set: '
-                      'start with tools/slurm_train.sh or srun')
+    Returns:
+        dict: name -> str.
 
-    def told(name):  # of the step, which may be a part of the job
-        return environ.get(f'SLURM_STEP_{name}') or environ[f'SLURM_{name}']
+    Raises:
+        Refused: if one is missing, or the first host cannot be found.
+    """
 
-    port = 20000 + int(environ['SLURM_JOB_ID']) % 20000  # one per job
+    def of_job(name):
+        if f'SLURM_{name}' not in environ:
+            raise Refused(f'--launcher slurm, but SLURM_{name} is not set: '
+                          'start with tools/slurm_train.sh or srun')
+        return environ[f'SLURM_{name}']
+
+    def of_step(name):  # which may be a part of the job
+        return environ.get(f'SLURM_STEP_{name}') or of_job(name)
+
+    task = of_job('PROCID')
+    job = _number('SLURM_JOB_ID', of_job('JOB_ID'))
     return dict(
-        RANK=environ['SLURM_PROCID'],
-        WORLD_SIZE=environ['SLURM_NTASKS'],
-        LOCAL_RANK=environ['SLURM_LOCALID'],
-        LOCAL_WORLD_SIZE=re.match(r'\d+', told('TASKS_PER_NODE'))[0],
+        RANK=task,
+        WORLD_SIZE=of_job('NTASKS'),
+        LOCAL_RANK=of_job('LOCALID'),
+        LOCAL_WORLD_SIZE=re.match(r'\d*', of_step('TASKS_PER_NODE'))[0],
         MASTER_ADDR=environ.get('MASTER_ADDR')
-        or _first_host(told('NODELIST')),
-        MASTER_PORT=environ.get('MASTER_PORT', str(port)))
-
-
-def _first_host(nodes):
-    try:
-        return subprocess.run(['scontrol', 'show', 'hostnames', nodes],
-                              capture_output=True,
-                              text=True,
-                              check=True).stdout.split()[0]
-    except (OSError, subprocess.CalledProcessError, IndexError) as error:
-        raise Refused(
-            f'scontrol does not tell the first host of {nodes} ({error}): set '
-            'MASTER_ADDR to it, as in a container') from None
+        or _first_host(of_step('NODELIST')),
+        MASTER_PORT=environ.get('MASTER_PORT')
+        or str(20000 + job % 20000))  # one per job
 
 
 def start(processes, command):
     """Run a command in several processes of this machine; wait for them.
 
     Of several machines, `NNODES`, `NODE_RANK`, `MASTER_ADDR` and `PORT` in
-    the environment tell which this is and where the first is. One machine
+    the environment say which this is and where the first is. One machine
     finds a free port itself.
 
     Args:
@@ -122,19 +141,26 @@ def start(processes, command):
         command (list[str]): a Python script and its arguments.
 
     Raises:
-        Refused: for more processes than GPUs, a port in use, or several
-            machines without MASTER_ADDR.
+        Refused: for more processes than GPUs, a port in use, several
+            machines without MASTER_ADDR, or a variable that is no number.
+        SystemExit: with the status of the process that failed first.
     """
+    if processes < 1:
+        raise Refused(f'{processes} processes: start one or more')
     check_devices(processes)
-    nodes, rank = (int(os.environ.get(name, default))
-                   for name, default in (('NNODES', 1), ('NODE_RANK', 0)))
+    nodes = _number('NNODES', os.environ.get('NNODES', '1'))
+    node = _number('NODE_RANK', os.environ.get('NODE_RANK', '0'))
+    if node >= nodes:
+        raise Refused(f'NODE_RANK={node} with NNODES={nodes}: ranks count '
+                      f'from 0 to {nodes - 1}')
     if nodes > 1 and 'MASTER_ADDR' not in os.environ:
         raise Refused(f'NNODES={nodes}: set MASTER_ADDR to the host of '
                       'NODE_RANK=0')
     address = os.environ.get('MASTER_ADDR', '127.0.0.1')
-    port = os.environ.get('PORT', '29500' if nodes > 1 else '0')
-    if rank == 0:
-        port = _bindable(port)
+    port = _number('PORT', os.environ.get('PORT',
+                                          '29500' if nodes > 1 else '0'))
+    if node == 0:
+        port = _free_port(port)
     if not torch.cuda.is_available():  # else every process takes all cores
         cores = len(os.sched_getaffinity(0))
         os.environ.setdefault('OMP_NUM_THREADS',
@@ -146,25 +172,69 @@ def start(processes, command):
         nproc_per_node=processes,
         rdzv_backend='static',
         rdzv_endpoint=f'{address}:{port}',
-        rdzv_configs=dict(rank=rank, timeout=900),
+        rdzv_configs=dict(rank=node, timeout=900),
         signals_to_handle='SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1',
         max_restarts=0)
     try:
         elastic_launch(config, sys.executable)('-u', *command)
     except ChildFailedError as error:
-        sys.exit(_ended_by(error.failures))
+        sys.exit(_status(error.failures))
     except SignalException as stop:
         sys.exit(128 + stop.sigval)
 
 
-def _ended_by(failures):
-    """The exit status, or a message where a process could not say its own."""
-    # the launcher ends those that are left by SIGTERM
+def _number(name, text):
+    """A variable of the environment as a number that is not negative."""
+    if not text.isdecimal():
+        raise Refused(f'{name}={text}: a whole number is expected')
+    return int(text)
+
+
+def _first_host(nodes):
+    """The first host of a list such as `n[1-4]`, which SLURM can read."""
+    try:
+        return subprocess.run(['scontrol', 'show', 'hostnames', nodes],
+                              capture_output=True,
+                              text=True,
+                              check=True).stdout.split()[0]
+    except (OSError, subprocess.CalledProcessError, IndexError) as error:
+        raise Refused(
+            f'scontrol cannot name the first host of {nodes} ({error}): set '
+            'MASTER_ADDR to it, as in a container') from None
+
+
+def _free_port(port):
+    """The port if it is free; for 0, one that is."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(('', port))
+        except OverflowError:
+            raise Refused(f'PORT={port}: ports end at 65535') from None
+        except PermissionError:
+            raise Refused(f'PORT={port}: ports below 1024 are not for '
+                          'users') from None
+        except OSError:
+            raise Refused(_in_use(port)) from None
+        return probe.getsockname()[1]
+
+
+def _in_use(port):
+    return (f'port {port} is in use by another program: set PORT to a free '
+            'one, or leave it out')
+
+
+def _status(failures):
+    """The exit status of the process that failed first.
+
+    Or a message, where a signal gave it no time for its own.
+    """
+    # the launcher ends the others by SIGTERM
     rank, first = min(
         failures.items(),
         key=lambda f:
         (f[1].exitcode == -signal.SIGTERM, f[1].exitcode > 0, f[1].timestamp))
-    if first.exitcode > 0:  # it has said itself what it had to say
+    if first.exitcode > 0:  # it has printed its message itself
         return first.exitcode
     why = ', as the kernel does where memory runs out' * (
         first.exitcode == -signal.SIGKILL)
@@ -173,19 +243,15 @@ def _ended_by(failures):
             'the last checkpoint')
 
 
-def _bindable(port):
-    """The port if nobody has it; a free one for 0."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(('', int(port)))
-        except OSError:
-            raise Refused(_in_use(port)) from None
-        return probe.getsockname()[1]
+def main(arguments):
+    if len(arguments) < 2 or not arguments[0].isdecimal():
+        print(__doc__.strip(), file=sys.stderr)
+        sys.exit(2)
+    try:
+        start(int(arguments[0]), arguments[1:])
+    except Refused as error:
+        sys.exit(f'error: {error}')
 
 
 if __name__ == '__main__':
-    try:
-        start(int(sys.argv[1]), sys.argv[2:])
-    except Refused as error:
-        sys.exit(f'error: {error}')
+    main(sys.argv[1:])

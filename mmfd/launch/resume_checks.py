@@ -1,33 +1,92 @@
-"""Whether a run can go on from a checkpoint, or begin with it."""
+"""Check the files that a run starts from, before anything is built."""
 import json
 import os
 
 from mmengine.dist import broadcast_object_list, is_main_process
 
 from mmfd.errors import Refused
+from mmfd.launch.starting_weights import pretrained_files
 from mmfd.training import cached_teacher
 from mmfd.training.last_checkpoint import (find_checkpoints,
                                            last_valid_checkpoint)
 from mmfd.weights import checkpoints, provenance
 
 
-def check_same_teacher(config, teacher, told, path):
-    """Refuse another one than was learnt from, be it of the same name."""
-    before = told.get(provenance.FINGERPRINT)
-    if before not in (None, teacher.fingerprint):
+def check_files(cfg, train):
+    """Find the checkpoint to resume or to test; check all files of a config.
+
+    Args:
+        cfg (Config): `load_from` and `resume` are set to what was found.
+        train (bool): to train, or to test.
+
+    Returns:
+        tuple[str | None, dict]: path of the checkpoint that holds the whole
+        model, and its `meta`. None for a run that begins.
+
+    Raises:
+        Refused: if a file is missing, cannot be read, or is of another run.
+    """
+    path, meta = checkpoint_to_fit(cfg, train), {}
+    if train and cfg.get('resume'):
+        cfg.load_from, cfg.resume = path, bool(path)
+    for file in {path, cfg.get('load_from')} - {None}:  # often the same
+        checkpoint = checkpoints.load(file)
+        checkpoints.state_dict_of(checkpoint, file)
+        if file != path:
+            continue
+        if isinstance(checkpoint.get('meta'), dict):
+            meta = checkpoint['meta']
+        if train:
+            check_resumable(checkpoint, path)
+            check_same_model(cfg.model, meta, path)
+    teacher = cfg.model.get('teacher') or {}
+    if teacher.get('checkpoint', checkpoints.RANDOM) != checkpoints.RANDOM:
+        # refused before billions of weights are drawn
+        checkpoints.files_of(teacher.checkpoint, teacher.get('source', ''))
+    if not path:
+        for file in pretrained_files(cfg.model):
+            check_not_classified(
+                cfg.model,
+                checkpoints.load(file, source=cfg.get('source', '')), file)
+    return path, meta
+
+
+def checkpoint_to_fit(cfg, train):
+    """Path of the checkpoint to resume or to test; None for a run that begins.
+
+    The first process looks for all.
+    """
+    if train and cfg.get('resume') and not cfg.get('load_from'):
+        found = [is_main_process() and last_checkpoint(cfg.work_dir)]
+        broadcast_object_list(found)
+        return found[0]
+    return cfg.get('load_from') if cfg.get('resume') or not train else None
+
+
+def last_checkpoint(work_dir):
+    """What `--resume` goes on from; None where nothing has been written.
+
+    Raises:
+        Refused: if there are checkpoints, and none can be read.
+    """
+    last = last_valid_checkpoint(work_dir)
+    if not last and (files := find_checkpoints(work_dir)):
         raise Refused(
-            f'{path} was trained against the teacher '
-            f'{told.get("teacher.file", "?")} with fingerprint {before}, and '
-            f'{config.checkpoint} is another one, with fingerprint '
-            f'{teacher.fingerprint}: its weights or statistics differ. Set '
-            'model.teacher.checkpoint and normalize to those of the run')
+            f'none of {len(files)} checkpoints in {work_dir} can be gone on '
+            f'from, such as {min(files)}; the log says why. Start anew in '
+            'another --work-dir')
+    return last
 
 
 def check_resumable(checkpoint, path):
-    """Refuse a checkpoint without what the host will ask of it."""
+    """Refuse a checkpoint without what the host needs to resume.
+
+    Args:
+        checkpoint (dict): what `checkpoints.load` read from `path`.
+    """
     meta = checkpoint.get('meta')
-    told = meta if isinstance(meta, dict) else {}
-    if not all(isinstance(told.get(k), int) for k in ('epoch', 'iter')):
+    meta = meta if isinstance(meta, dict) else {}
+    if not all(isinstance(meta.get(k), int) for k in ('epoch', 'iter')):
         raise Refused(
             f'{path} does not say at which epoch and iteration it was saved, '
             'so no run can go on from it. To start anew from its weights: '
@@ -38,14 +97,22 @@ def check_resumable(checkpoint, path):
                       f'--cfg-options load_from={path}, without --resume')
 
 
-def check_same_model(model, told, path):
-    """Refuse to go on with another model, even one of the same shapes."""
-    before = told.get('model')  # by mmfd.ProvenanceHook
+def check_same_model(model, meta, path):
+    """Refuse to resume with another model, even one of the same shapes.
+
+    Args:
+        model (dict): the config's.
+        meta (dict): of the checkpoint, where `mmfd.ProvenanceHook` has written
+            the model that it was trained with.
+    """
+    before = meta.get('model')
     if before is None:
         return
     now = json.loads(json.dumps(model, default=str))
     try:
-        changed = [*_changes(_live(json.loads(before)), _live(now))]
+        changed = [
+            *_changes(_without_cache(json.loads(before)), _without_cache(now))
+        ]
     except (AttributeError, TypeError, ValueError, RecursionError) as error:
         raise Refused(f'{path} carries no readable config of its model: '
                       f'{error}') from error
@@ -56,19 +123,33 @@ def check_same_model(model, told, path):
             f'--cfg-options load_from={path} and without --resume')
 
 
-def _live(model):
-    """The config of a model without its teacher's cache."""
-    teacher = model.get('teacher')
-    if not isinstance(teacher, dict):
-        return model
-    return dict(model, teacher=cached_teacher.without_cache(teacher))
+def check_same_teacher(config, teacher, meta, path):
+    """Refuse to resume with another teacher, even in a file of the same name.
+
+    Args:
+        config (dict): of the teacher.
+        teacher (Teacher): built from it.
+        meta (dict): of the checkpoint at `path`.
+    """
+    before = meta.get(provenance.FINGERPRINT)
+    if before not in (None, teacher.fingerprint):
+        raise Refused(
+            f'{path} was trained against the teacher '
+            f'{meta.get("teacher.file", "?")} with fingerprint {before}, and '
+            f'{config.checkpoint} is another one, with fingerprint '
+            f'{teacher.fingerprint}: its weights or statistics differ. Set '
+            'model.teacher.checkpoint and normalize to those of the run')
 
 
 def check_not_classified(model, checkpoint, path):
-    """Refuse to begin with what such a fine-tuning ends with.
+    """Refuse to begin a fine-tuning with the result of such a fine-tuning.
 
-    A classifier of another number of classes is a start, but for a linear
-    probe: a network goes on from ImageNet-22K to ImageNet-1K.
+    A classifier of another number of classes may be a start, as a network goes
+    on from ImageNet-22K to ImageNet-1K; not for a linear probe.
+
+    Args:
+        model (dict): the config's.
+        checkpoint (dict): what `checkpoints.load` read from `path`.
     """
     classes = (model.get('head') or {}).get('num_classes')
     head = checkpoints.state_dict_of(checkpoint, path).get('head.fc.bias')
@@ -82,8 +163,16 @@ def check_not_classified(model, checkpoint, path):
             'head and all')
 
 
+def _without_cache(model):
+    """The config of a model with a plain teacher for a cached one."""
+    teacher = model.get('teacher')
+    if not isinstance(teacher, dict):
+        return model
+    return dict(model, teacher=cached_teacher.without_cache(teacher))
+
+
 def _changes(before, now, where='model'):
-    """What differs between two configs, but for the folders of files."""
+    """Sentences: what differs between two configs, but for moved files."""
     if not isinstance(before, dict) or not isinstance(now, dict):
         moved = where.endswith('.checkpoint') and (os.path.basename(
             before or '') == os.path.basename(now or ''))
@@ -92,23 +181,3 @@ def _changes(before, now, where='model'):
         return
     for key in sorted({*before, *now} - {'source', 'init_cfg'}):
         yield from _changes(before.get(key), now.get(key), f'{where}.{key}')
-
-
-def checkpoint_to_fit(cfg, train):
-    """The checkpoint that must fit the model, to resume or to test it."""
-    if train and cfg.get('resume') and not cfg.get('load_from'):
-        found = [is_main_process() and _last(cfg.work_dir)]
-        broadcast_object_list(found)
-        return found[0]
-    return cfg.get('load_from') if cfg.get('resume') or not train else None
-
-
-def _last(work_dir):
-    """What --resume goes on from; None of a run that has written nothing."""
-    last = last_valid_checkpoint(work_dir)
-    if not last and (files := find_checkpoints(work_dir)):
-        raise Refused(
-            f'none of {len(files)} checkpoints in {work_dir} can be gone on '
-            f'from, such as {min(files)}; the log says why. Start anew in '
-            'another --work-dir')
-    return last

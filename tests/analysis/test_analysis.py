@@ -8,13 +8,12 @@ import pytest
 import timm
 import torch
 from helpers.imports import imported
-from helpers.models import arch, distillation, student
+from helpers.models import arch, distillation, randomise, student, swin_student
 from mmengine.config import Config
 from mmengine.registry import MODELS
-from test_convert import TINY, hf_vit, randomise
+from test_convert import TINY, hf_vit
 from test_export import built, randomised, saved
 from test_fd_official import run
-from test_swin import student as swin_student
 from test_tools import refused
 
 from mmfd.analysis import landscape, measures, tokens, whitening

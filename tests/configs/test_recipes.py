@@ -12,7 +12,7 @@ from mmpretrain.structures import DataSample
 from test_configs import LEAVES, SCOPE
 from test_tools import command
 
-from mmfd.launch.runner import _settle_pretrained
+from mmfd.launch.starting_weights import load_pretrained
 from mmfd.weights import checkpoints
 
 RECIPES = [  # DeepSpeed's optimizer works in its own engine alone
@@ -117,8 +117,7 @@ def test_empty_prefix_of_the_hosts_own_backbone_is_none(tmp_path):
     init.checkpoint = before('', cfg.model.backbone, tmp_path)
     init.prefix = ''
     model = build(cfg.model)
-    for module in model.modules():
-        _settle_pretrained(module, whole=None)
+    load_pretrained(model)
     model.init_weights()
     assert_loaded(model, init.checkpoint)
 

@@ -3,14 +3,13 @@ import copy
 import shutil
 
 import pytest
-import test_swin as swin
 import torch
-from helpers.models import distillation, student
+from helpers.models import distillation, esvit_teacher, student, swin_student
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
 from mmfd.fast.compile_blocks import compile_blocks
-from mmfd.launch.runner import _check_shards
+from mmfd.launch.config_checks import check_sharding
 
 compiler = pytest.mark.skipif(
     not (shutil.which('g++') or shutil.which('clang++')),
@@ -23,8 +22,8 @@ def vit(**kwargs):
 
 def swinv2(**kwargs):
     return distillation(
-        swin.esvit(),
-        backbone=swin.student(drop_path_rate=0.5, **kwargs),
+        esvit_teacher(),
+        backbone=swin_student(drop_path_rate=0.5, **kwargs),
         neck=dict(type='mmfd.ProjectionNeck', in_channels=96,
                   out_channels=64)), 64
 
@@ -99,6 +98,6 @@ def test_shards_are_not_compiled():
             model={},
             model_wrapper_cfg=dict(type='mmfd.FullySharded')))
     with pytest.raises(ValueError, match='compile=True needs whole weights'):
-        _check_shards(cfg)
+        check_sharding(cfg)
     cfg.compile = False
-    _check_shards(cfg)
+    check_sharding(cfg)

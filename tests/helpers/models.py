@@ -2,6 +2,7 @@
 import re
 from functools import partial
 
+import torch
 from mmengine.config import Config
 
 IMAGENET = dict(
@@ -19,11 +20,39 @@ OFFICIAL_NAMES = {  # mm name -> official name (models/vision_transformer.py)
 }
 
 
+OFFICIAL_SWIN_NAMES = {  # mm name -> models/swin_transformer_v2.py
+    r'^patch_embed\.projection\.': 'patch_embed.proj.',
+    r'^stages\.(\d+)\.downsample\.':
+    lambda match: f'layers.{int(match[1]) - 1}.downsample.',
+    r'^stages\.(\d+)\.blocks\.': r'layers.\1.blocks.',
+    r'\.attn\.w_msa\.': '.attn.',
+    r'\.cpb_mlp\.': '.rpe_mlp.',
+    r'\.ffn\.layers\.0\.0\.': '.mlp.fc1.',
+    r'\.ffn\.layers\.1\.': '.mlp.fc2.',
+    r'^norm3\.': 'norm.',
+}
+
+
 def official_name(name):
     for pattern, official in OFFICIAL_NAMES.items():
         if re.search(pattern, name):
             return re.sub(pattern, official, name)
     return name
+
+
+def official_swin_name(name):
+    for pattern, official in OFFICIAL_SWIN_NAMES.items():
+        name = re.sub(pattern, official, name)
+    return name
+
+
+def randomise(network):
+    """Move norms and biases, whose initial values are all the same."""
+    with torch.no_grad():
+        for param in network.parameters():
+            if param.ndim == 1:
+                param.add_(0.1 * torch.randn_like(param))
+    return network.eval()
 
 
 def arch(width=48, layers=3, heads=3):
@@ -59,6 +88,26 @@ def downstream(**kwargs):
         **kwargs)
 
 
+def swin_arch(width=24, depths=(1, 2, 1), heads=(1, 2, 4), extra_norm=0):
+    return dict(
+        embed_dims=width,
+        depths=depths,
+        num_heads=heads,
+        extra_norm_every_n_blocks=extra_norm)
+
+
+def swin_student(**kwargs):
+    """That of the official case: grids and windows 16/4, 8/4, 4/4."""
+    return dict(
+        dict(
+            type='mmfd.StudentSwin',
+            arch=swin_arch(),
+            img_size=64,
+            window_size=4,
+            drop_path_rate=0.,
+            out_indices=(2, )), **kwargs)
+
+
 def small_teacher(name, checkpoint='random', layers=3, heads=2, **kwargs):
     """A small network with everything that is a teacher's own."""
     config = Config.fromfile(f'configs/_base_/teachers/{name}.py').teacher
@@ -70,6 +119,20 @@ def small_teacher(name, checkpoint='random', layers=3, heads=2, **kwargs):
 
 clip_teacher = partial(small_teacher, 'clip_vitb16')
 dino_teacher = partial(small_teacher, 'dino_vitb16')
+
+
+def esvit_teacher(checkpoint='random'):
+    config = Config.fromfile('configs/_base_/teachers/esvit_swinb.py').teacher
+    small = swin_arch(16)
+    del small['extra_norm_every_n_blocks']
+    config.backbone.update(
+        arch=small,
+        img_size=64,
+        window_size=4,
+        stage_cfgs=dict(),
+        out_indices=(2, ))
+    config.update(img_size=None, checkpoint=str(checkpoint))
+    return config
 
 
 def distillation(teacher=None, **kwargs):

@@ -23,7 +23,8 @@ from mmfd.data import toy_images
 from mmfd.hosts import mmcv_ops
 from mmfd.launch import dataset_checks
 from mmfd.launch.config_options import load_config, read_config
-from mmfd.launch.runner import _unsynchronise, augment, prepare
+from mmfd.launch.parallel_config import replace_sync_batch_norm
+from mmfd.launch.runner import augment, prepare
 from mmfd.weights import checkpoints
 
 mmcv_ops.install()
@@ -372,7 +373,7 @@ def test_stock_resnet_still_runs(name, tmp_path):
     """But for SyncBN, which no CPU has, and for the size that crops have."""
     (tmp_path / 'stock.py').write_text(f"_base_ = '{name}.py'")
     cfg = read_config(tmp_path / 'stock.py')
-    _unsynchronise(cfg)
+    replace_sync_batch_norm(cfg)
     if cfg.default_scope == 'mmseg':
         cfg.model.data_preprocessor.size = (64, 64)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
@@ -527,13 +528,13 @@ def test_heads_of_edges_may_have_one_class():
     data = SimpleNamespace(metainfo=dict(classes=('a', 'b', 'c')))
     model = dict(
         decode_head=dict(num_classes=3), auxiliary_head=[dict(num_classes=1)])
-    dataset_checks._check_classes(model, data)
+    dataset_checks.check_classes(model, data)
     model['auxiliary_head'][0]['num_classes'] = 2
     with pytest.raises(
             ValueError,
             match=r'set --cfg-options '
             r'model\.auxiliary_head\.0\.num_classes=3$'):
-        dataset_checks._check_classes(model, data)
+        dataset_checks.check_classes(model, data)
 
 
 def test_images_smaller_than_a_patch_are_one_message(project, monkeypatch):

@@ -6,11 +6,11 @@ import pytest
 import timm
 import torch
 from helpers.models import official_name as official_vit
+from helpers.models import official_swin_name as official_swin
 from mmengine.config import Config
 from mmengine.registry import MODELS
 from test_checkpoints import write_clip
 from test_downstream import hosts, ours
-from test_swin import official_name as official_swin
 from test_tools import command
 
 from mmfd.data import toy_images

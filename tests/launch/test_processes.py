@@ -211,7 +211,7 @@ def test_slurm_tasks_find_each_other(config, shapes_root, tmp_path):
 
 def test_step_of_a_slurm_job_goes_before_the_job():
     """`scontrol` is not asked where MASTER_ADDR is told: in a container."""
-    told = processes._told_by_slurm(
+    told = processes.slurm_variables(
         dict(
             SLURM_PROCID='5',
             SLURM_NTASKS='8',

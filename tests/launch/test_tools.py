@@ -23,7 +23,7 @@ from test_checkpoints import Hostile, resnet, write_clip
 
 import mmfd
 from mmfd.launch.config_options import override
-from mmfd.launch.runner import _no_traces
+from mmfd.launch.failed_start import traces_removed
 from mmfd.training.lr_schedule import warmup_cosine
 from mmfd.weights import checkpoints
 
@@ -588,7 +588,7 @@ def test_failed_start_removes_its_own_log_and_nobody_elses(tmp_path):
     work_dir = tmp_path / 'run'
     work_dir.mkdir()
     with pytest.raises(KeyError):
-        with _no_traces(work_dir):
+        with traces_removed(work_dir):
             (work_dir / '20260101_000000').mkdir()
             (work_dir / 'epoch_5.pth').touch()  # of a run beside it
             raise KeyError

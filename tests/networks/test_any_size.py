@@ -2,9 +2,8 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers.models import arch, student
+from helpers.models import arch, student, swin_student
 from mmengine.registry import MODELS
-from test_swin import student as swin
 
 from mmfd.networks import any_size, relative_position
 from mmfd.weights import checkpoints
@@ -136,7 +135,7 @@ def test_global_blocks_see_all():
 @pytest.mark.parametrize('make', [
     dense,
     lambda: dense(window_size=3, global_blocks=[2]),
-    lambda: lively(swin(pad_small_map=True)),
+    lambda: lively(swin_student(pad_small_map=True)),
 ])
 def test_image_in_a_batch_equals_the_same_alone_at_that_shape(make):
     model, images = make(), torch.zeros(3, 3, 45, 61)
@@ -193,8 +192,9 @@ def test_computing_blocks_again_gives_the_same_gradients():
 
 
 @pytest.mark.parametrize('make', [
-    lambda **kwargs: MODELS.build(swin(pad_small_map=True, **kwargs)),
-    lambda **kwargs: MODELS.build(swin(pad_small_map=True, **kwargs)).train(),
+    lambda **kwargs: MODELS.build(swin_student(pad_small_map=True, **kwargs)),
+    lambda **kwargs: MODELS.build(swin_student(pad_small_map=True, **kwargs)).
+    train(),
 ])
 @pytest.mark.parametrize('size', [(64, 64), (70, 95), (33, 130)])
 def test_swin_gives_maps_of_every_stage_at_any_size(make, size):
@@ -247,9 +247,9 @@ def test_distilled_student_loads_into_every_block_at_another_size(tmp_path):
 
 def test_distilled_swin_loads_and_the_norms_of_its_stages_are_fresh(tmp_path):
     file = tmp_path / 'fd.pth'
-    source = saved(swin(), file)
+    source = saved(swin_student(), file)
     model = MODELS.build(
-        swin(
+        swin_student(
             pad_small_map=True,
             out_indices=(0, 1, 2),
             init_cfg=pretrained(file)))

@@ -13,57 +13,24 @@ import sys
 
 import pytest
 import torch
-from helpers.models import distillation
+from helpers.models import (distillation, esvit_teacher, official_swin_name,
+                            randomise, swin_arch, swin_student)
+from helpers.official import assert_relative, build, pixels_of
 from mmengine.config import Config
 from mmengine.registry import MODELS
-from test_convert import randomise
-from test_parity import SWIN, assert_relative, build, pixels_of
 
 from mmfd.weights import checkpoints
 from mmfd.weights.convert import BRANCHES, CONVERTERS
 from mmfd.weights.meta_device import RealSchedules
 
+SWIN = ('fd/esvit_swinb_fd', 'classification/esvit_swinb_fd_in1k')
 swin, swinv2 = CONVERTERS['swin'], CONVERTERS['swinv2']
 
 
-def arch(width=24, depths=(1, 2, 1), heads=(1, 2, 4), extra_norm=0):
-    return dict(
-        embed_dims=width,
-        depths=depths,
-        num_heads=heads,
-        extra_norm_every_n_blocks=extra_norm)
-
-
-def student(**kwargs):
-    """The student of the official case: grids and windows 16/4 8/4 4/4."""
-    return dict(
-        dict(
-            type='mmfd.StudentSwin',
-            arch=arch(),
-            img_size=64,
-            window_size=4,
-            drop_path_rate=0.,
-            out_indices=(2, )), **kwargs)
-
-
 def fd_student(**kwargs):
-    model = MODELS.build(student(**kwargs))
+    model = MODELS.build(swin_student(**kwargs))
     model.init_weights()
     return model
-
-
-def esvit(checkpoint='random'):
-    config = Config.fromfile('configs/_base_/teachers/esvit_swinb.py').teacher
-    small = arch(16)
-    del small['extra_norm_every_n_blocks']
-    config.backbone.update(
-        arch=small,
-        img_size=64,
-        window_size=4,
-        stage_cfgs=dict(),
-        out_indices=(2, ))
-    config.update(img_size=None, checkpoint=str(checkpoint))
-    return config
 
 
 # --- parity with the official code ---
@@ -84,8 +51,8 @@ def ours(official, tmp_path):
     checkpoints.save(CONVERTERS['esvit'](weights), tmp_path / 'esvit.pth', {})
     model = MODELS.build(
         distillation(
-            esvit(tmp_path / 'esvit.pth'),
-            backbone=student(),
+            esvit_teacher(tmp_path / 'esvit.pth'),
+            backbone=swin_student(),
             neck=dict(
                 type='mmfd.ProjectionNeck', in_channels=96, out_channels=64)))
     model.backbone.load_state_dict(swinv2(official['student']), strict=False)
@@ -147,7 +114,7 @@ def test_logits_at_another_size_and_window_equal_the_official_ones(
     model = MODELS.build(
         dict(
             type='mmpretrain.ImageClassifier',
-            backbone=student(
+            backbone=swin_student(
                 img_size=128,
                 window_size=8,
                 init_cfg=saved(distilled, tmp_path / 'fd.pth', 'backbone.')),
@@ -167,24 +134,6 @@ def test_logits_at_another_size_and_window_equal_the_official_ones(
 
 
 # --- names, layers, decay ---
-
-OFFICIAL_NAMES = {  # ours -> models/swin_transformer_v2.py
-    r'^patch_embed\.projection\.': 'patch_embed.proj.',
-    r'^stages\.(\d+)\.downsample\.':
-    lambda found: f'layers.{int(found[1]) - 1}.downsample.',
-    r'^stages\.(\d+)\.blocks\.': r'layers.\1.blocks.',
-    r'\.attn\.w_msa\.': '.attn.',
-    r'\.cpb_mlp\.': '.rpe_mlp.',
-    r'\.ffn\.layers\.0\.0\.': '.mlp.fc1.',
-    r'\.ffn\.layers\.1\.': '.mlp.fc2.',
-    r'^norm3\.': 'norm.',
-}
-
-
-def official_name(name):
-    for pattern, official in OFFICIAL_NAMES.items():
-        name = re.sub(pattern, official, name)
-    return name
 
 
 def official_layer(name, depths):
@@ -219,7 +168,7 @@ def test_decay_and_layer_of_every_parameter_are_the_official_ones(config):
     assert found.keys() == dict(model.named_parameters()).keys()
     depths, layers, kinds = [2, 2, 18, 2], set(), set()
     for name, param in model.named_parameters():
-        own = official_name(name.removeprefix('backbone.'))
+        own = official_swin_name(name.removeprefix('backbone.'))
         if cfg.model.backbone.type == 'mmpretrain.SwinTransformer':
             own = re.sub(  # it merges where the official code does
                 r'^layers\.(-?\d+)\.downsample',
@@ -283,7 +232,7 @@ def test_windows_and_shifts_are_the_official_ones(img_size, window, expected):
     model = MODELS.build(
         dict(
             type='mmfd.StudentSwin',
-            arch=arch(8, (2, 2, 2, 2), (1, 1, 1, 1)),
+            arch=swin_arch(8, (2, 2, 2, 2), (1, 1, 1, 1)),
             img_size=img_size,
             window_size=window))
     seen = []
@@ -307,7 +256,7 @@ def test_windows_and_shifts_are_the_official_ones(img_size, window, expected):
 
 
 def test_coordinates_are_the_published_numbers():
-    attn = MODELS.build(student(window_size=14, img_size=224)).stages[0]
+    attn = MODELS.build(swin_student(window_size=14, img_size=224)).stages[0]
     table = attn.blocks[0].attn.w_msa.relative_coords_table
     facts = [
         0, .2306, .3858, .5030, .5971, .6758, .7434, .8027, .8554, .9030,
@@ -359,7 +308,7 @@ def test_image_of_another_size_is_refused_unless_windows_are_padded():
 
 def test_initial_weights_are_normal_and_rescaled_by_depth():
     model = fd_student(
-        arch=arch(96, (2, 2, 2), (2, 4, 8), extra_norm=2), img_size=64)
+        arch=swin_arch(96, (2, 2, 2), (2, 4, 8), extra_norm=2), img_size=64)
     blocks = [block for stage in model.stages for block in stage.blocks]
     for depth, block in enumerate(blocks, start=1):
         attn = block.attn.w_msa
@@ -394,7 +343,7 @@ def test_initial_weights_are_normal_and_rescaled_by_depth():
 
 def test_weights_can_be_drawn_after_a_build_on_the_meta_device():
     with torch.device('meta'):
-        model = MODELS.build(student())
+        model = MODELS.build(swin_student())
     model = model.to_empty(device='cpu')
     for tensor in (*model.parameters(), *model.buffers()):
         tensor.data.fill_(7)  # whatever was in memory
@@ -460,11 +409,12 @@ def lively(model):
 def test_host_swin_loads_the_weights_and_gives_equal_features(
         tmp_path, shared):
     ours = lively(
-        fd_student(arch=arch(extra_norm=2),
-                   use_shared_rel_pos_bias=shared)).eval()
+        fd_student(
+            arch=swin_arch(extra_norm=2),
+            use_shared_rel_pos_bias=shared)).eval()
     saved(ours, tmp_path / 'student.pth')
     host = MODELS.build(
-        dict(student(), arch=arch(extra_norm=2))
+        dict(swin_student(), arch=swin_arch(extra_norm=2))
         | dict(type='mmpretrain.SwinTransformerV2', window_size=[4, 4, 4]))
     host.eval()
     checkpoints.load_into(host, tmp_path / 'student.pth')
@@ -522,10 +472,10 @@ def test_networks_of_blocks_are_not_taken_for_a_shared_one(tmp_path):
 
 
 @pytest.mark.parametrize('change, message', [
-    (dict(arch=arch(48)), 'another size'),
-    (dict(arch=arch(depths=(1, 1, 1))), 'stages.1.blocks.1'),
-    (dict(arch=arch(depths=(1, 2, 2))), 'stages.2.blocks.1'),
-    (dict(arch=arch(extra_norm=2)), 'stages.1.blocks.1.norm3'),
+    (dict(arch=swin_arch(48)), 'another size'),
+    (dict(arch=swin_arch(depths=(1, 1, 1))), 'stages.1.blocks.1'),
+    (dict(arch=swin_arch(depths=(1, 2, 2))), 'stages.2.blocks.1'),
+    (dict(arch=swin_arch(extra_norm=2)), 'stages.1.blocks.1.norm3'),
 ])
 def test_weights_that_do_not_fit_are_refused_by_name(tmp_path, change,
                                                      message):
@@ -535,7 +485,7 @@ def test_weights_that_do_not_fit_are_refused_by_name(tmp_path, change,
 
 
 def test_bias_tables_of_other_windows_are_refused_in_one_message(tmp_path):
-    small = arch(16)
+    small = swin_arch(16)
     del small['extra_norm_every_n_blocks']
     files, hosts = [], []
     for window in (4, 8):
@@ -632,7 +582,7 @@ def host_of(version, size):
     teacher = Config.fromfile(f'configs/_base_/teachers/{name}.py').teacher
     config = teacher.backbone
     if size is TINY:
-        small = arch(24, (1, 2, 2, 1), (1, 2, 4, 8))
+        small = swin_arch(24, (1, 2, 2, 1), (1, 2, 4, 8))
         if version == 'v1':
             del small['extra_norm_every_n_blocks']
         config.update(arch=small, img_size=64)

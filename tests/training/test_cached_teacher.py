@@ -12,8 +12,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, TRANSFORMS
 from PIL import Image
 
+from mmfd.launch.config_checks import check_sharding
 from mmfd.launch.resume_checks import check_same_model
-from mmfd.launch.runner import _check_shards
 from mmfd.planning import plan
 from mmfd.training import cached_teacher
 
@@ -249,9 +249,9 @@ def test_cache_and_shards_exclude_each_other():
             model=dict(teacher=dict(type='mmfd.CachedTeacher')),
             model_wrapper_cfg=dict(type='mmfd.FullySharded')))
     with pytest.raises(ValueError, match='model.teacher.type=mmfd.Teacher'):
-        _check_shards(cfg)
+        check_sharding(cfg)
     cfg.launcher = 'none'
-    _check_shards(cfg)
+    check_sharding(cfg)
 
 
 def test_run_goes_on_with_and_without_its_cache():

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from helpers.models import arch, small_teacher
+from helpers.models import arch, randomise, small_teacher
 from mmengine.config import Config
 from mmengine.registry import MODELS
 from test_checkpoints import Clip, resnet
@@ -33,14 +33,6 @@ CLIP_SIZES = [
     full(LARGE, 'large'),
     full(LARGE_336, 'large at 336'),
 ]
-
-
-def randomise(module):
-    with torch.no_grad():
-        for param in module.parameters():
-            if param.ndim == 1:  # norms and biases start too tame
-                param.add_(0.1 * torch.randn_like(param))
-    return module.eval()
 
 
 def assert_features(converted, base, size, theirs, **changes):

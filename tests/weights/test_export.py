@@ -8,16 +8,14 @@ import pytest
 import timm
 import torch
 import transformers
-from helpers.models import downstream, official_name, student
+from helpers.models import (downstream, official_name, official_swin_name,
+                            student, swin_arch, swin_student)
+from helpers.official import assert_relative
 from mmengine.config import Config
 from mmengine.registry import MODELS
 from safetensors import safe_open
 from test_fd_official import (classifier, converted, data, distilled,
                               fine_tuned, fine_tuned_swin, run)
-from test_parity import assert_relative
-from test_swin import arch as swin_arch
-from test_swin import official_name as official_swin_name
-from test_swin import student as swin_student
 from test_tools import refused
 
 from mmfd import __version__

@@ -12,11 +12,10 @@ import types
 
 import pytest
 import torch
-from helpers.models import downstream, official_name, student
+from helpers.models import downstream, official_name, student, swin_student
+from helpers.official import assert_relative
 from mmengine.registry import MODELS
 from test_checkpoints import Hostile
-from test_parity import assert_relative
-from test_swin import student as swin_student
 from test_tools import FINETUNE, refused
 
 from mmfd.launch.resume_checks import check_not_classified

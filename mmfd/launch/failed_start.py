@@ -1,0 +1,75 @@
+"""What a start that fails says, and what it leaves behind: nothing."""
+import os
+import re
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+
+from mmengine.dist import barrier, get_rank
+
+from mmfd import files
+from mmfd.errors import Refused
+from mmfd.launch.type_names import no_such_type
+
+
+@contextmanager
+def build_errors_refused():
+    """Raise Refused for the errors with which the host answers a config.
+
+    It has no exception of its own for them: a misspelt class, an argument that
+    is missing and a number that is text come as five builtin exceptions.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, AssertionError, AttributeError,
+            RuntimeError) as error:
+        name = re.search(r'([\w.]+) is not in the \S+ registry', str(error))
+        what = no_such_type(
+            name[1]) if name else f'{type(error).__name__}: {error}'
+        raise Refused(f'this config cannot be built: {what}') from error
+
+
+@contextmanager
+def data_errors_refused(loop):
+    """Raise Refused where a host's dataset finds no images or annotations.
+
+    Args:
+        loop (str): `train`, `val` or `test`.
+    """
+    try:
+        yield
+    except Refused:
+        raise
+    except (ValueError, OSError) as error:
+        raise Refused(
+            f'the images of {loop}_dataloader cannot be listed '
+            f'({type(error).__name__}: {error}): check --data-root, and '
+            'data_prefix, ann_file and metainfo of its dataset') from error
+
+
+@contextmanager
+def traces_removed(work_dir):
+    """If the start fails, remove the files and folders that it began.
+
+    What others have written to `work_dir` meanwhile stays.
+    """
+    with files.or_refuse(f'{work_dir} cannot be listed',
+                         'name another --work-dir'):
+        before = os.listdir(work_dir) if os.path.isdir(work_dir) else ()
+    new = [
+        f for f in (Path(work_dir), *Path(work_dir).parents) if not f.exists()
+    ]
+    barrier()  # a faster process must not make it before this one looks
+    try:
+        yield
+    except BaseException:
+        if get_rank() == 0 and os.path.isdir(work_dir):
+            for name in set(os.listdir(work_dir)) - set(before):
+                if re.fullmatch(r'\d{8}_\d{6}', name):  # logs of this start
+                    shutil.rmtree(Path(work_dir, name), ignore_errors=True)
+                elif name.endswith('.py'):  # the resolved config
+                    Path(work_dir, name).unlink()
+            for folder in new:
+                if folder.exists() and not os.listdir(folder):
+                    folder.rmdir()
+        raise

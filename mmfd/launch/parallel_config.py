@@ -1,0 +1,29 @@
+"""Adapt a config to the processes and devices of its run."""
+import torch
+
+from mmfd.launch.config_options import nested_dicts
+
+
+def adapt(cfg):
+    """Change what takes GPUs, or several processes, for granted."""
+    on_cpu = not torch.cuda.is_available()
+    if cfg.launcher != 'none' and on_cpu and not is_sharded(cfg):
+        wrapper = cfg.get('model_wrapper_cfg') or dict(broadcast_buffers=False)
+        # the host's wrapper would name a GPU
+        cfg.model_wrapper_cfg = dict(wrapper, device_ids=None)
+    if cfg.launcher == 'none' or on_cpu:
+        replace_sync_batch_norm(cfg)
+
+
+def replace_sync_batch_norm(cfg):
+    """Take `BN` for `SyncBN`, which needs several GPUs."""
+    for node in nested_dicts(cfg.model):
+        if node.get('type') == 'SyncBN':
+            node['type'] = 'BN'
+
+
+def is_sharded(cfg):
+    """Whether the processes share one copy of the weights."""
+    wrapper = cfg.get('model_wrapper_cfg') or {}
+    return cfg.launcher != 'none' and wrapper.get(
+        'type') == 'mmfd.FullySharded'

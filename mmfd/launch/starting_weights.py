@@ -1,0 +1,68 @@
+"""Load the weights that a config's `init_cfg` names, or refuse them.
+
+The host loads what fits and warns of the rest.
+"""
+from mmengine.logging import print_log
+
+from mmfd.errors import Refused
+from mmfd.launch.config_options import nested_dicts
+from mmfd.weights import checkpoints
+
+LIBRARIES = ('mmfd', 'mmpretrain')  # whose modules are loaded here
+
+
+def pretrained_files(model):
+    """The files that the `init_cfg` of a model and its parts name.
+
+    Addresses are left out: the host downloads them.
+
+    Args:
+        model (dict): config.
+
+    Raises:
+        Refused: for an `init_cfg` that names no file.
+    """
+    for init in nested_dicts(model):
+        if init.get('type') == 'Pretrained':
+            file = init.get('checkpoint')
+            if not isinstance(file, str):
+                raise Refused(
+                    f'init_cfg of type Pretrained with checkpoint={file!r}: '
+                    'set checkpoint to the path of a weights file')
+            if '://' not in file:
+                yield file
+
+
+def load_pretrained(model):
+    """Load what each module's `init_cfg` names, in the place of the host.
+
+    Raises:
+        Refused: if a file cannot be read, or does not fit its module.
+    """
+    for module in _pretrained(model):
+        init = module.init_cfg
+        prefix = init.pop('prefix', None)
+        left_out = checkpoints.load_into(module, init['checkpoint'], prefix
+                                         or '')
+        print_log(
+            f'{type(module).__name__} starts from {init["checkpoint"]}' +
+            (f', without its {" and ".join(left_out)}' if left_out else ''),
+            'current')
+        if prefix:  # the host takes an empty one for a name
+            init['prefix'] = prefix
+
+
+def forget_pretrained(model):
+    """Keep the host from loading them over those of a checkpoint."""
+    for module in _pretrained(model):
+        module.init_cfg = None
+
+
+def _pretrained(model):
+    """Modules of mmfd and mmpretrain whose `init_cfg` names a file."""
+    for module in model.modules():
+        init = getattr(module, 'init_cfg', None)
+        library = type(module).__module__.partition('.')[0]
+        if (isinstance(init, dict) and init.get('type') == 'Pretrained'
+                and library in LIBRARIES):
+            yield module
