@@ -6,6 +6,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from mmfd.errors import Refused
+from mmfd.hosts import system
 
 
 @contextmanager
@@ -58,20 +59,12 @@ def written_whole(path, durable=True):
     try:
         yield temporary
         if durable:
-            _sync(temporary, os.O_RDWR)
+            system.sync(temporary)
         temporary.replace(path)
         if durable:
-            _sync(path.parent, os.O_RDONLY)  # the name, too
+            system.sync(path.parent)  # the name, too
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _sync(path, flags):
-    descriptor = os.open(path, flags)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 import pkgutil
 from functools import cache
 
+from mmfd.hosts import versions
+
 
 @cache
 def find(name):
@@ -16,3 +18,21 @@ def find(name):
         return pkgutil.resolve_name(name)
     except (ImportError, AttributeError):
         return None
+
+
+def check_overridden(cls, *names):
+    """Refuse a library that no longer has the private methods mmfd overrides.
+
+    It would never call what mmfd has in their place, and say nothing.
+
+    Args:
+        cls (type): of the library.
+        names (str): of its methods.
+
+    Raises:
+        Refused: with the library's version and the name.
+    """
+    for name in names:
+        if not hasattr(cls, name):
+            raise versions.lacks(
+                cls.__module__.partition('.')[0], f'{cls.__name__}.{name}')

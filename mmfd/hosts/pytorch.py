@@ -131,3 +131,13 @@ def compiled_anew():
     """
     patch = find('torch._inductor.config:patch')
     return nullcontext() if patch is None else patch(force_disable_caches=True)
+
+
+def infinite_gradients(optimizer):
+    """What a GradScaler tells a fused optimizer in its step, None elsewhere.
+
+    Returns:
+        Tensor: (), not 0 if a gradient is infinite or no number, and the step
+        changes nothing.
+    """
+    return getattr(optimizer, 'found_inf', None)

@@ -13,16 +13,14 @@ from mmengine.hooks import CheckpointHook
 
 from mmfd.errors import Refused
 from mmfd.files import written_whole
+from mmfd.hosts import openmmlab
+from mmfd.hosts.lookup import check_overridden
 from mmfd.registry import HOOKS
 from mmfd.training.last_checkpoint import (last_valid_checkpoint,
                                            resume_position)
 from mmfd.training.loop import ResumableLoop
 from mmfd.training.stop_signals import (SharedRequests, StopSignals,
                                         shield_workers)
-
-# The attributes in which the host's hook remembers its files
-HOST_STATE = ('keep_ckpt_ids', 'last_ckpt', 'best_ckpt_path',
-              'best_ckpt_path_dict')
 
 
 @register_backend('mmfd.atomic')
@@ -74,6 +72,7 @@ class ResumableCheckpointHook(CheckpointHook):
         if on_failure not in ('stop', 'warn'):
             raise Refused(f'on_failure={on_failure!r}: set it to '
                           "'stop' or 'warn'")
+        check_overridden(CheckpointHook, '_save_checkpoint_with_step')
         super().__init__(backend_args=dict(backend='mmfd.atomic'), **kwargs)
         self.minutes = minutes
         self.on_failure = on_failure
@@ -116,7 +115,7 @@ class ResumableCheckpointHook(CheckpointHook):
             time.monotonic() - self.saved_at >= 60 * self.minutes)
         self.stop, self.due = self.requests.exchange(self.signals.received,
                                                      overdue)
-        accumulation = runner.optim_wrapper._accumulative_counts
+        accumulation = openmmlab.accumulative_counts(runner.optim_wrapper)
         last = batch_idx + 1 == len(runner.train_dataloader)
         if not last and (runner.iter + 1) % accumulation == 0:
             self._save_or_stop(runner, runner.epoch, runner.iter + 1)
@@ -151,7 +150,7 @@ class ResumableCheckpointHook(CheckpointHook):
                     'its epoch, but not with the same images')
             meta['epoch'], meta['iter'] = resume_position(
                 meta['iter'], meta['epoch'], length, meta['epoch_length'],
-                runner.optim_wrapper._accumulative_counts)
+                openmmlab.accumulative_counts(runner.optim_wrapper))
 
     def _save_or_stop(self, runner, epoch, iteration, evaluates=False):
         """Write an interim checkpoint and end the run, if either is due."""
@@ -206,7 +205,7 @@ class ResumableCheckpointHook(CheckpointHook):
         """
         state = {
             name: copy.copy(value)
-            for name, value in vars(self).items() if name in HOST_STATE
+            for name, value in openmmlab.remembered_files(self).items()
         }
         runtime_info = runner.message_hub.runtime_info
         old_info = dict(runtime_info)

@@ -1,4 +1,6 @@
 """A training loop that can start in the middle of an epoch."""
+from bisect import bisect
+
 from mmengine.dist import get_rank
 from mmengine.runner import EpochBasedTrainLoop
 
@@ -32,57 +34,54 @@ class ResumableLoop(EpochBasedTrainLoop):
         sampler = self.dataloader.sampler
         if isinstance(sampler, ResumableSampler):
             sampler.seed = self._seed()
-        elif self._iter % len(self.dataloader):
+        elif self.iter % len(self.dataloader):
             raise Refused(
                 f'{type(sampler).__name__} cannot start in the middle of an '
                 'epoch: set '
                 "train_dataloader.sampler.type='mmfd.ResumableSampler'")
         self._evaluate()  # if the run was stopped during an evaluation
-        while self._epoch < self._max_epochs and not self.stop_training:
+        while self.epoch < self.max_epochs and not self.stop_training:
             self.run_epoch()
-            self._decide_current_val_interval()
+            step = bisect(self.dynamic_milestones, self.epoch + 1)
+            self.val_interval = self.dynamic_intervals[step - 1]
             self._evaluate()
         self.runner.call_hook('after_train')
         return self.runner.model
 
     def run_epoch(self):
-        self.runner.call_hook('before_train_epoch')
-        self.runner.model.train()
-        done = self._iter - self._epoch * len(self.dataloader)
-        if done:
+        self.done = self.iter - self.epoch * len(self.dataloader)
+        if self.done:
             batch_size = self.dataloader.batch_sampler.batch_size
-            self.dataloader.sampler.start = done * batch_size
-        for idx, data_batch in enumerate(self.dataloader, done):
-            self.run_iter(idx, data_batch)
+            self.dataloader.sampler.start = self.done * batch_size
+        super().run_epoch()
         self.dataloader.sampler.start = 0
-        self.runner.call_hook('after_train_epoch')
-        self._epoch += 1
         for curve in self.runner.message_hub.log_scalars.values():
             # the host copies the whole history in every iteration
             curve.max_length = MAX_HISTORY
 
     def run_iter(self, idx, data_batch):
-        seed_all(self._seed(), get_rank(), self._iter)
-        super().run_iter(idx, data_batch)
+        seed_all(self._seed(), get_rank(), self.iter)
+        super().run_iter(self.done + idx, data_batch)
 
     def evaluates_after(self, epoch):
         """Whether the run is evaluated after so many epochs."""
         return (self.runner.val_loop is not None and epoch >= self.val_begin
                 and
-                (epoch % self.val_interval == 0 or epoch == self._max_epochs))
+                (epoch % self.val_interval == 0 or epoch == self.max_epochs))
 
     def _evaluate(self):
         """Evaluate once after each epoch that calls for it."""
         hub = self.runner.message_hub
         last = hub.runtime_info.get('evaluated', 0)  # epoch
-        in_epoch = self._iter % len(self.dataloader)
-        if (self.evaluates_after(self._epoch) and not in_epoch
-                and last < self._epoch):
+        in_epoch = self.iter % len(self.dataloader)
+        if (self.evaluates_after(self.epoch) and not in_epoch
+                and last < self.epoch):
             # first, so that a checkpoint which the evaluation saves holds it
-            hub.update_info('evaluated', self._epoch)
+            hub.update_info('evaluated', self.epoch)
             self.runner.val_loop.run()
 
     def _seed(self):
         """The run's, to which the host adds the rank under diff_rank_seed."""
-        added = self.runner._randomness_cfg.get('diff_rank_seed', False)
+        randomness = self.runner.cfg.get('randomness') or {}
+        added = randomness.get('diff_rank_seed', False)
         return self.runner.seed - added * get_rank()

@@ -4,6 +4,7 @@ from math import cos, pi
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 
+from mmfd.hosts import openmmlab
 from mmfd.registry import HOOKS
 
 
@@ -65,7 +66,7 @@ class WarmupCosineHook(Hook):
 
     def before_train(self, runner):
         loader = runner.train_dataloader
-        self.accumulation = runner.optim_wrapper._accumulative_counts
+        self.accumulation = openmmlab.accumulative_counts(runner.optim_wrapper)
         batch = (
             loader.batch_sampler.batch_size * get_world_size() *
             self.accumulation)

@@ -8,6 +8,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.utils import get_total_norm
 
 from mmfd.errors import Refused
+from mmfd.hosts import pytorch
 from mmfd.registry import HOOKS
 from mmfd.training.last_checkpoint import last_valid_checkpoint
 from mmfd.training.optim import AmpOptimWrapper
@@ -84,7 +85,7 @@ class NanGuardHook(Hook):
             self.norm = _norm([p.grad for p in params if p.grad is not None])
         # set by a loss scaler on a fused optimizer, which then skips the
         # update itself; of others it does not call `step` at all
-        found_inf = getattr(optimizer, 'found_inf', None)
+        found_inf = pytorch.infinite_gradients(optimizer)
         if found_inf is not None:
             self.norm = self.norm.where(found_inf == 0, SKIPPED_BY_SCALER)
         if not self.skip or self.norm.isfinite():

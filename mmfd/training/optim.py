@@ -9,6 +9,7 @@ from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch.distributed.tensor import DTensor
 
 from mmfd.errors import Refused
+from mmfd.hosts import pytorch
 from mmfd.registry import (OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS,
                            OPTIMIZERS)
 
@@ -128,8 +129,7 @@ class AmpOptimWrapper(OptimWrapper):
             yield
 
     def backward(self, loss, **kwargs):
-        self.scaler.scale(loss).backward(**kwargs)
-        self._inner_count += 1
+        super().backward(self.scaler.scale(loss), **kwargs)
 
     def step(self, **kwargs):
         if self.clip_grad_kwargs:
@@ -213,7 +213,7 @@ class LARS(torch.optim.Optimizer):
 
 def _fast_dtype(device):
     if device == 'cpu':
-        fast = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        fast = pytorch.cpu_multiplies_bf16()
         return torch.bfloat16 if fast else torch.float32
     if device == 'cuda' and not torch.cuda.is_bf16_supported(
             including_emulation=False):

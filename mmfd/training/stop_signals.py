@@ -1,8 +1,6 @@
 """SIGTERM and SIGUSR1 end a run in all processes after the same iteration."""
-import os
 import signal
 import sys
-import threading
 from datetime import timedelta
 from functools import partial
 
@@ -10,7 +8,7 @@ import torch
 from mmengine.dist import get_world_size
 from torch import distributed
 
-SIGNALS = signal.SIGTERM, signal.SIGUSR1  # SLURM sends either, as it is told
+from mmfd.hosts import system
 
 
 class StopSignals:
@@ -29,7 +27,7 @@ class StopSignals:
     def catch(self):
         self.previous = {
             number: signal.signal(number, self._receive)
-            for number in SIGNALS
+            for number in system.stop_signals()
         }
 
     def release(self):
@@ -92,15 +90,6 @@ def shield_workers(dataloader):
 
 
 def _shield_worker(init, worker_id):
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    system.outlive_stop_signals()
     if init is not None:
         init(worker_id)
-
-
-def _exit_with_parent():
-    """End this process at a SIGTERM from its parent."""
-    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
-        pass
-    os._exit(0)

@@ -1,4 +1,4 @@
-"""Which packages of OpenMMLab mmfd starts beside, and which it refuses."""
+"""Which versions of PyTorch and OpenMMLab mmfd takes, and which it refuses."""
 import configparser
 import re
 import sys
@@ -9,6 +9,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from test_tools import refused
 
+from mmfd.errors import Refused
 from mmfd.hosts import versions
 
 MAINTAINED = {
@@ -16,7 +17,7 @@ MAINTAINED = {
     'onedl-mmcv': '2.3.6',
     'onedl-mmpretrain': '1.3.6'
 }
-OLDER = {'mmengine': '0.10.7', 'mmcv-lite': '2.1.0', 'mmpretrain': '1.2.0'}
+ORIGINAL = {'mmengine': '0.10.7', 'mmcv-lite': '2.1.0', 'mmpretrain': '1.2.0'}
 
 
 def install(folder, packages):
@@ -30,14 +31,14 @@ def install(folder, packages):
 
 @pytest.fixture
 def refusal(tmp_path, monkeypatch):
-    """What is said where these alone are installed, or nothing."""
+    """The message where these alone are installed, or None."""
 
     def check(packages):
         install(tmp_path, packages)
         monkeypatch.setattr(sys, 'path', [str(tmp_path)])
         try:
             versions.check()
-        except ValueError as error:
+        except Refused as error:
             return str(error)
 
     return check
@@ -51,9 +52,9 @@ def refusal(tmp_path, monkeypatch):
         'transformers': '4.57.6',
         'setuptools': '84.2.1'
     },
-    OLDER,
+    ORIGINAL,
     {
-        **OLDER, 'mmsegmentation': '1.2.2',
+        **ORIGINAL, 'mmsegmentation': '1.2.2',
         'mmdet': '3.3.0',
         'transformers': '4.51.3',
         'setuptools': '80.9.0'
@@ -68,8 +69,43 @@ def test_either_line_is_accepted_whole(refusal, packages):
     assert refusal(packages) is None
 
 
+@pytest.mark.parametrize('torch, torchvision, warning', [
+    ('2.14.1', '0.29.1', None),
+    ('2.15.0+cpu', '0.29.2', None),
+    ('2.16.0', '0.29.2',
+     'torch 2.16.0, torchvision 0.29.2: mmfd is tested with torch>=2.14.1,'
+     '<2.16'),
+    ('2.8.0', '0.23.0',
+     'torch 2.8.0, torchvision 0.23.0: mmfd is tested with torch>=2.14.1,'
+     '<2.16, torchvision>=0.29.1,<0.30'),
+])
+def test_an_untested_pytorch_is_one_line_of_warning_and_stops_nothing(
+        refusal, caplog, torch, torchvision, warning):
+    packages = dict(MAINTAINED, torch=torch, torchvision=torchvision)
+    assert refusal(packages) is None
+    assert caplog.messages == ([warning] if warning else [])
+
+
+def test_a_pytorch_that_lacks_what_mmfd_calls_is_refused(refusal):
+    message = refusal(dict(MAINTAINED, torch='2.6.0', torchvision='0.21.0'))
+    assert message == ('torch 2.6.0, torchvision 0.21.0 are too old for mmfd: '
+                       "pip install 'torch>=2.7'")
+
+
+def test_the_installed_pytorch_is_a_tested_one(caplog):
+    versions.check()
+    assert not caplog.messages
+
+
+def test_what_a_library_has_lost_is_told_with_its_version():
+    message = str(versions.lacks('torch', 'Tensor.add'))
+    assert re.fullmatch(
+        r'torch 2\.\S+ has no Tensor.add: pip install .torch>=2.14.1,<2.16., '
+        'with which mmfd is tested', message)
+
+
 def test_both_lines_at_once_are_refused_and_either_can_be_kept(refusal):
-    assert refusal(MAINTAINED | OLDER) == (
+    assert refusal(MAINTAINED | ORIGINAL) == (
         'onedl-mmengine 0.10.12, onedl-mmcv 2.3.6, onedl-mmpretrain 1.3.6, '
         'mmengine 0.10.7, mmcv-lite 2.1.0, mmpretrain 1.2.0 are of two lines '
         'of OpenMMLab with the same import names, which overwrite each other: '
@@ -86,10 +122,10 @@ def test_both_lines_at_once_are_refused_and_either_can_be_kept(refusal):
         'mmdet': '3.3.0'
     }, 'mmdet 3.3.0 are of two lines',
      'pip uninstall -y mmdet; .* --no-deps .mmengine>=.* .mmdet>=3.3,<3.4'),
-    (OLDER | {
+    (ORIGINAL | {
         'mmcv-lite': '2.2.0'
     }, 'mmcv-lite 2.2.0', "pip install 'mmcv-lite>=2.1,<2.2'"),
-    (OLDER | {
+    (ORIGINAL | {
         'transformers': '4.57.6',
         'setuptools': '84.2.1'
     }, 'transformers 4.57.6, setuptools 84.2.1',
@@ -117,7 +153,7 @@ def test_what_was_never_tested_is_refused_with_the_command_that_mends_it(
 
 
 def test_tools_refuse_both_lines_at_once(tmp_path, monkeypatch):
-    install(tmp_path, MAINTAINED | OLDER)
+    install(tmp_path, MAINTAINED | ORIGINAL)
     monkeypatch.syspath_prepend(tmp_path)
     message = refused(monkeypatch, 'train', 'configs/demo/simclr_fd.py')
     assert 'are of two lines of OpenMMLab' in message
@@ -130,21 +166,21 @@ def specifiers(text):
     return {each.name: each.specifier for each in parsed}
 
 
-def test_setup_and_the_list_of_the_older_line_ask_for_what_is_accepted():
+def test_setup_and_the_list_of_the_original_line_ask_for_what_is_accepted():
     setup = configparser.ConfigParser()
     setup.read('setup.cfg')
     ours = specifiers(setup['options']['install_requires'])
     tests = specifiers(setup['options.extras_require']['test'])
-    older = specifiers(Path('requirements-openmmlab.txt').read_text())
-    for name, numbers in versions.MAINTAINED.items():
+    original = specifiers(Path('requirements-openmmlab.txt').read_text())
+    for name, numbers in (versions.MAINTAINED | versions.LEAST).items():
         assert (ours | tests)[name] == SpecifierSet(numbers)
     beside = (ours | tests).keys() - versions.MAINTAINED.keys()
-    assert beside <= older.keys()
-    pinned = {name for name in older if name in versions.OLDER}
-    assert pinned >= {*[*versions.OLDER][:3]}
+    assert beside <= original.keys()
+    pinned = {name for name in original if name in versions.ORIGINAL}
+    assert pinned >= {*[*versions.ORIGINAL][:3]}
     for name in pinned:
-        pin, = older[name]
+        pin, = original[name]
         assert pin.operator == '==' and pin.version in SpecifierSet(
-            versions.OLDER[name])
-    for name, bound in versions.BESIDE_OLDER.items():
-        assert bound in map(str, older[name])
+            versions.ORIGINAL[name])
+    for name, bound in versions.BESIDE_ORIGINAL.items():
+        assert bound in map(str, original[name])

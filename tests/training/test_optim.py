@@ -139,7 +139,7 @@ def test_lars_steps_by_the_norm_of_the_matrix_whatever_the_gradient():
     ('bfloat16', 'leave out dtype to train in torch.float32'),
 ])
 def test_log_says_where_there_is_no_bf16(monkeypatch, dtype, told, native):
-    monkeypatch.setattr(torch.ops.mkldnn, '_is_mkldnn_bf16_supported',
+    monkeypatch.setattr('mmfd.hosts.pytorch.cpu_multiplies_bf16',
                         lambda: native)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=1.)
     said = []

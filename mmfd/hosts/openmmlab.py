@@ -1,0 +1,23 @@
+"""What mmengine, mmpretrain and mmcv do not promise to keep: each once."""
+from mmfd.hosts import versions
+
+# What mmengine's CheckpointHook remembers of the files that it has written
+FILES = ('keep_ckpt_ids', 'last_ckpt', 'best_ckpt_path', 'best_ckpt_path_dict')
+
+
+def accumulative_counts(optim_wrapper):
+    """How many iterations make one update of the weights.
+
+    Raises:
+        Refused: if mmengine does not say.
+    """
+    try:
+        return optim_wrapper._accumulative_counts
+    except AttributeError:
+        raise versions.lacks('mmengine',
+                             'OptimWrapper._accumulative_counts') from None
+
+
+def remembered_files(hook):
+    """The attributes of a CheckpointHook that tell of its files: a dict."""
+    return {name: value for name, value in vars(hook).items() if name in FILES}

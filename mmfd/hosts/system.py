@@ -1,0 +1,90 @@
+"""What only some operating systems have; elsewhere a plain answer or None."""
+import os
+import signal
+import sys
+import threading
+
+
+def available_cores():
+    """How many cores this process may use."""
+    if hasattr(os, 'sched_getaffinity'):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def peak_memory(children=False):
+    """The most bytes that this process has held so far, None if not known.
+
+    Args:
+        children (bool): add those of the largest ended child.
+    """
+    try:
+        import resource
+    except ImportError:
+        return None
+    who = [resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN][:1 + children]
+    unit = 1 if sys.platform == 'darwin' else 1024  # bytes
+    return unit * sum(resource.getrusage(each).ru_maxrss for each in who)
+
+
+def total_memory():
+    """Bytes of this machine's memory, None if not known."""
+    try:
+        return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def stop_signals():
+    """The signals by which a scheduler ends a job: SIGTERM and SIGUSR1."""
+    return tuple(
+        getattr(signal, name) for name in ('SIGTERM', 'SIGUSR1')
+        if hasattr(signal, name))
+
+
+def outlive_stop_signals():
+    """Let this process end at SIGTERM only if it comes from its parent.
+
+    Where nobody can tell who sent a signal, nothing is changed.
+    """
+    if not hasattr(signal, 'sigwaitinfo'):
+        return
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+
+
+def _exit_with_parent():
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
+        pass
+    os._exit(0)
+
+
+def sync(path):
+    """Wait until a file, or the names in a folder, are on the disk.
+
+    Nothing is done for a folder where folders cannot be opened, as on Windows.
+    """
+    folder = os.path.isdir(path)
+    if folder and not hasattr(os, 'O_DIRECTORY'):
+        return
+    descriptor = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def forget_cached(file):
+    """Let a file be read from the disk, not from the memory of the system.
+
+    Args:
+        file: open and written to the disk.
+
+    Returns:
+        bool: whether the system can do that.
+    """
+    if not hasattr(os, 'posix_fadvise'):
+        return False
+    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    return True

@@ -1,0 +1,96 @@
+"""What mmfd relies on in OpenMMLab, and what it says where it has gone."""
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.hooks import CheckpointHook, Hook
+from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner
+
+from mmfd.errors import Refused
+from mmfd.hosts import openmmlab
+from mmfd.hosts.lookup import check_overridden, find
+from mmfd.training.checkpoint_hook import ResumableCheckpointHook
+
+LACKS = r'mmengine 0\.\d+\.\d+\w* has no {}: pip install .*mmengine'
+
+
+@pytest.fixture
+def wrapper():
+    layer = torch.nn.Linear(2, 2)
+    return OptimWrapper(
+        torch.optim.SGD(layer.parameters(), 0.1), accumulative_counts=3)
+
+
+def test_accumulation_relies_on_accumulative_counts_of_optim_wrapper(wrapper):
+    assert openmmlab.accumulative_counts(wrapper) == 3
+    del wrapper._accumulative_counts
+    with pytest.raises(
+            Refused, match=LACKS.format('OptimWrapper._accumulative_counts')):
+        openmmlab.accumulative_counts(wrapper)
+
+
+def test_files_of_a_checkpoint_hook_rely_on_its_attributes(tmp_path):
+    hook = CheckpointHook(1, max_keep_ckpts=1, save_best='acc', rule='greater')
+    runner = SimpleNamespace(
+        work_dir=str(tmp_path),
+        timestamp='now',
+        logger=SimpleNamespace(info=print),
+        message_hub=SimpleNamespace(runtime_info={}))
+    hook.before_train(runner)
+    assert openmmlab.remembered_files(
+        hook).keys() == {*openmmlab.FILES} - {'best_ckpt_path_dict'}
+
+
+class Saver(CheckpointHook):
+    """Notes what the host's hook asks it to save."""
+
+    def _save_checkpoint_with_step(self, runner, step, meta):
+        self.saved = step, meta
+
+
+def test_checkpoints_rely_on_the_host_saving_all_through_one_method():
+    hook = Saver(1)
+    runner = SimpleNamespace(epoch=4, iter=50, logger=SimpleNamespace())
+    runner.logger.info = print
+    hook.after_train_epoch(runner)
+    assert hook.saved == (5, dict(epoch=5, iter=50))
+
+
+class Counter(Hook):
+
+    def _after_iter(self, runner, batch_idx, data_batch, outputs, mode):
+        self.iteration = mode
+
+    def _after_epoch(self, runner, mode):
+        self.epoch = mode
+
+
+@pytest.mark.parametrize('mode', ['train', 'val', 'test'])
+def test_hooks_of_all_loops_rely_on_after_iter_and_after_epoch(mode):
+    hook = Counter()
+    getattr(hook, f'after_{mode}_iter')(None, 0)
+    getattr(hook, f'after_{mode}_epoch')(None)
+    assert hook.iteration == hook.epoch == mode
+
+
+def test_sharded_runners_rely_on_the_host_drawing_weights_in_one_method():
+    check_overridden(Runner, '_init_model_weights')
+
+
+def test_a_method_that_the_host_no_longer_calls_is_refused(monkeypatch):
+    monkeypatch.delattr(CheckpointHook, '_save_checkpoint_with_step')
+    with pytest.raises(
+            Refused,
+            match=LACKS.format('CheckpointHook._save_checkpoint_with_step')):
+        ResumableCheckpointHook()
+
+
+def test_what_no_library_has_is_none_and_is_asked_for_once(monkeypatch):
+    assert find('torch:no_such_name') is find('no_such_library:name') is None
+    assert find('torch:Tensor.add') is torch.Tensor.add
+    monkeypatch.delattr(torch, 'vander')
+    assert find('torch:vander') is None
+    monkeypatch.undo()
+    assert find('torch:vander') is None  # remembered
+    find.cache_clear()
