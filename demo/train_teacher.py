@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 from runs import DATA
 
 from mmfd.data import toy_images
-from mmfd.weights import checkpoints
+from mmfd.weights import checkpoints, weight_files
 
 CONFIG = 'configs/demo/simclr_teacher.py'
 WEIGHTS, LOG = 'configs/demo/teacher.pth', 'configs/demo/teacher_log.json'
@@ -27,7 +27,7 @@ def main():
     checkpoints.save(runner.model.backbone.state_dict(), WEIGHTS,
                      dict(kind='mmpretrain SimCLR', source=CONFIG))
     shutil.copy(Path(runner.log_dir, 'vis_data/scalars.json'), LOG)
-    print(f'{WEIGHTS}: sha256 {checkpoints.sha256(WEIGHTS)}')
+    print(f'{WEIGHTS}: sha256 {weight_files.sha256(WEIGHTS)}')
 
 
 if __name__ == '__main__':

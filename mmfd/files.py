@@ -38,6 +38,15 @@ def make_folder(path):
             f'{error.strerror}; name another place to write to') from error
 
 
+def cache_folder(name):
+    """Where files of one kind are kept between runs; it need not exist.
+
+    `$XDG_CACHE_HOME/mmfd/NAME`, else `~/.cache/mmfd/NAME`.
+    """
+    root = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
+    return Path(root, 'mmfd', name)
+
+
 @contextmanager
 def written_whole(path, durable=True):
     """Give a temporary path to write to, which becomes `path` at the end.

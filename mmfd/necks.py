@@ -16,7 +16,7 @@ from torch import nn
 
 from mmfd.errors import Refused
 from mmfd.registry import MODELS
-from mmfd.weights import checkpoints
+from mmfd.weights import checkpoints, strict_loading
 
 TOKENS = dict(  # what may be read of cls (B, n, C) and patches (B, hw, C)
     all=lambda cls, patches: torch.cat((cls, patches), 1),
@@ -201,7 +201,7 @@ class LogitsNeck(nn.Module):
         self.eps = eps
         linear = nn.Linear(in_channels, num_classes)
         if checkpoint != checkpoints.RANDOM:
-            checkpoints.load_into(linear, checkpoint, prefix)
+            strict_loading.load_into(linear, checkpoint, prefix)
         for name, value in linear.state_dict().items():
             self.register_buffer(name, value, persistent=False)
 

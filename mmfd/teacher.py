@@ -11,7 +11,7 @@ from mmfd.errors import Refused
 from mmfd.fast import attention
 from mmfd.fast.packed_weights import PackedWeights
 from mmfd.registry import MODELS
-from mmfd.weights import checkpoints
+from mmfd.weights import checkpoints, strict_loading
 
 
 @MODELS.register_module()
@@ -60,7 +60,7 @@ class Teacher(nn.Module):
         backbone = MODELS.build(backbone)
         self.fingerprint = checkpoints.RANDOM
         if checkpoint != checkpoints.RANDOM:
-            checkpoints.load_into(
+            strict_loading.load_into(
                 backbone, checkpoint, source=source, exact=True)
             if is_main_process():  # which writes it into checkpoints
                 self.fingerprint = checkpoints.fingerprint(

@@ -11,7 +11,7 @@ from mmfd import files
 from mmfd.errors import Refused
 
 
-class List(argparse.Action):
+class ListPublished(argparse.Action):
 
     def __call__(self, parser, namespace, values, option_string=None):
         from mmfd.weights import published
@@ -21,15 +21,16 @@ class List(argparse.Action):
 
 def main():
     from mmfd.launch import command_line
-    from mmfd.weights import checkpoints, download, provenance, published
-    from mmfd.weights.convert import BRANCHES, CONVERTERS, convert, unsaid
+    from mmfd.weights import (checkpoints, download, provenance, published,
+                              weight_files)
+    from mmfd.weights.convert import BRANCHES, CONVERTERS, convert, note
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument(
         '--list',
-        action=List,
+        action=ListPublished,
         nargs=0,
-        help='what is published where, and end')
+        help='print where files of each kind are published, and exit')
     parser.add_argument('kind', choices=sorted(CONVERTERS))
     parser.add_argument(
         'src', help='file or folder as its authors published it, or address')
@@ -44,15 +45,15 @@ def main():
         expected = [s for s in (args.sha256, row and row.sha256) if s]
         if '://' in args.src:
             url, path = args.src, download.fetch(args.src, expected)
-        sha256 = checkpoints.sha256(path)
+        sha256 = weight_files.sha256(path)
         files.check_sha256(sha256, expected, shown)
         row = row or published.find(sha256=sha256)
         checkpoint = checkpoints.load(path)
-        foreign = checkpoints.state_dict_of(checkpoint, path,
+        weights = checkpoints.state_dict_of(checkpoint, path,
                                             BRANCHES[args.kind])
         try:
-            converted = convert(args.kind, foreign)
-        except ValueError as error:
+            converted = convert(args.kind, weights)
+        except Refused as error:
             raise Refused(f'{shown}: {error}') from None
         meta = dict(
             kind=args.kind,
@@ -60,14 +61,14 @@ def main():
             url=row.url if row else published.without_query(url) or 'unknown',
             sha256=sha256,
             licence=row.licence if row else 'unknown',
-            **provenance.of_options(checkpoint))
+            **provenance.of_official(checkpoint))
         checkpoints.save(converted, args.dst, meta)
         print(f'{args.dst}: {len(converted)} tensors, '
               f'{sum(t.numel() for t in converted.values()):,} numbers, '
               f'source sha256 {sha256}, licence {meta["licence"]}')
-        note = unsaid(args.kind, foreign)
-        if note:
-            print(f'note: {note}')
+        open_question = note(args.kind, weights)
+        if open_question:
+            print(f'note: {open_question}')
 
 
 if __name__ == '__main__':

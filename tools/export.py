@@ -17,7 +17,8 @@ def main():
     from mmfd.launch import command_line
     from mmfd.launch.config_options import read_config
     from mmfd.weights import checkpoints, provenance
-    from mmfd.weights.export import LIBRARIES, carried_config, export
+    from mmfd.weights.carried_config import carried_config
+    from mmfd.weights.export import LIBRARIES, export
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument(
@@ -29,11 +30,11 @@ def main():
         choices=['backbone', *sorted(LIBRARIES)],
         default='backbone',
         help='backbone: mm names; loads in every OpenMMLab library\n'
-        'hf, timm: BEiT or Swin V2 of transformers or of timm, with the\n'
+        'hf, timm: BEiT or Swin V2 of transformers or timm, with the\n'
         'classifier if there is one')
     parser.add_argument(
         '--config',
-        help='what the checkpoint was trained with, if it does not say')
+        help='config the checkpoint was trained with, if it carries none')
     args = parser.parse_args()
     with command_line.one_message():
         dst = Path(args.dst)
@@ -43,15 +44,16 @@ def main():
         if args.config:
             model = read_config(args.config).get('model', {})
         else:
-            model = carried_config(args.checkpoint, args.to)
+            model = carried_config(
+                args.checkpoint, to_build=args.to != 'backbone')
         weights, config, python = export(args.checkpoint, model, args.to)
-        told = dict(
+        origin = dict(
             provenance.of_file(args.checkpoint),
             file=os.path.basename(args.checkpoint))
         python = python.format(', '.join(f'{k}={v!r}'
                                          for k, v in config.items()))
         meta = dict(
-            told,
+            origin,
             library=args.to,
             python=python,
             config=json.dumps(config, default=str),
@@ -68,7 +70,7 @@ def main():
             checkpoints.save(weights, dst, meta)
         print(f'{dst}: {len(weights)} tensors, '
               f'{sum(t.numel() for t in weights.values()):,} numbers\n'
-              f'{provenance.describe(told)}\nbuilt by {python}')
+              f'{provenance.describe(origin)}\nbuilt by {python}')
 
 
 if __name__ == '__main__':

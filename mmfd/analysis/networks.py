@@ -9,7 +9,7 @@ from mmengine.registry import MODELS, DefaultScope
 
 from mmfd.analysis.images import pipeline_of
 from mmfd.errors import Refused
-from mmfd.weights import checkpoints
+from mmfd.weights import checkpoints, strict_loading
 
 
 class Network:
@@ -108,7 +108,8 @@ def build(cfg, checkpoint):
         names = checkpoints.state_dict_of(
             checkpoints.load(checkpoint), checkpoint)
         whole = any(name.startswith('backbone.') for name in names)
-        checkpoints.load_into(model if whole else model.backbone, checkpoint)
+        strict_loading.load_into(model if whole else model.backbone,
+                                 checkpoint)
     return settled(model)
 
 

@@ -4,12 +4,11 @@ import json
 import logging
 import os
 import time
-from pathlib import Path
 
 from mmengine.logging import print_log
 
 from mmfd.errors import Refused
-from mmfd.files import written_whole
+from mmfd.files import cache_folder, written_whole
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff', '.ppm',
             '.pgm', '.gif')
@@ -99,9 +98,8 @@ def _is_folder(entry):
 
 
 def _memory_of(root):
-    cache = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
     name = hashlib.sha256(os.fsencode(os.path.realpath(root))).hexdigest()
-    return Path(cache, 'mmfd', 'scans', f'{name[:32]}.json')
+    return cache_folder('scans') / f'{name[:32]}.json'
 
 
 def _recall(root):

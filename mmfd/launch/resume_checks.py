@@ -9,7 +9,7 @@ from mmfd.launch.starting_weights import pretrained_files
 from mmfd.training import cached_teacher
 from mmfd.training.last_checkpoint import (find_checkpoints,
                                            last_valid_checkpoint)
-from mmfd.weights import checkpoints, provenance
+from mmfd.weights import checkpoints, provenance, weight_files
 
 
 def check_files(cfg, train):
@@ -42,7 +42,7 @@ def check_files(cfg, train):
     teacher = cfg.model.get('teacher') or {}
     if teacher.get('checkpoint', checkpoints.RANDOM) != checkpoints.RANDOM:
         # refused before billions of weights are drawn
-        checkpoints.files_of(teacher.checkpoint, teacher.get('source', ''))
+        weight_files.resolve(teacher.checkpoint, teacher.get('source', ''))
     if not path:
         for file in pretrained_files(cfg.model):
             check_not_classified(

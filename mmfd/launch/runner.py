@@ -13,6 +13,7 @@ from torch.utils import serialization
 from mmfd import files
 from mmfd.errors import Refused
 from mmfd.fast import compile_blocks
+from mmfd.hosts import openmmlab
 from mmfd.launch import (config_checks, dataset_checks, parallel_config,
                          processes, resume_checks, starting_weights)
 from mmfd.launch.config_options import DOWNSTREAM
@@ -24,7 +25,8 @@ from mmfd.launch.type_names import find_class, no_such_type
 from mmfd.training import cached_teacher
 from mmfd.training.loop import StopTraining
 from mmfd.training.sharding import ShardedRunner
-from mmfd.weights import checkpoints, host_reader
+from mmfd.weights import strict_loading
+from mmfd.weights.mmengine_reader import load_for_mmengine
 
 
 def prepare(cfg, train):
@@ -121,7 +123,7 @@ def _read_only_tensors():
     """
     os.environ.pop('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', None)
     os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
-    host_reader.install()
+    openmmlab.set_checkpoint_loader(load_for_mmengine)
 
 
 def _build_other(cfg):
@@ -164,7 +166,7 @@ def _load_weights(runner, checkpoint, meta):
     if teacher and is_main_process():
         resume_checks.check_same_teacher(teacher, model.teacher, meta,
                                          checkpoint)
-    checkpoints.load_into(model, checkpoint)
+    strict_loading.load_into(model, checkpoint)
 
 
 def _compile_blocks(runner):

@@ -6,7 +6,7 @@ from mmengine.logging import print_log
 
 from mmfd.errors import Refused
 from mmfd.launch.config_options import nested_dicts
-from mmfd.weights import checkpoints
+from mmfd.weights import strict_loading
 
 LIBRARIES = ('mmfd', 'mmpretrain')  # whose modules are loaded here
 
@@ -42,8 +42,8 @@ def load_pretrained(model):
     for module in _pretrained(model):
         init = module.init_cfg
         prefix = init.pop('prefix', None)
-        left_out = checkpoints.load_into(module, init['checkpoint'], prefix
-                                         or '')
+        left_out = strict_loading.load_into(module, init['checkpoint'], prefix
+                                            or '')
         print_log(
             f'{type(module).__name__} starts from {init["checkpoint"]}' +
             (f', without its {" and ".join(left_out)}' if left_out else ''),

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from mmfd.errors import Refused
-from mmfd.weights import checkpoints
+from mmfd.weights import strict_loading
 
 
 @torch.no_grad()
@@ -44,5 +44,5 @@ def load_init_cfg(network):
     if init_cfg.get('type') != 'Pretrained':
         raise Refused(f"init_cfg={init_cfg}: {name} draws FD's initial "
                       "weights or loads a file with type='Pretrained'")
-    checkpoints.load_into(network, init_cfg['checkpoint'],
-                          init_cfg.get('prefix') or '')
+    strict_loading.load_into(network, init_cfg['checkpoint'],
+                             init_cfg.get('prefix') or '')

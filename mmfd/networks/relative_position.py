@@ -6,7 +6,7 @@ import torch
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from mmfd.errors import Refused
-from mmfd.weights import checkpoints
+from mmfd.weights.checkpoints import DERIVED_BUFFERS
 
 
 def resize(table, source, target, extra=3):
@@ -70,10 +70,10 @@ def keep_computed(network, state_dict, prefix):
     `state_dict`, so that strict loading finds them.
     """
     for name in list(state_dict):
-        if name.startswith(prefix) and name.endswith(checkpoints.TABLES):
+        if name.startswith(prefix) and name.endswith(DERIVED_BUFFERS):
             del state_dict[name]
     for name, value in network.state_dict().items():
-        if name.endswith(checkpoints.TABLES):
+        if name.endswith(DERIVED_BUFFERS):
             state_dict[prefix + name] = value
 
 

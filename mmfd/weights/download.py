@@ -1,63 +1,63 @@
-"""Files from an address: fetched once, whole, their sums compared."""
+"""Weights from an address: downloaded once, whole, their sums compared.
+
+The request is made here and not by a library: torch.hub takes a download that
+broke off for a whole one, pooch a login page for weights, and both follow an
+https address to one without.
+"""
 import hashlib
-import os
 import shutil
 import sys
-import time
-from datetime import timedelta
 from http.client import HTTPException
-from pathlib import Path
 from urllib.error import HTTPError
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import Request, urlopen
 
+from tqdm import tqdm
+
 from mmfd import files
 from mmfd.errors import Refused
-from mmfd.weights import checkpoints
+from mmfd.weights import checkpoints, weight_files
 
 BLOCK = 1 << 20  # bytes
 OTHERWISE = 'or get the file in another way and give its path'
 
 
 def fetch(url, expected=()):
-    """The local copy of what an address offers; downloaded if there is none.
+    """Give the local copy of the file at an address, downloaded if need be.
 
-    It is kept in `$XDG_CACHE_HOME/mmfd/weights` (else
-    `~/.cache/mmfd/weights`) with its sum, which is compared each time. A
-    download that fails leaves nothing, and begins anew the next time. Of a
-    list of shards the shards are fetched too.
+    The copy lies in `files.cache_folder('weights')`, its sum beside it, and is
+    compared with that each time. A download that fails leaves nothing, and
+    begins anew the next time. After an index of shards come its shards.
 
     Args:
         url (str): http or https.
         expected (list): sha256 sums that the file must have, or their first
-            digits. Not asked of a list of shards.
+            digits. Not compared with an index of shards.
 
     Returns:
         Path: for `checkpoints.load`.
 
     Raises:
-        Refused: if the file is not what was expected, or cannot be had or
-            kept.
+        Refused: if there is no such file, if it is not what was expected, or
+            if it cannot be stored.
     """
     path = _place(url)
-    shards = path.name.endswith(checkpoints.SHARDS)
-    if shards:
+    is_index = path.name.endswith(weight_files.INDEX)
+    if is_index:
         expected = ()
-    if not _is_kept(path, expected):
-        try:
+    with files.or_refuse(
+            f'{path} cannot be written',
+            'set XDG_CACHE_HOME to a folder with room, or free some'):
+        if not _is_stored(path, expected):
             _download(url, path, expected)
-        except OSError as error:
-            raise Refused(
-                f'{path} cannot be written: {error.strerror or error}; set '
-                'XDG_CACHE_HOME to a folder with room, or free some') from None
-    if shards:
-        for name in checkpoints.shards_of(path):
+    if is_index:
+        for name in weight_files.shard_names(path):
             fetch(_beside(url, name))
     return path
 
 
 def _place(url):
-    """Where a file is kept: in one folder with all that lie beside it."""
+    """Where a file is stored: with all that lie beside it at its address."""
     parts = urlsplit(url)
     name = unquote(parts.path.rpartition('/')[2])
     plain = name.isprintable() and name not in ('', '.', '..')
@@ -65,31 +65,31 @@ def _place(url):
         raise Refused(f'{_shown(url)} is no address of a file: expected '
                       'https://.../NAME, or a path')
     folder = hashlib.sha256(_beside(url, '').encode()).hexdigest()[:16]
-    cache = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
-    return Path(cache, 'mmfd', 'weights', folder, name)
+    return files.cache_folder('weights') / folder / name
 
 
 def _beside(url, name):
+    """The address of another file of the same folder."""
     parts = urlsplit(url)
     folder = parts.path.rpartition('/')[0]
     return parts._replace(path=f'{folder}/{quote(name)}').geturl()
 
 
-def _sum_of(path):
+def _sum_file(path):
     return path.with_name(f'{path.name}.sha256')
 
 
-def _is_kept(path, expected):
-    if not path.is_file() or not _sum_of(path).is_file():
+def _is_stored(path, expected):
+    if not path.is_file() or not _sum_file(path).is_file():
         return False
-    found = files.sha256(path)
-    return (_sum_of(path).read_text().strip() == found
-            and all(found.startswith(digits.lower()) for digits in expected))
+    digits = files.sha256(path)
+    return (_sum_file(path).read_bytes().strip() == digits.encode()
+            and all(digits.startswith(first.lower()) for first in expected))
 
 
 def _download(url, path, expected):
-    answer = _answer(url)
-    size = next(answer)
+    blocks = _request(url)
+    size = next(blocks)
     folder = next(f for f in path.parents if f.exists())
     free = shutil.disk_usage(folder).free
     if size and size > free:
@@ -97,9 +97,9 @@ def _download(url, path, expected):
             f'{_shown(url)} has {size:,} bytes, {folder} room for {free:,}: '
             'set XDG_CACHE_HOME to a folder with room')
     done = 0
-    with files.written_whole(path) as beside:
-        with open(beside, 'wb') as file:
-            for block in _reported(answer, path.name, size):
+    with files.written_whole(path) as part:
+        with open(part, 'wb') as file, _progress(path.name, size) as progress:
+            for block in blocks:
                 if not done and checkpoints.is_web_page(block):
                     raise Refused(
                         f'{_shown(url)} answers with a web page, not with '
@@ -107,22 +107,23 @@ def _download(url, path, expected):
                         f'login, {OTHERWISE}')
                 file.write(block)
                 done += len(block)
+                progress.update(len(block))
         if size is not None and done != size:
             raise Refused(f'{_shown(url)} broke off: {done:,} of {size:,} '
                           f'bytes arrived; try again, {OTHERWISE}')
-        found = files.sha256(beside)
-        files.check_sha256(found, expected, url)
-    with files.written_whole(_sum_of(path)) as beside:
-        beside.write_text(found)
+        digits = files.sha256(part)
+        files.check_sha256(digits, expected, url)
+    with files.written_whole(_sum_file(path)) as part:
+        part.write_text(digits)
 
 
-def _answer(url):
-    """What comes from an address: its size or None, then blocks of bytes."""
+def _request(url):
+    """Yield the size of a file in bytes, or None, then its blocks."""
     try:
         request = Request(url, headers={'User-Agent': 'mmfd'})
         with urlopen(request, timeout=60) as response:
-            safe = [x.startswith('https:') for x in (url, response.url)]
-            if safe == [True, False]:
+            if url.startswith(
+                    'https:') and not response.url.startswith('https:'):
                 raise OSError('it leads to an address without https')
             size = response.headers['Content-Length']
             yield size and int(size)
@@ -140,31 +141,14 @@ def _answer(url):
                       f'network and proxy, {OTHERWISE}') from None
 
 
-def _reported(blocks, name, size):
-    """The same blocks; tells on the way how many there were."""
-    screen = sys.stderr.isatty()
-    start, told, done = time.monotonic(), 0., 0
-    for block in blocks:
-        yield block
-        done += len(block)
-        spent = time.monotonic() - start
-        last = size and done >= size
-        if last or spent - told > (0.2 if screen else 10):
-            told = spent
-            print(
-                _progress(name, done, size, spent),
-                end='\r' if screen and not last else '\n',
-                file=sys.stderr,
-                flush=True)
-
-
-def _progress(name, done, size, spent):
-    """`ViT-B-16.pt: 120 of 351 MB, 30.1 MB/s, eta 0:00:08`"""
-    speed = done / max(spent, 1e-3)
-    of = f' of {size / 1e6:,.0f}' if size else ''
-    left = size and timedelta(seconds=round((size - done) / speed))
-    eta = f', eta {left}' if size else ''
-    return f'{name}: {done / 1e6:,.0f}{of} MB, {speed / 1e6:,.1f} MB/s{eta}'
+def _progress(name, size):
+    """A bar on a screen; elsewhere, as in a log, a line every ten seconds."""
+    return tqdm(
+        desc=name,
+        total=size,
+        unit='B',
+        unit_scale=True,
+        mininterval=0.1 if sys.stderr.isatty() else 10)
 
 
 def _shown(url):

@@ -1,4 +1,4 @@
-"""Building host networks on the meta device, where shapes have no values."""
+"""Building networks on the meta device: shapes without numbers or memory."""
 from contextlib import contextmanager
 
 import torch
@@ -10,18 +10,18 @@ from torch.overrides import TorchFunctionMode
 
 from mmfd.errors import Refused
 
-EACH = 100  # numbers that a tensor counts for, so that empty ones end too
+PER_TENSOR = 100  # numbers that each tensor counts for besides its own
 
 
 class RealSchedules(TorchFunctionMode):
     """Compute `torch.linspace` on the CPU, whatever device is built on.
 
     mmpretrain's Swins and ConvNeXts read their drop-path rates from it one
-    number at a time, which a tensor on the meta device does not have. So
+    number at a time, and a tensor on the meta device has no numbers. So
 
         with torch.device('meta'), RealSchedules():
 
-    builds a network of any size without memory, to count and to plan.
+    builds a network of any size without memory, to count its weights or plan.
     """
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
@@ -32,17 +32,17 @@ class RealSchedules(TorchFunctionMode):
 
 @contextmanager
 def weightless():
-    """Modules built here have parameters without memory.
+    """Give the modules that are built here parameters without memory.
 
-    They are made and moved to the meta device one by one. Buffers are real:
-    what a constructor computes for itself, as Swin V2 does, it may compute.
+    Each parameter is moved to the meta device as soon as it is made. Buffers
+    are real, because constructors compute with them, as that of Swin V2 does.
     """
 
-    def forget(module, name, param):
+    def to_meta(module, name, param):
         if param is not None:
             return nn.Parameter(param.to('meta'), param.requires_grad)
 
-    handle = register_module_parameter_registration_hook(forget)
+    handle = register_module_parameter_registration_hook(to_meta)
     try:
         yield
     finally:
@@ -51,16 +51,16 @@ def weightless():
 
 @contextmanager
 def no_larger(numbers):
-    """Modules built here have so many numbers together, or are an error.
+    """Stop the building of modules with more numbers than these together.
 
     Raises:
-        Refused: as soon as there are more, whatever is still to come.
+        Refused: at the first parameter or buffer that is too much.
     """
-    room = [numbers]
+    left = [numbers]
 
     def count(module, name, value):
-        room[0] -= EACH + (0 if value is None else value.numel())
-        if room[0] < 0:
+        left[0] -= PER_TENSOR + (0 if value is None else value.numel())
+        if left[0] < 0:
             raise Refused(f'its network has more than {numbers:,} numbers')
 
     handles = [

@@ -1,12 +1,16 @@
-"""Where weights come from, as files say it of themselves."""
+"""Where weights come from, as the metadata of their files says.
+
+An origin is a dict of strings: `source`, `licence`, `sha256` and the other
+`NAMES`; the origins of the files behind a file follow with `teacher.` and
+`start.` before their names, as `start.teacher.sha256`. The names are dotted
+because safetensors hold nothing but strings.
+"""
 import os
 from pathlib import Path
 
 from mmfd import __version__
-from mmfd.weights import checkpoints
+from mmfd.weights import checkpoints, weight_files
 
-# What a file tells of itself, and after `teacher.` or `start.` of the files
-# behind it. Dotted, since safetensors hold nothing but strings.
 NAMES = ('file', 'recipe', 'mmfd', 'kind', 'source', 'url', 'licence',
          'sha256')
 PARENTS = ('teacher', 'start')
@@ -14,76 +18,77 @@ FINGERPRINT = 'teacher.fingerprint'  # of its weights and statistics
 
 
 def of_meta(meta):
-    """What tells of origins in what stands beside weights: name -> str."""
+    """The origin in a file's metadata: what is of other names is left out."""
     return {
         name: value
-        for name, value in meta.items() if _is_plain(name) and
-        (name in NAMES or name.split('.')[0] in PARENTS) and _is_plain(value)
+        for name, value in meta.items()
+        if _is_short_text(name) and (name in NAMES or name.split('.')[0] in
+                                     PARENTS) and _is_short_text(value)
     }
 
 
-def _is_plain(text):
-    """Whether it can be shown: no book, and nothing that steers a screen."""
-    return isinstance(text, str) and text.isprintable() and len(text) < 1000
+def _is_short_text(value):
+    """Whether it can be printed: short, without codes that steer a screen."""
+    return isinstance(value, str) and value.isprintable() and len(value) < 1000
 
 
 def of_file(path):
-    """Of a file that says nothing, its name and sha256 at least.
+    """The origin of a file: if its metadata has none, its name and sha256.
 
     Raises:
         Refused: as `checkpoints.load`.
     """
     return of_meta(checkpoints.meta(path)) or dict(
-        source=os.path.basename(path), sha256=checkpoints.sha256(path))
+        source=os.path.basename(path), sha256=weight_files.sha256(path))
 
 
 def of_run(cfg):
-    """What the weights that a config trains are to say of themselves."""
-    told = dict(mmfd=__version__)
+    """The origin of the weights that a run with this config trains."""
+    origin = dict(mmfd=__version__)
     if cfg.filename:
-        told['recipe'] = Path(cfg.filename).stem
+        origin['recipe'] = Path(cfg.filename).stem
     teacher, backbone = cfg.model.get('teacher'), cfg.model.get('backbone', {})
     start = cfg.get('load_from') or (backbone.get('init_cfg')
                                      or {}).get('checkpoint')
     if teacher:
-        told.update(_parent('teacher', teacher.checkpoint))
+        origin.update(_parent('teacher', teacher.checkpoint))
     if start:
-        told.update(_parent('start', start))
-    return told
+        origin.update(_parent('start', start))
+    return origin
 
 
 def _parent(name, path):
-    told = dict(file=os.path.basename(path))
+    origin = dict(file=os.path.basename(path))
     if os.path.isfile(path):  # not `random`
-        told.update(of_file(path))
-    return {f'{name}.{key}': value for key, value in told.items()}
+        origin.update(of_file(path))
+    return {f'{name}.{key}': value for key, value in origin.items()}
 
 
-def of_options(checkpoint):
-    """What FD's own options, which it saves beside its weights, tell."""
+def of_official(checkpoint):
+    """The origin in the options that the official FD code saves."""
     options = checkpoint.get('config')
     if not isinstance(options, dict):
         return {}
     teacher = options.get('DEV')
-    told = {
+    origin = {
         'recipe': options.get('TAG'),
         'teacher.source': isinstance(teacher, dict)
         and teacher.get('PRED_FEAT')
     }
-    return {k: v for k, v in told.items() if v and isinstance(v, str)}
+    return {k: v for k, v in origin.items() if v and isinstance(v, str)}
 
 
-def describe(told):
-    """A line for each thing told, and for what should be and is not."""
-    roots = {name[:name.rfind('.') + 1] for name in told} | {''}
-    if not any(root.endswith('teacher.') for root in roots):
-        roots.add('teacher.')
+def describe(origin):
+    """An origin as text, a line for each name; 'unknown' where one lacks."""
+    prefixes = {name[:name.rfind('.') + 1] for name in origin} | {''}
+    if not any(prefix.endswith('teacher.') for prefix in prefixes):
+        prefixes.add('teacher.')
     lines = {}
-    for root in sorted(roots):
-        expected = ('source', 'licence', 'sha256') if root else ('recipe', )
+    for prefix in sorted(prefixes):
+        expected = ('source', 'licence', 'sha256') if prefix else ('recipe', )
         for name in NAMES:
-            if root + name in told or name in expected:
-                lines[root + name] = told.get(root + name, 'unknown')
+            if prefix + name in origin or name in expected:
+                lines[prefix + name] = origin.get(prefix + name, 'unknown')
     width = max(map(len, lines))
     return '\n'.join(f'  {name:{width}}  {value}'
                      for name, value in lines.items())

@@ -1,4 +1,4 @@
-"""What is published where: the files that the converters were written for."""
+"""Where the files that tools/convert.py takes are published."""
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -13,12 +13,14 @@ ESVIT = ('https://chunyleu.blob.core.windows.net/output/ckpts/esvit/swin/'
 
 
 class Published(NamedTuple):
-    """A file as its authors offer it.
+    """A file as its authors publish it.
 
-    Args:
-        kind: the converter that takes it.
+    Attributes:
+        kind: key of `convert.CONVERTERS`.
+        folder: address without the file's name.
         licence: of the weights, as their authors state it.
-        sha256: its sum, or as many digits of it as are published.
+        sha256: its sum, or as many of the first digits as are published.
+        note: for `table`.
     """
     kind: str
     folder: str
@@ -33,7 +35,7 @@ class Published(NamedTuple):
 
 
 def _clip(file, sha256):
-    """OpenAI puts the sum into the address (openai/CLIP `clip/clip.py`)."""
+    """OpenAI's addresses hold the sum (openai/CLIP `clip/clip.py`)."""
     return Published('openai-clip', f'{OPENAI}/{sha256}', file, 'MIT', sha256)
 
 
@@ -101,19 +103,19 @@ PUBLISHED = [
 
 
 def find(url='', sha256=''):
-    """The row of an address, whatever its query, or of a sum; else None."""
+    """The row with this address, whatever its query, or this sum; or None."""
     for row in PUBLISHED:
         if row.url == without_query(url) or row.sha256 == sha256 != '':
             return row
 
 
 def without_query(url):
-    """An address without what may be a key to it."""
+    """An address without its query, which may hold a secret."""
     return urlsplit(url)._replace(query='', fragment='').geturl()
 
 
 def table():
-    """All rows as text, a line each, notes at the end."""
+    """All rows as text, one a line, then the notes."""
     head = ('KIND', 'FILE', 'LICENCE', 'SHA256', 'ADDRESS')
     rows = [(row.kind, row.file, row.licence, row.sha256 or 'unknown', row.url)
             for row in PUBLISHED]

@@ -25,7 +25,7 @@ import mmfd
 from mmfd.launch.config_options import override
 from mmfd.launch.failed_start import traces_removed
 from mmfd.training.lr_schedule import warmup_cosine
-from mmfd.weights import checkpoints
+from mmfd.weights import checkpoints, weight_files
 
 FD = '''
 _base_ = '{repo}/configs/fd/clip_vitb_fd.py'
@@ -145,7 +145,7 @@ def test_from_a_published_file_to_a_fine_tuned_student(project, monkeypatch):
     assert list(run.glob('best_knn_top1_epoch_*.pth'))
     saved = checkpoints.load(run / 'epoch_2.pth')
     assert saved['meta']['iter'] == 30
-    archive = checkpoints.sha256(project / 'ViT.pt')
+    archive = weight_files.sha256(project / 'ViT.pt')
     told = {
         'mmfd': mmfd.__version__,
         'recipe': 'fd',

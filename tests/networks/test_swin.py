@@ -19,7 +19,7 @@ from helpers.official import assert_relative, build, pixels_of
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
-from mmfd.weights import checkpoints
+from mmfd.weights import checkpoints, strict_loading
 from mmfd.weights.convert import BRANCHES, CONVERTERS
 from mmfd.weights.meta_device import RealSchedules
 
@@ -417,7 +417,7 @@ def test_host_swin_loads_the_weights_and_gives_equal_features(
         dict(swin_student(), arch=swin_arch(extra_norm=2))
         | dict(type='mmpretrain.SwinTransformerV2', window_size=[4, 4, 4]))
     host.eval()
-    checkpoints.load_into(host, tmp_path / 'student.pth')
+    strict_loading.load_into(host, tmp_path / 'student.pth')
     images = torch.randn(2, 3, 64, 64)
     torch.testing.assert_close(
         ours(images)[0], host(images)[0], rtol=1e-5, atol=1e-5)
@@ -499,14 +499,14 @@ def test_bias_tables_of_other_windows_are_refused_in_one_message(tmp_path):
                     out_indices=(2, ))))
         files.append(tmp_path / f'{window}.pth')
         saved(hosts[-1], files[-1])
-    checkpoints.load_into(hosts[0], files[0])
+    strict_loading.load_into(hosts[0], files[0])
     with pytest.raises(ValueError, match='tables are of other windows. Set'):
-        checkpoints.load_into(hosts[1], files[0])
+        strict_loading.load_into(hosts[1], files[0])
 
 
 def test_tables_are_never_those_of_a_file(tmp_path):
     wrong = {
-        name: value + 1 if name.endswith(checkpoints.TABLES) else value
+        name: value + 1 if name.endswith(checkpoints.DERIVED_BUFFERS) else value
         for name, value in fd_student().state_dict().items()
     }
     checkpoints.save(wrong, tmp_path / 'wrong.pth', {})
@@ -516,7 +516,7 @@ def test_tables_are_never_those_of_a_file(tmp_path):
     direct.load_state_dict(wrong, strict=True)
     for model in (loaded, direct):
         for name, value in model.state_dict().items():
-            if name.endswith(checkpoints.TABLES):
+            if name.endswith(checkpoints.DERIVED_BUFFERS):
                 assert torch.equal(value, right[name])
 
 
@@ -613,7 +613,7 @@ def test_features_equal_those_of_timm(version, size, names, tmp_path):
     assert len(converted) == len(weights) - len(left_out)
     checkpoints.save(converted, tmp_path / 'host.pth', {})
     ours = host_of(version, size)
-    checkpoints.load_into(ours, tmp_path / 'host.pth')
+    strict_loading.load_into(ours, tmp_path / 'host.pth')
     ours.eval()
     images = torch.randn(2, 3, size['img_size'], size['img_size'])
     with torch.no_grad():

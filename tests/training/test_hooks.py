@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 from test_tools import FD
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmfd.weights.host_reader import load_from_file
+from mmfd.weights.mmengine_reader import load_for_mmengine
 
 
 class ReadBack(TorchDispatchMode):
@@ -80,7 +80,7 @@ def test_no_iteration_waits_for_its_loss_and_the_log_is_the_hosts(
     assert [line['loss']
             for line in lines] == [line['loss'] for line in expected]
     assert len(lines) == 3 and all(line['grad_norm'] > 0 for line in lines)
-    saved = load_from_file(tmp_path / 'ours' / 'epoch_1.pth')
+    saved = load_for_mmengine(tmp_path / 'ours' / 'epoch_1.pth')
     history = saved['message_hub']['log_scalars']
     assert history['train/loss'].data[0].tolist() == ours.losses
     assert len(history['train/grad_norm'].data[0]) == 15

@@ -10,7 +10,8 @@ from helpers.models import clip_teacher
 from mmengine.registry import MODELS
 
 from mmfd import files
-from mmfd.weights import checkpoints
+from mmfd.errors import Refused
+from mmfd.weights import checkpoints, strict_loading
 from mmfd.weights.convert import CONVERTERS
 
 openai_clip = CONVERTERS['openai-clip']
@@ -124,7 +125,7 @@ def test_tensor_that_claims_more_than_it_stores_is_refused(tmp_path):
 def test_missing_teacher_says_where_it_comes_from(tmp_path):
     config = clip_teacher(tmp_path / 'clip.pth')
     with pytest.raises(
-            FileNotFoundError,
+            Refused,
             match=r'no weights file .*clip.pth. OpenAI publishes it under the '
             r'MIT licence: .*tools/convert.py openai-clip https.*ViT-B-16.pt'):
         MODELS.build(config)
@@ -285,7 +286,7 @@ def test_weights_that_have_lost_digits_are_refused_by_name(tmp_path, dtype):
     file = tmp_path / 'half.pth'
     checkpoints.save(dict(weight=torch.ones(2, 2, dtype=dtype)), file, {})
     with pytest.raises(ValueError, match="half.pth holds 'weight' in torch."):
-        checkpoints.load_into(torch.nn.Linear(2, 2, bias=False), file)
+        strict_loading.load_into(torch.nn.Linear(2, 2, bias=False), file)
 
 
 def test_loading_tells_what_it_left_out(tmp_path):
@@ -294,7 +295,7 @@ def test_loading_tells_what_it_left_out(tmp_path):
     weights |= torch.nn.Linear(2, 9).state_dict(prefix='head.fc.')
     checkpoints.save(weights, file, {})
     linear = torch.nn.Linear(2, 2)
-    assert checkpoints.load_into(linear, file, 'backbone') == ['head']
+    assert strict_loading.load_into(linear, file, 'backbone') == ['head']
     assert torch.equal(linear.weight, weights['backbone.weight'])
 
 
@@ -305,7 +306,7 @@ def test_size_message_names_both_shapes(tmp_path):
             ValueError,
             match=r'weight is \[2, 3\] in the file and \[2, 2\] in the '
             r'network\. Set arch'):
-        checkpoints.load_into(torch.nn.Linear(2, 2), file)
+        strict_loading.load_into(torch.nn.Linear(2, 2), file)
 
 
 def test_weights_are_written_by_their_suffix_alone(tmp_path):

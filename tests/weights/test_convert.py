@@ -13,8 +13,8 @@ from test_checkpoints import Clip, resnet
 from test_tools import refused
 
 from mmfd.launch.config_options import override
-from mmfd.weights import checkpoints
-from mmfd.weights.convert import CONVERTERS, convert, unsaid
+from mmfd.weights import checkpoints, strict_loading
+from mmfd.weights.convert import CONVERTERS, convert, note
 from mmfd.weights.published import PUBLISHED
 
 TINY = dict(width=128, layers=2, patch=8, size=32)
@@ -100,8 +100,8 @@ def test_laions_need_the_key_that_the_note_names():
     override(Config.fromfile('configs/fd/clip_vitb_fd.py'), {key: 'GELU'})
     model = open_clip_model(TINY, quick_gelu=False)
     for kind in 'open-clip', 'openai-clip':
-        assert f'{key}=GELU' in unsaid(kind, model.state_dict())
-    assert unsaid('openai-clip', Clip().state_dict()) == ''
+        assert f'{key}=GELU' in note(kind, model.state_dict())
+    assert note('openai-clip', Clip().state_dict()) == ''
     weights = CONVERTERS['open-clip'](model.state_dict())
     assert_features(
         weights,
@@ -361,10 +361,10 @@ def test_classifier_stays_beside_the_backbone_for_who_asks(tmp_path):
     checkpoints.save(convert('deit', theirs.state_dict()), file, {})
     backbone = MODELS.build(
         small_teacher('deit_vitb16', file, layers=2).backbone)
-    checkpoints.load_into(backbone, file)  # has no use for it
+    strict_loading.load_into(backbone, file)  # has no use for it
     backbone.eval()
     head = torch.nn.Linear(128, 5)
-    checkpoints.load_into(head, file, prefix='head.')
+    strict_loading.load_into(head, file, prefix='head.')
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         logits = head(backbone(images)[-1][:, 0])

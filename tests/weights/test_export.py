@@ -19,7 +19,7 @@ from test_fd_official import (classifier, converted, data, distilled,
 from test_tools import refused
 
 from mmfd import __version__
-from mmfd.weights import checkpoints, provenance
+from mmfd.weights import checkpoints, provenance, weight_files
 from mmfd.weights.convert import convert
 from mmfd.weights.export import export
 
@@ -129,7 +129,7 @@ def test_classifier_goes_along_and_gives_the_same_logits(
                 torch.randn_like(value) * 0.1 +
                 (value.ndim == 1 and key.endswith('weight'))
                 for key, value in part.state_dict().items()
-                if not key.endswith(checkpoints.TABLES)
+                if not key.endswith(checkpoints.DERIVED_BUFFERS)
             },
             strict=False)
     file = saved(ours, tmp_path / 'epoch_1.pth')
@@ -177,7 +177,7 @@ def official_weights(model):
     weights = {
         key: value
         for key, value in model.state_dict().items()
-        if not key.endswith(checkpoints.TABLES)
+        if not key.endswith(checkpoints.DERIVED_BUFFERS)
     }
     if vit:
         return {f'encoder.{official_name(k)}': v for k, v in weights.items()}
@@ -310,7 +310,7 @@ def test_config_is_asked_for_and_checked(trained, tmp_path, monkeypatch,
     run(monkeypatch, 'export', file, tmp_path / 'out.pth', '--to', 'timm',
         '--config', config)
     lines = dict(re.findall(r'^  (\S+) +(.*)$', capsys.readouterr().out, re.M))
-    assert lines['sha256'] == checkpoints.sha256(file)
+    assert lines['sha256'] == weight_files.sha256(file)
     assert lines['recipe'] == lines['teacher.source'] == 'unknown'
 
 
@@ -377,7 +377,7 @@ def test_file_that_says_nothing_is_known_by_its_sum(tmp_path):
     torch.save(dict(weight=torch.ones(1)), tmp_path / 'plain.pth')
     told = provenance.of_file(tmp_path / 'plain.pth')
     assert told == dict(
-        source='plain.pth', sha256=checkpoints.sha256(tmp_path / 'plain.pth'))
+        source='plain.pth', sha256=weight_files.sha256(tmp_path / 'plain.pth'))
 
 
 def test_run_tells_of_its_teacher_its_start_and_their_own(tmp_path):

@@ -19,7 +19,7 @@ from test_checkpoints import Hostile
 from test_tools import FINETUNE, refused
 
 from mmfd.launch.resume_checks import check_not_classified
-from mmfd.weights import checkpoints
+from mmfd.weights import checkpoints, strict_loading
 from mmfd.weights.convert import convert
 
 KEY = 'relative_position_bias_table'
@@ -161,10 +161,12 @@ def test_every_tensor_becomes_one_or_is_left_out_on_purpose(
     network = student() if case is vit else swin_student()
     own = MODELS.build(network).state_dict()
     assert {key.removeprefix('backbone.')
-            for key in found
-            } == {key
-                  for key in own if not key.endswith(checkpoints.TABLES)}
-    tables = checkpoints.TABLES + ('attn_mask', )  # follow from the grid
+            for key in found} == {
+                key
+                for key in own if not key.endswith(checkpoints.DERIVED_BUFFERS)
+            }
+    tables = checkpoints.DERIVED_BUFFERS + ('attn_mask',
+                                            )  # follow from the grid
     used = [v for k, v in case['student'].items() if not k.endswith(tables)]
     assert sorted(v.double().sum().item() for v in found.values()) == \
         pytest.approx(sorted(v.double().sum().item() for v in used))
@@ -241,7 +243,7 @@ def test_fine_tuned_swin_is_a_classifier_with_the_official_logits(
         swin_student(img_size=128, window_size=8),
         width=96,
         neck=dict(type='mmpretrain.GlobalAveragePooling'))
-    checkpoints.load_into(model, tmp_path / 'whole.pth')
+    strict_loading.load_into(model, tmp_path / 'whole.pth')
     assert_relative(model.eval()(case['input']), case['logits'], 1e-5)
 
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 from mmfd.weights import checkpoints, convert
-from mmfd.weights.export import carried_config
+from mmfd.weights.carried_config import carried_config
 
 
 @cache
@@ -172,7 +172,7 @@ def carried(config):
         meta = dict(model=json.dumps(dict(backbone=config)))
         torch.save(dict(meta=meta, w=torch.ones(1)), path)
         try:
-            carried_config(path, 'timm')
+            carried_config(path, to_build=True)
         except ValueError as error:
             assert path.name in str(error)
 

@@ -11,8 +11,11 @@ from helpers.corpus import CANARY, MADE, write
 from helpers.models import student
 from mmengine.registry import MODELS
 
-from mmfd.weights import checkpoints, host_reader
-from mmfd.weights.export import carried_config, export
+from mmfd.hosts import openmmlab
+from mmfd.weights import checkpoints
+from mmfd.weights.carried_config import carried_config
+from mmfd.weights.export import export
+from mmfd.weights.mmengine_reader import load_for_mmengine
 
 MEGABYTES = 256  # beside the libraries
 # One of each way to be refused, for the ways in that take their time
@@ -171,14 +174,14 @@ def test_config_in_a_file_calls_nothing_and_takes_no_memory(
     model = TEXTS.get(name) or dict(backbone=CARRIED[name])
     file = carrying(tmp_path / 'weights.pth', model)
     with pytest.raises(ValueError, match='weights.pth|builds no backbone'):
-        export(file, carried_config(file, library), library)
+        export(file, carried_config(file, to_build=True), library)
     assert os.listdir(tmp_path) == ['weights.pth']
 
 
 def test_python_of_a_file_is_not_handed_on(tmp_path):
     config = {**student(), 'x=exit()': 1}
     file = carrying(tmp_path / 'weights.pth', dict(backbone=config))
-    made = export(file, carried_config(file, 'backbone'), 'backbone')
+    made = export(file, carried_config(file, to_build=False), 'backbone')
     assert made.python == 'its config'
 
 
@@ -214,7 +217,7 @@ def host_reads(path):
 
 def test_host_reads_files_as_mmfd_does(folder):
     """By its own reader `escape` runs its command."""
-    host_reader.install()
+    openmmlab.set_checkpoint_loader(load_for_mmengine)
     for name in 'escape.legacy.pth', 'escape.zip.pth', 'polyglot.pth':
         with pytest.raises(ValueError, match=name):
             host_reads(folder / name)
@@ -223,7 +226,7 @@ def test_host_reads_files_as_mmfd_does(folder):
 
 def test_config_as_text_is_not_run_by_the_host(tmp_path):
     """It takes `meta['config']` for Python when it resumes."""
-    host_reader.install()
+    openmmlab.set_checkpoint_loader(load_for_mmengine)
     command = f'import os; os.system("touch {tmp_path / CANARY}")'
     torch.save(
         dict(meta=dict(epoch=1, config=command), state_dict={}),
@@ -234,7 +237,7 @@ def test_config_as_text_is_not_run_by_the_host(tmp_path):
 def test_log_history_that_the_host_reads_is_what_it_wrote(tmp_path):
     import numpy as np
     from mmengine.logging import HistoryBuffer
-    host_reader.install()
+    openmmlab.set_checkpoint_loader(load_for_mmengine)
     written = HistoryBuffer([0.5, 0.25, 3], [1, 2, 1], 100)
     torch.save(
         dict(

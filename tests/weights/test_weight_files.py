@@ -11,7 +11,7 @@ from test_convert import TINY, hf_clip
 from test_tools import refused
 
 from mmfd.errors import Refused
-from mmfd.weights import checkpoints
+from mmfd.weights import checkpoints, weight_files
 from mmfd.weights.convert import convert
 
 INDEX = 'model.safetensors.index.json'
@@ -90,7 +90,7 @@ def test_sum_of_shards_is_that_of_what_sha256sum_prints(shards):
                              cwd=shards,
                              check=True,
                              capture_output=True).stdout
-    assert checkpoints.sha256(shards) == hashlib.sha256(printed).hexdigest()
+    assert weight_files.sha256(shards) == hashlib.sha256(printed).hexdigest()
 
 
 def edit(folder, change):
@@ -156,13 +156,13 @@ def truncate(folder):
     (elsewhere('/etc/passwd'), "'/etc/passwd', which is no .safetensors"),
     (elsewhere('config.json'), "'config.json', which is no .safetensors"),
     (elsewhere(INDEX), 'which is no .safetensors file'),
-    (elsewhere(3), 'is no list of shards: TypeError'),
-    (rewrite('{}'), "is no list of shards: KeyError: 'weight_map'"),
+    (elsewhere(3), 'is no index of shards: TypeError'),
+    (rewrite('{}'), "is no index of shards: KeyError: 'weight_map'"),
     (rewrite('{"weight_map": {}}'), 'it lists nothing'),
-    (rewrite('[1]'), 'is no list of shards: TypeError'),
-    (rewrite('not json'), 'is no list of shards: JSONDecodeError'),
-    (rewrite('<html>'), 'is no list of shards'),
-    (rewrite('[' * 100000), 'is no list of shards: RecursionError'),
+    (rewrite('[1]'), 'is no index of shards: TypeError'),
+    (rewrite('not json'), 'is no index of shards: JSONDecodeError'),
+    (rewrite('<html>'), 'is no index of shards'),
+    (rewrite('[' * 100000), 'is no index of shards: RecursionError'),
     (truncate, 'model-00001-of-.* cannot be read as weights'),
 ])
 def test_shards_that_are_not_whole_are_refused_and_nothing_is_written(
@@ -181,7 +181,7 @@ def test_shards_that_are_not_whole_are_refused_and_nothing_is_written(
 def test_folder_without_weights_names_what_it_looked_for(tmp_path):
     (tmp_path / 'config.json').write_text('{}')
     with pytest.raises(
-            FileNotFoundError,
+            Refused,
             match='is a folder and holds none of model.safetensors, .*: name'):
         checkpoints.load(tmp_path)
 
@@ -211,7 +211,7 @@ def test_converted_shards_say_where_they_come_from(shards, clip, tmp_path):
         source='clip',
         url='unknown',
         licence='unknown',
-        sha256=checkpoints.sha256(shards))
+        sha256=weight_files.sha256(shards))
     expected = convert('hf-clip', clip.state_dict())
     assert file['state_dict'].keys() == expected.keys()
     assert "note: activation and statistics are not in the file" in said

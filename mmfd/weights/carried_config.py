@@ -1,0 +1,94 @@
+"""The config of a model that a checkpoint carries in its metadata.
+
+It comes from a file, so it is not trusted: mmengine imports and calls whatever
+dotted name stands at `type`, and builds networks of any size.
+"""
+import json
+
+import torch
+from mmengine.registry import MODELS
+
+from mmfd.errors import Refused
+from mmfd.weights import checkpoints, weight_files
+from mmfd.weights.meta_device import no_larger
+
+TRUSTED = {  # all that such a config may name
+    'mmfd.StudentViT', 'mmfd.StudentSwin', 'mmpretrain.BEiTViT',
+    'mmpretrain.SwinTransformerV2', 'LN', 'GELU', 'Conv2d'
+}
+LARGEST_SUM = 1_000_000  # of all numbers in a carried config
+
+
+def carried_config(path, to_build):
+    """Read the config that a checkpoint carries.
+
+    Args:
+        path (str): as `checkpoints.load` takes it.
+        to_build (bool): whether its backbone is going to be built.
+
+    Returns:
+        dict: of the model; empty if the checkpoint carries none.
+
+    Raises:
+        Refused: as `checkpoints.load`; if the config cannot be read; and of a
+            backbone to build, if it names what is not in `TRUSTED` or is
+            larger than its file.
+    """
+    text = checkpoints.meta(path).get('model', '{}')
+    try:
+        model = dict(json.loads(text))
+        backbone = dict(model.get('backbone', {}))
+        untrusted, total = _untrusted(backbone), sum(_numbers(backbone))
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise Refused(f'{path} carries no readable config of its model: '
+                      f'{error}') from error
+    if to_build and untrusted:
+        raise Refused(
+            f'{path} carries a config that names {min(untrusted)!r}, which no '
+            'file is trusted to call: give the config yourself, --config '
+            'configs/....py, or export it --to backbone')
+    if to_build and backbone:
+        _check_size(backbone, total, path)
+    return model
+
+
+def is_trusted(config):
+    """Whether a config names nothing that could run a program."""
+    return not _untrusted(config)
+
+
+def _check_size(backbone, total, path):
+    """Refuse a backbone of more numbers than its file has bytes."""
+    size = sum(file.stat().st_size for file in weight_files.resolve(path))
+    try:
+        if not total <= LARGEST_SUM:
+            raise Refused(f'its numbers add up to more than {LARGEST_SUM:,}')
+        with no_larger(size + LARGEST_SUM), torch.device('meta'):
+            MODELS.build(dict(backbone, init_cfg=None))
+    except Exception as error:  # a config may make a builder raise anything
+        raise Refused(f'{path} carries a config that builds no backbone of '
+                      f'its weights: {error}') from error
+
+
+def _numbers(node):
+    """Yield the absolute values of all numbers in a part of a config."""
+    if isinstance(node, (int, float)):
+        yield abs(node)
+    elif isinstance(node, (dict, list)):
+        for part in node.values() if isinstance(node, dict) else node:
+            yield from _numbers(part)
+
+
+def _untrusted(node):
+    """The names in a part of a config that are not in `TRUSTED`.
+
+    They are types, dotted texts, and keys that are no arguments of a call.
+    """
+    if isinstance(node, dict):
+        names = {str(node[k]) for k in ('type', 'conv_type') if k in node}
+        names |= {k for k in node if not k.isidentifier() or k == '_scope_'}
+        parts = [v for k, v in node.items() if k not in ('type', 'init_cfg')]
+    else:
+        names = {node} if isinstance(node, str) and '.' in node else set()
+        parts = node if isinstance(node, list) else []
+    return (names - TRUSTED).union(*map(_untrusted, parts))

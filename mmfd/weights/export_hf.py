@@ -1,0 +1,126 @@
+"""Students in transformers: its names, and the config of the network."""
+import re
+
+from mmfd.weights.loaded_student import beit_facts, swin_facts, swin_weights
+from mmfd.weights.rename import rename_by_wildcards
+
+
+def beit_to_hf(student, weights):
+    """A BEiT to transformers' `Beit`: weights, config, expression."""
+    facts, pooled, eps = beit_facts(student)
+    return _to_hf(
+        student, weights, BEIT_NAMES, 'Beit',
+        dict(
+            image_size=facts['img_size'],
+            patch_size=facts['patch_size'],
+            hidden_size=facts['embed_dim'],
+            num_hidden_layers=facts['depth'],
+            num_attention_heads=facts['num_heads'],
+            intermediate_size=round(facts['embed_dim'] * facts['mlp_ratio']),
+            layer_norm_eps=eps,
+            layer_scale_init_value=facts['init_values'] or 0,
+            drop_path_rate=0.,
+            use_absolute_position_embeddings=facts['use_abs_pos_emb'],
+            use_relative_position_bias=facts['use_rel_pos_bias'],
+            use_shared_relative_position_bias=facts['use_shared_rel_pos_bias'],
+            use_mean_pooling=pooled))
+
+
+def swin_to_hf(student, weights):
+    """A Swin V2 to transformers' `Swinv2`: weights, config, expression."""
+    facts, img_size = swin_facts(student)
+    # there a merging ends its stage; in mmpretrain it begins the next one
+    weights = {
+        re.sub(r'(?<=^stages\.)\d+(?=\.downsample)', lambda stage: str(
+            int(stage[0]) - 1), key):
+        value
+        for key, value in swin_weights(student, weights).items()
+    }
+    return _to_hf(student, weights, SWIN_NAMES, 'Swinv2',
+                  dict(facts, image_size=img_size))
+
+
+def _to_hf(student, weights, names, family, config):
+    """Weights, config and expression of a model or, with a head, classifier.
+
+    A classifier has the names of the model below the family's, as `beit.`.
+    """
+    model = f'{family}Model'
+    weights = rename_by_wildcards(
+        _split_qkv(weights), names, f"transformers' {family}")
+    if student.head:
+        model = f'{family}ForImageClassification'
+        config = dict(config, num_labels=student.num_classes)
+        below = family.lower() + '.'
+        weights = {
+            key if key.startswith('classifier.') else below + key: value
+            for key, value in weights.items()
+        }
+    config = dict(config, model_type=family.lower(), architectures=[model])
+    return (weights, config,
+            f'transformers.{model}(transformers.AutoConfig.for_model({{}}))')
+
+
+def _split_qkv(weights):
+    """Three layers where mmpretrain has one for query, key and value."""
+    parts = {}
+    for key, value in weights.items():
+        stem = re.sub(r'(qkv\.weight|q_bias|v_bias)$', '', key)
+        if key.endswith('qkv.weight'):
+            for part, rows in zip(('query', 'key', 'value'), value.chunk(3)):
+                parts[f'{stem}{part}.weight'] = rows
+        elif stem != key:
+            part = 'query' if key.endswith('q_bias') else 'value'
+            parts[f'{stem}{part}.bias'] = value
+        else:
+            parts[key] = value
+    return parts
+
+
+BEIT_NAMES = {
+    'cls_token': 'embeddings.cls_token',
+    'pos_embed': 'embeddings.position_embeddings',
+    'patch_embed.projection.*': 'embeddings.patch_embeddings.projection.*',
+    'rel_pos_bias.*': 'encoder.relative_position_bias.*',
+    'layers.*.gamma_*': 'encoder.layer.*.lambda_*',
+    'layers.*.ln1.*': 'encoder.layer.*.layernorm_before.*',
+    'layers.*.ln2.*': 'encoder.layer.*.layernorm_after.*',
+    'layers.*.attn.proj.*': 'encoder.layer.*.attention.output.dense.*',
+    'layers.*.attn.*': 'encoder.layer.*.attention.attention.'
+    'relative_position_bias.*',
+    'layers.*.attn.*.*': 'encoder.layer.*.attention.attention.*.*',
+    'layers.*.ffn.layers.0.0.*': 'encoder.layer.*.intermediate.dense.*',
+    'layers.*.ffn.layers.1.*': 'encoder.layer.*.output.dense.*',
+    'ln1.*': 'layernorm.*',
+    'ln2.*': 'pooler.layernorm.*',
+    'head.fc.*': 'classifier.*',
+}
+SWIN_NAMES = {
+    'patch_embed.projection.*':
+    'embeddings.patch_embeddings.projection.*',
+    'patch_embed.norm.*':
+    'embeddings.norm.*',
+    'stages.*.downsample.*.*':
+    'encoder.layers.*.downsample.*.*',
+    'stages.*.blocks.*.norm1.*':
+    'encoder.layers.*.blocks.*.layernorm_before.*',
+    'stages.*.blocks.*.norm2.*':
+    'encoder.layers.*.blocks.*.layernorm_after.*',
+    'stages.*.blocks.*.attn.w_msa.proj.*':
+    'encoder.layers.*.blocks.*.attention.output.dense.*',
+    'stages.*.blocks.*.attn.w_msa.*':
+    'encoder.layers.*.blocks.*.attention.self.*',
+    'stages.*.blocks.*.attn.w_msa.*.*':
+    'encoder.layers.*.blocks.*.attention.self.*.*',
+    'stages.*.blocks.*.attn.w_msa.cpb_mlp.*.*':
+    'encoder.layers.*.blocks.*.attention.self.continuous_position_bias_mlp.'
+    '*.*',
+    'stages.*.blocks.*.ffn.layers.0.0.*':
+    'encoder.layers.*.blocks.*.intermediate.dense.*',
+    'stages.*.blocks.*.ffn.layers.1.*':
+    'encoder.layers.*.blocks.*.output.dense.*',
+    'norm.*':
+    'layernorm.*',
+    'head.fc.*':
+    'classifier.*',
+}

@@ -1,0 +1,142 @@
+"""Renaming weights by tables of patterns, and naming what does not fit."""
+import re
+
+import torch
+
+from mmfd.errors import Refused
+
+FULL, HALF = (torch.float32, ), (torch.float32, torch.float16)
+# name that a table does not know -> the kind of network that has such a name
+OTHER_NETWORKS = {
+    r'visual\.(layer\d|attnpool)\..*':
+    'a CLIP ResNet; only ViTs are converted',
+    r'(.*\.)?(dist_token|distillation_token|head_dist\..*)':
+    'a distilled DeiT with a second token; take the one without',
+    r'(.*\.)?reg(ister)?_tokens?':
+    'a ViT with register tokens, which mmpretrain.VisionTransformer lacks',
+    r'layers\.\d+\.blocks\.\d+\.attn\.'
+    r'(logit_scale|q_bias|(cpb|rpe)_mlp\..*)':
+    'a Swin Transformer V2',
+    r'layers\.\d+\.blocks\.\d+\.attn\.'
+    r'(relative_position_bias_table|qkv\.bias)':
+    'a Swin Transformer V1',
+    r'(.*\.)?layers\.\d+\.(blocks|downsample)\..*':
+    'a Swin Transformer',
+    r'.*(relative_position|rel_pos_bias|\.q_bias).*':
+    "a BEiT, or FD's student",
+    r'fc_norm\..*':
+    'fine-tuned on the mean of its patches; take the '
+    'pre-trained file',
+    r'.*(\.gamma_?\d|\.ls\d\.gamma|\.lambda_?1|layer_scale).*':
+    'a ViT with layer scale, as DeiT III and DINOv2 are',
+    r'.*\.mlp\.(w\d+|fc1_[gx])\..*':
+    'a ViT with SwiGLU',
+    r'.*\.(attn\.[qk]_norm|self_attn\.[qk]_norm)\..*':
+    'a ViT that normalises its queries and keys',
+    r'attn_pool\..*|head\.(probe|attention)\..*':
+    'a ViT that pools with attention, as SigLIP is',
+    r'(backbone\.)?layers\.\d+\.(ln\d|ffn\.layers)\..*':
+    'already in mm names; tools/export.py takes a backbone out of a model',
+}
+
+
+def rename(state_dict, names, network, prefix='', dtypes=FULL):
+    """Give every weight the name that its pattern has in a table.
+
+    Args:
+        state_dict (dict): name -> tensor.
+        names (dict): pattern of a whole name -> new name, tried in turn; None
+            leaves a weight out. New names that end in `/q`, `/k` and `/v` are
+            of three parts, which are joined to one weight.
+        network (str): whose names these are, for messages.
+        prefix (str): pattern that every name may begin with.
+        dtypes (tuple): in which the network is published.
+
+    Returns:
+        dict: new name -> tensor, in fp32.
+
+    Raises:
+        Refused: if a name fits no pattern, two weights get one name, or a
+            weight is not of `dtypes`.
+    """
+    matches = {key: _match(key, names, prefix) for key in state_dict}
+    unknown = [key for key, match in matches.items() if not match]
+    if unknown:
+        key, other = _most_telling(unknown)
+        raise Refused(f'this is not {network}, which has no {key!r}{other}')
+    renamed = {}
+    for key, (match, name) in matches.items():
+        if name is None:
+            continue
+        name, value = match.expand(name), state_dict[key]
+        if name in renamed:
+            raise Refused(f'this is not {network}: {key!r} and another key '
+                          f'become {name!r}')
+        if value.dtype not in dtypes:
+            published = ' or '.join(map(str, dtypes))
+            raise Refused(
+                f'{key!r} is in {value.dtype}, and {network} is published in '
+                f'{published}: this copy has lost digits; take the original')
+        renamed[name] = value.float()
+    return _join_qkv(renamed, network)
+
+
+def rename_by_wildcards(weights, names, network):
+    """Rename weights in mm names to those of another library.
+
+    Args:
+        weights (dict): name -> tensor.
+        names (dict): mm name -> the library's, tried in turn. In both, `*`
+            stands for a part of a name without dots.
+        network (str): whose names these are, for messages.
+
+    Raises:
+        Refused: if the library has no name for a weight.
+    """
+    renamed = {}
+    for key, value in weights.items():
+        for ours, theirs in names.items():
+            pattern = re.escape(ours).replace(r'\*', '([^.]+)')
+            match = re.fullmatch(pattern, key)
+            if match:
+                break
+        else:
+            raise Refused(f'{network} has no counterpart of {key!r}: export '
+                          'it --to backbone')
+        renamed[theirs.replace('*', '{}').format(*match.groups())] = value
+    return renamed
+
+
+def check_has(renamed, name, network):
+    """Refuse renamed weights without the one of this name."""
+    if name not in renamed:
+        raise Refused(f'this is not {network}: nothing in it becomes {name!r}')
+
+
+def _match(key, names, prefix):
+    """The match of the first pattern that fits, and its new name, or None."""
+    for pattern, name in names.items():
+        match = re.fullmatch(f'(?:{prefix})?(?:{pattern})', key)
+        if match:
+            return match, name
+
+
+def _most_telling(unknown):
+    """Of several unknown names one, and in words whose name that is."""
+    for pattern, network in OTHER_NETWORKS.items():
+        for key in unknown:
+            if re.fullmatch(pattern, key):
+                return key, f': it is {network}'
+    return unknown[0], ''
+
+
+def _join_qkv(weights, network):
+    """Join query, key and value, along the first axis."""
+    stems = {name[:-2] for name in weights if name[-2:] in ('/q', '/k', '/v')}
+    for stem in sorted(stems):
+        parts = [weights.pop(f'{stem}/{part}', None) for part in 'qkv']
+        if any(part is None for part in parts):
+            raise Refused(f'this is not {network}: of query, key and value '
+                          f'one lacks for {stem!r}')
+        weights[stem] = torch.cat(parts)
+    return weights

@@ -1,0 +1,131 @@
+"""The files that hold the weights of a path, and their sum."""
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from mmfd import files
+from mmfd.errors import Refused
+from mmfd.weights import unpickling_guard
+
+# What Hugging Face and open_clip call the weights in a folder
+IN_FOLDER = ('model.safetensors', 'model.safetensors.index.json',
+             'pytorch_model.bin', 'pytorch_model.bin.index.json',
+             'open_clip_model.safetensors', 'open_clip_pytorch_model.bin')
+INDEX = '.index.json'  # of shards: which tensor lies in which file
+
+
+def resolve(path, source=''):
+    """Find the files that have to be read for a path.
+
+    Args:
+        path (str): a weights file; an index of shards (`.index.json`); or a
+            folder that holds one of these under a name of `IN_FOLDER`.
+        source (str): where the file can be had, for the message if there is
+            no such file.
+
+    Returns:
+        list[Path]: the weights file; or the index, then its shards.
+
+    Raises:
+        Refused: if the path is an address, does not exist or is a folder
+            without weights; if an index is damaged or a shard is missing; if
+            a file claims far more bytes than it has on the disk.
+    """
+    if '://' in str(path):
+        raise Refused(f'{path} is an address: download the file, compare '
+                      'its sha256, and give its path')
+    path = Path(path)
+    with files.or_refuse(f'{path} cannot be read', 'give another path'):
+        if path.is_dir():
+            path = _in_folder(path)
+        if not path.is_file():
+            raise Refused(f'no weights file {path}. {source}'.strip())
+        unpickling_guard.check_not_sparse(path)
+        if not path.name.endswith(INDEX):
+            return [path]
+        names = shard_names(path)
+        shards = [path.with_name(name) for name in names]
+        missing = [shard.name for shard in shards if not shard.is_file()]
+        if missing:
+            raise Refused(
+                f'{path} lists {len(names)} shards, and beside it there is no '
+                f'{some(missing)}: download what is missing to its folder')
+        for shard in shards:
+            unpickling_guard.check_not_sparse(shard)
+        return [path, *shards]
+
+
+def _in_folder(folder):
+    for name in IN_FOLDER:
+        if (folder / name).is_file():
+            return folder / name
+    raise Refused(f'{folder} is a folder and holds none of '
+                  f'{", ".join(IN_FOLDER)}: name the weights file in it')
+
+
+def shard_names(index):
+    """The file names of the shards in an index, sorted."""
+    return sorted(set(weight_map(index).values()))
+
+
+def weight_map(index):
+    """Read an index of shards.
+
+    Args:
+        index (Path): as Hugging Face writes it, `*.safetensors.index.json`
+            or `*.bin.index.json`.
+
+    Returns:
+        dict: name of a tensor -> name of the file that holds it.
+
+    Raises:
+        Refused: if it is damaged, lists a tensor twice, or names a file of
+            another folder or format.
+    """
+
+    def without_duplicates(pairs):
+        names = [name for name, _ in pairs]
+        if len(set(names)) < len(names):
+            twice = sorted({n for n in names if names.count(n) > 1})
+            raise Refused(f'it lists {some(twice)} twice')
+        return dict(pairs)
+
+    try:
+        with open(index, encoding='utf-8') as file:
+            content = json.load(file, object_pairs_hook=without_duplicates)
+        shards = content['weight_map']
+        suffix = Path(index.name.removesuffix(INDEX)).suffix
+        for name in {*shards.values()}:
+            beside = Path(name).name == name and len(os.fsencode(name)) < 256
+            if not beside or not name.endswith(suffix):
+                raise Refused(f'a shard is called {name[:99]!r}, which is no '
+                              f'{suffix} file beside it')
+        if not shards:
+            raise Refused('it lists nothing')
+        return shards
+    except (ValueError, KeyError, TypeError, AttributeError,
+            RecursionError) as error:
+        raise Refused(f'{index} is no index of shards: '
+                      f'{type(error).__name__}: {error}') from error
+
+
+def sha256(path):
+    """The sha256 of what `resolve` finds, as its publishers print it.
+
+    Of several files: the sha256 of the lines that the command `sha256sum`
+    prints for them, the index first.
+    """
+    found = resolve(path)
+    with files.or_refuse(f'{path} cannot be read', 'grant the right to'):
+        sums = [files.sha256(file) for file in found]
+    if len(found) == 1:
+        return sums[0]
+    lines = ''.join(f'{s}  {file.name}\n' for s, file in zip(sums, found))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def some(names, most=6):
+    """The first of many names, for a message."""
+    more = f' and {len(names) - most} more' if len(names) > most else ''
+    return (', '.join(names[:most]) or 'nothing') + more
