@@ -87,7 +87,8 @@ def test_feature_is_a_bare_norm_of_the_mean_patch_before_the_last_norm(
     weights = {f'backbone.{k}': v for k, v in distilled.state_dict().items()}
     checkpoints.save(weights, tmp_path / 'epoch_1.pth', {})
     model, _ = probe
-    strict_loading.load_into(model.backbone, tmp_path / 'epoch_1.pth', 'backbone')
+    strict_loading.load_into(model.backbone, tmp_path / 'epoch_1.pth',
+                             'backbone')
     images = torch.randn(4, 3, 32, 32)
     distilled.ln1 = torch.nn.Identity()
     tokens = distilled.eval()(images)[-1]

@@ -506,7 +506,8 @@ def test_bias_tables_of_other_windows_are_refused_in_one_message(tmp_path):
 
 def test_tables_are_never_those_of_a_file(tmp_path):
     wrong = {
-        name: value + 1 if name.endswith(checkpoints.DERIVED_BUFFERS) else value
+        name:
+        value + 1 if name.endswith(checkpoints.DERIVED_BUFFERS) else value
         for name, value in fd_student().state_dict().items()
     }
     checkpoints.save(wrong, tmp_path / 'wrong.pth', {})
