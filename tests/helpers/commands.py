@@ -142,7 +142,7 @@ def _run(command, log, environment, cwd, before, package):
     os.dup2(descriptor, 2)
     sys.stdout.reconfigure(line_buffering=True)  # in order with stderr
     assert mmfd.__file__ == package, 'mmfd is imported from elsewhere'
-    from mmengine.config import config
+    from yapf.yapflib import yapf_api
     threads = os.environ.get('OMP_NUM_THREADS')
     os.environ.clear()
     os.environ.update(environment)
@@ -158,7 +158,7 @@ def _run(command, log, environment, cwd, before, package):
         import torch  # which has read it already
         torch.set_num_threads(int(environment['OMP_NUM_THREADS']))
     # a second for each run, to lay out a config that no test reads
-    config.FormatCode = lambda text, **_: (text, True)
+    yapf_api.FormatCode = lambda text, **_: (text, True)
     exec(before, {})
     if module:
         sys.modules.pop(module, None)

@@ -49,7 +49,7 @@ visualizer = dict(vis_backends=[dict(type='LocalVisBackend')])
 TIMES = 'time', 'data_time', 'img_per_s', 'data_wait'  # differ in each run
 
 
-def start(config, work_dir, *arguments, options=(), tool='train', env=()):
+def start(config, work_dir, *arguments, options=(), tool='train'):
     """Start a command on a config; its output goes to `work_dir`.log.
 
     Args:
@@ -57,7 +57,6 @@ def start(config, work_dir, *arguments, options=(), tool='train', env=()):
         arguments: more of them.
         options (tuple[str]): values of `--cfg-options`.
         tool (str): `train` or `test`.
-        env (dict): environment variables.
 
     Returns:
         multiprocessing.Process: started.
@@ -65,7 +64,7 @@ def start(config, work_dir, *arguments, options=(), tool='train', env=()):
     arguments = [config, *arguments, '--work-dir', work_dir]
     if options:
         arguments += ['--cfg-options', *options]
-    return commands.start(tool, *arguments, log=f'{work_dir}.log', env=env)
+    return commands.start(tool, *arguments, log=f'{work_dir}.log')
 
 
 def finish(process, work_dir, code=0, seconds=120):
@@ -76,14 +75,15 @@ def finish(process, work_dir, code=0, seconds=120):
 def run(config,
         work_dir,
         *arguments,
+        options=(),
+        tool='train',
         processes=1,
         code=0,
-        seconds=120,
-        **kwargs):
+        seconds=120):
     """Run a command to its end, in several processes of one group if told.
 
     Args:
-        config, work_dir, arguments, kwargs: as of `start`.
+        config, work_dir, arguments, options, tool: as of `start`.
         processes (int): how many, which train one model together.
         code (int): expected exit status.
         seconds (float): that it may take.
@@ -91,32 +91,42 @@ def run(config,
     Returns:
         str: what it printed.
     """
-    if processes == 1:
-        process = start(config, work_dir, *arguments, **kwargs)
-        finish(process, work_dir, code, seconds)
-        return log(work_dir)
+    arguments = [config, *arguments, '--work-dir', work_dir]
+    if processes > 1:
+        arguments += ['--launcher', 'pytorch']
+    if options:
+        arguments += ['--cfg-options', *options]
+    together(
+        processes,
+        tool,
+        *arguments,
+        log=f'{work_dir}.log',
+        code=code,
+        seconds=seconds)
+    return log(work_dir)
+
+
+def together(processes, tool, *arguments, log, code=0, seconds=120):
+    """Run a command in processes that find each other as torchrun's do."""
     group = dict(
         WORLD_SIZE=processes,
         LOCAL_WORLD_SIZE=processes,
         MASTER_ADDR='127.0.0.1',
         MASTER_PORT=free_port())
     started = [
-        start(
-            config,
-            work_dir,
-            '--launcher',
-            'pytorch',
+        commands.start(
+            tool,
             *arguments,
-            env=dict(group, RANK=rank, LOCAL_RANK=rank),
-            **kwargs) for rank in range(processes)
+            log=log,
+            env=dict(group, RANK=rank, LOCAL_RANK=rank))
+        for rank in range(processes)
     ]
     try:
         for process in started:
-            finish(process, work_dir, code, seconds)
+            commands.finish(process, log, code, seconds)
     finally:
         for process in started:
             kill(process)
-    return log(work_dir)
 
 
 def free_port():

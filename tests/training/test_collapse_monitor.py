@@ -1,4 +1,4 @@
-"""The verdict: planted faults are named, a healthy run is left alone."""
+"""Planted faults are named, and a healthy run is left alone."""
 import logging
 import re
 
@@ -20,7 +20,7 @@ PIPELINE = [
 
 
 def train(folder, root, model, iterations=30, lr=2e-3, hooks=(), **kwargs):
-    """The Runner of a short distillation, and the warnings of its verdict."""
+    """The Runner of a short distillation, and the hook's warnings."""
     loader = dict(
         batch_size=4,
         sampler=dict(type='DefaultSampler', shuffle=True),
@@ -54,22 +54,21 @@ def train(folder, root, model, iterations=30, lr=2e-3, hooks=(), **kwargs):
             visualizer=None,
             experiment_name=folder.name,
             randomness=dict(seed=0),
-            **kwargs),
-        format_python_code=False)  # it takes seconds
+            **kwargs))
     runner = Runner.from_cfg(cfg)
     for hook in hooks:
         runner.register_hook(hook)
-    said = []
+    messages = []
 
     class Listen(logging.Handler):
 
         def emit(self, record):
-            said.append(record.getMessage())
+            messages.append(record.getMessage())
 
     runner.logger.addHandler(Listen())
     runner.train()
     return runner, [
-        line for line in said if line.startswith('CollapseMonitorHook: ')
+        line for line in messages if line.startswith('CollapseMonitorHook: ')
     ]
 
 
@@ -83,8 +82,8 @@ def model(tmp_path_factory):
     return distillation(dino_teacher(file))
 
 
-class Plant(Hook):
-    """Does something to the model before the verdict looks at it."""
+class PlantFault(Hook):
+    """Change the model before the hook looks at it."""
     priority = 'VERY_HIGH'
 
     def __init__(self, fault, at):
@@ -157,7 +156,7 @@ def test_wrong_statistics_are_named(model, tmp_path, shapes_root, name):
 
 def test_zeroed_projection_is_named(model, tmp_path, shapes_root):
     _, (warning, ) = train(
-        tmp_path, shapes_root, model, hooks=[Plant(zero_projection, 15)])
+        tmp_path, shapes_root, model, hooks=[PlantFault(zero_projection, 15)])
     assert 'the projection (model.neck) gives the same' in warning
 
 
@@ -168,9 +167,10 @@ def test_exploding_lr_is_named(model, tmp_path, shapes_root):
                for warning in warnings)
 
 
-def test_teacher_replaced_amid_the_run_is_named(model, tmp_path, shapes_root):
+def test_teacher_replaced_during_the_run_is_named(model, tmp_path,
+                                                  shapes_root):
     _, warnings = train(
-        tmp_path, shapes_root, model, hooks=[Plant(replace_teacher, 15)])
+        tmp_path, shapes_root, model, hooks=[PlantFault(replace_teacher, 15)])
     assert 'not the one that it was before training' in warnings[0]
 
 
@@ -196,7 +196,7 @@ def test_collapsed_student_is_named(model, tmp_path, shapes_root):
         model.backbone.ln1.weight.zero_()
 
     _, warnings = train(
-        tmp_path, shapes_root, model, hooks=[Plant(collapse, 5)])
+        tmp_path, shapes_root, model, hooks=[PlantFault(collapse, 5)])
     assert any('the student has collapsed: 100%' in w for w in warnings)
 
 

@@ -1,39 +1,42 @@
-"""What happens around the step."""
+"""What is logged of a run, and what a checkpoint says of its origin."""
 import json
-import os
+import re
 from collections import Counter
 from pathlib import Path
 
+import pytest
+import torch
+from helpers.runs import final, run
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from mmengine.registry import MODELS
 from mmengine.runner import Runner
-from test_tools import FD
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from mmfd.weights import checkpoints
 from mmfd.weights.mmengine_reader import load_for_mmengine
 
 
-class ReadBack(TorchDispatchMode):
-    """Counts the operations of an iteration; one reads a scalar back."""
+class CountOperations(TorchDispatchMode):
 
     def __init__(self):
         super().__init__()
-        self.found = Counter()
+        self.calls = Counter()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.found[str(func)] += 1
+        self.calls[str(func)] += 1
         return func(*args, **(kwargs or {}))
 
 
 class Witness(Hook):
-    """The loss and the number of reads of each iteration."""
+    """Note the loss of each iteration, and how often it waits for a scalar."""
     priority = 'LOWEST'
 
     def __init__(self):
         self.losses, self.reads = [], []
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
-        self.mode = ReadBack()
+        self.mode = CountOperations()
         self.mode.__enter__()
 
     def after_train_iter(self,
@@ -42,20 +45,21 @@ class Witness(Hook):
                          data_batch=None,
                          outputs=None):
         self.mode.__exit__(None, None, None)
-        self.reads.append(self.mode.found['aten._local_scalar_dense.default'])
+        self.reads.append(self.mode.calls['aten._local_scalar_dense.default'])
         self.losses.append(outputs['loss'].item())
 
 
-def trained(folder, shapes_root, name, **hooks):
-    """15 iterations without drop path, whose masks are drawn on the CPU."""
-    text = FD.format(repo=os.getcwd(), folder=folder, shapes=shapes_root)
-    (folder / 'fd.py').write_text(text)
-    cfg = Config.fromfile(folder / 'fd.py')
-    cfg.work_dir = str(folder / name)
-    cfg.train_cfg.max_epochs = 1  # of 15 iterations
-    cfg.default_hooks.update(hooks)
+def witnessed(config, work_dir, **hooks):
+    """15 iterations without drop path, which draws its masks on the CPU."""
+    cfg = Config.fromfile(config)
+    cfg.work_dir = str(work_dir)
+    cfg.train_cfg.max_epochs = 1
+    cfg.train_dataloader.batch_size = 8  # of 120 images
+    cfg.optim_wrapper.type = 'mmfd.AmpOptimWrapper'
+    cfg.custom_hooks = []
+    cfg.default_hooks.checkpoint.minutes = None
     cfg.default_hooks.logger.interval = 4
-    cfg.model.teacher.checkpoint = 'random'
+    cfg.default_hooks.update(hooks)
     cfg.model.backbone.drop_path_rate = 0.
     witness = Witness()
     runner = Runner.from_cfg(cfg)
@@ -68,13 +72,10 @@ def trained(folder, shapes_root, name, **hooks):
 
 
 def test_no_iteration_waits_for_its_loss_and_the_log_is_the_hosts(
-        tmp_path, shapes_root):
-    ours, lines = trained(tmp_path, shapes_root, 'ours')
-    host, expected = trained(
-        tmp_path,
-        shapes_root,
-        'host',
-        runtime_info=dict(type='RuntimeInfoHook'))
+        config, tmp_path):
+    ours, lines = witnessed(config, tmp_path / 'ours')
+    host, expected = witnessed(
+        config, tmp_path / 'host', runtime_info=dict(type='RuntimeInfoHook'))
     assert ours.reads == [0] * 15 and min(host.reads[1:]) == 2
     assert ours.losses == host.losses
     assert [line['loss']
@@ -84,3 +85,55 @@ def test_no_iteration_waits_for_its_loss_and_the_log_is_the_hosts(
     history = saved['message_hub']['log_scalars']
     assert history['train/loss'].data[0].tolist() == ours.losses
     assert len(history['train/grad_norm'].data[0]) == 15
+
+
+@pytest.fixture(scope='module')
+def distilled(config, tmp_path_factory):
+    """A work dir; option for its teacher; for another one of the same name."""
+    folder = tmp_path_factory.mktemp('provenance')
+    torch.manual_seed(1)
+    backbone = Config.fromfile(config).model.teacher.backbone
+    options = []
+    for name in 'one', 'two':
+        path = folder / name / 'clip.pth'
+        checkpoints.save(MODELS.build(backbone).state_dict(), path, {})
+        options.append(f'model.teacher.checkpoint={path}')
+    run(config, folder / 'run', options=('train_cfg.max_epochs=1', options[0]))
+    return folder / 'run', *options
+
+
+def assert_both_are_named(work_dir, message):
+    before, now = re.findall('with fingerprint ([0-9a-f]{64})', message)
+    meta = final(work_dir, 'epoch_1.pth')['meta']
+    assert before == meta['teacher.fingerprint'] != now
+    assert re.search(
+        r'against the teacher clip.pth .* and \S+/two/clip.pth is '
+        'another one', message)
+
+
+def test_run_does_not_resume_with_a_teacher_of_another_fingerprint(
+        config, distilled, tmp_path):
+    work_dir, _, other = distilled
+    message = run(
+        config,
+        tmp_path / 'run',
+        '--resume',
+        work_dir / 'epoch_1.pth',
+        options=(other, ),
+        code=1)
+    assert_both_are_named(work_dir, message)
+
+
+@pytest.mark.full
+def test_student_is_not_tested_with_a_teacher_of_another_fingerprint(
+        config, distilled, tmp_path):
+    work_dir, same, other = distilled
+    for option, code in (same, 0), (other, 1):
+        message = run(
+            config,
+            tmp_path / 'run',
+            work_dir / 'epoch_1.pth',
+            tool='test',
+            options=(option, ),
+            code=code)
+    assert_both_are_named(work_dir, message)
