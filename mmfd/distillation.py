@@ -5,11 +5,12 @@
       |                                                      head: loss <--+
       '-- teacher statistics --> backbone --> neck: whiten  --> (B, L, C) --+
 
-A frozen teacher and a student look at the same pixels, each in its own
-statistics; the student learns the teacher's whitened tokens.
+A frozen teacher and a student look at the same pixels, each normalised with
+its own mean and standard deviation. The student learns to predict the
+teacher's whitened tokens.
 
-Letters, here and everywhere: B batch, L tokens (cls first, where there is
-one), C channels, H heads, (h, w) grid.
+Letters for shapes, in all of mmfd: B batch, L tokens (a cls token comes first,
+if there is one), C channels, H heads, (h, w) grid of patches.
 """
 from mmpretrain.models import BaseSelfSupervisor
 
@@ -23,10 +24,11 @@ class FeatureDistillation(BaseSelfSupervisor):
     Args:
         teacher (dict): config of `mmfd.Teacher`.
         normalize (dict): config of `mmfd.Normalize`, the student's statistics.
-        backbone (dict): the student, any registered backbone that returns
-            tokens. It keeps this name so that every OpenMMLab library loads
-            it with `prefix='backbone.'`.
-        neck (dict): the student's way to the teacher's width.
+        backbone (dict): the student: any registered backbone that returns
+            tokens. It has this name because every OpenMMLab library can load
+            it from a checkpoint with `prefix='backbone.'`.
+        neck (dict): config of `mmfd.ProjectionNeck`, which takes the student's
+            tokens to the teacher's width.
         head (dict): config of `mmfd.DistillationHead`.
         data_preprocessor (dict): config of `mmfd.PixelPreprocessor`.
     """
@@ -39,29 +41,29 @@ class FeatureDistillation(BaseSelfSupervisor):
         self.normalize = MODELS.build(normalize)
 
     def extract_feat(self, pixels):
-        """The student's features, as its backbone returns them."""
+        """The student's features, as its backbone returns them: a tuple."""
         return self.backbone(self.normalize(pixels))
 
     def loss(self, pixels, data_samples=None):
-        """The training loss of a batch of pixels (B, 3, H, W), RGB 0-255."""
+        """The loss of a training batch, pixels (B, 3, H, W) RGB 0-255."""
         target = self.teacher(pixels)  # (B, L, C), no gradient
         pred = self.neck(self.extract_feat(pixels))  # (B, L, C)
         return self.head.loss(pred, target)
 
     def predict(self, pixels, data_samples):
-        """Write `loss` and `feature`, (C, ), into each sample."""
+        """Evaluate images: set `loss` and `feature` (C, ) of each sample."""
         target = self.teacher(pixels)
         feats = self.extract_feat(pixels)
         pred, last = self.neck(feats), feats[-1]
         pooled = last.mean(1) if last.ndim == 3 else last.mean((2, 3))
         for i, sample in enumerate(data_samples):
-            one = slice(i, i + 1)
-            sample.loss = self.head.loss(pred[one], target[one])['loss']
+            image = slice(i, i + 1)
+            sample.loss = self.head.loss(pred[image], target[image])['loss']
             sample.feature = pooled[i]
         return data_samples
 
     def forward(self, inputs, data_samples=None, mode='tensor'):
-        """As the host's; `mode='predict'` judges held-out images."""
+        """Dispatch as the host does, and `mode='predict'` to `predict`."""
         if mode == 'predict':
             return self.predict(inputs, data_samples)
         return super().forward(inputs, data_samples, mode)

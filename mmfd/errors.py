@@ -2,10 +2,10 @@
 
 
 class Refused(ValueError):
-    """What was asked cannot be done, and the message says what to turn.
+    """mmfd cannot do what a user asked for; the message says what to change.
 
-    Raised where a user's input is found wrong: a config, an option, a file, a
-    folder, an environment. The commands print it as one message and end with
-    exit status 1. Every other exception is a bug, of mmfd or of a library, and
-    keeps its traceback.
+    It is raised where a user's input is found to be wrong: a config, an
+    option, a file, a folder, the environment. The commands print its message
+    and end with exit status 1. Any other exception is a bug, of mmfd or of a
+    library, and keeps its traceback.
     """

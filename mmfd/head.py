@@ -1,4 +1,4 @@
-"""Where the two sides meet: the loss, and the checks that make it mean it."""
+"""Where the two sides meet: the loss, and a check that tokens correspond."""
 from math import isqrt
 
 from mmengine.model import BaseModule
@@ -9,10 +9,10 @@ from mmfd.registry import MODELS
 
 @MODELS.register_module()
 class DistillationHead(BaseModule):
-    """Compare the student's tokens with the teacher's, all with equal weight.
+    """Compare the student's tokens with the teacher's; all count the same.
 
     Args:
-        loss (dict): config of any module `loss(pred, target)` that gives a
+        loss (dict): config of any module `loss(pred, target)` that returns a
             scalar. FD's is `torch.nn.SmoothL1Loss` with beta 2.
     """
 
@@ -24,13 +24,12 @@ class DistillationHead(BaseModule):
         """The loss of `pred` against `target`, both (B, L, C), in fp32.
 
         Raises:
-            Refused: if the two do not have the same tokens or channels.
+            Refused: if they differ in the number of tokens or channels.
         """
         (_, s, width), (_, t, channels) = pred.shape, target.shape
         if s != t:
-            raise Refused(
-                f'student gives {_seen(s)} tokens, teacher {_seen(t)}: set '
-                f'{_cure(s, t)}')
+            raise Refused(f'student gives {_describe(s)} tokens, teacher '
+                          f'{_describe(t)}: set {_advice(s, t)}')
         if width != channels:
             raise Refused(
                 f'the projection gives {width} channels, the teacher has '
@@ -39,33 +38,34 @@ class DistillationHead(BaseModule):
 
 
 def _layout(count):
-    """How many tokens come before a square map, and the map's side."""
+    """How many tokens come before the largest square map, and its side."""
     side = isqrt(count)
     return count - side**2, side
 
 
-def _seen(count):
+def _describe(count):
+    """A number of tokens with their likely layout, as `197 (1 + 14 x 14)`."""
     extra, side = _layout(count)
     if side < 2 or extra > 5:  # one vector, or a map that is not square
         return f'{count}'
     return f'{count} ({f"{extra} + " * (extra > 0)}{side} x {side})'
 
 
-def _cure(student, teacher):
-    """What to turn, for two numbers of tokens that differ."""
+def _advice(student, teacher):
+    """What to set in the config, for two different numbers of tokens."""
     if 1 in (student, teacher):
         return "neck.tokens and teacher.neck.tokens to the same, e.g. 'mean'"
-    (left, s), (right, t) = _layout(student), _layout(teacher)
-    if max(left, right) > 5:
+    (extra_s, s), (extra_t, t) = _layout(student), _layout(teacher)
+    if max(extra_s, extra_t) > 5:
         return ('neck.tokens and teacher.neck.tokens to the same, and neck.'
                 "grid=(h, w) to that of the teacher's map")
-    cures = []
-    if left != right:
-        cures += ["neck.tokens='map'"] * (left > 0)
-        cures += ["teacher.neck.tokens='map'"] * (right > 0)
+    settings = []
+    if extra_s != extra_t:
+        settings += ["neck.tokens='map'"] * (extra_s > 0)
+        settings += ["teacher.neck.tokens='map'"] * (extra_t > 0)
     if s != t:
-        cures += [
-            f'neck.grid={t} (or teacher.neck.grid={s}, or '
-            f'teacher.img_size to where the teacher has {s} x {s})'
+        settings += [
+            f'neck.grid={t} (or teacher.neck.grid={s}, or teacher.img_size to '
+            f'a size at which the teacher has {s} x {s})'
         ]
-    return ' and '.join(cures)
+    return ' and '.join(settings)

@@ -1,11 +1,11 @@
-"""What each side does to its tokens before they meet.
+"""What each side does to its tokens before they meet in the head.
 
-A neck takes what a host backbone returns, a tuple whose last element is
-tokens (B, L, C) or a map (B, C, h, w), and returns (B, L, C') tokens. All
-necks read by one rule, `Reader`: which tokens, on which grid. What follows is
-each neck's own. Normalisation comes last, so that a target has the length or
-the variance that its neck promises, whatever was interpolated or averaged
-before; a projection is linear and does not mind.
+A neck takes the features of a host backbone, a tuple whose last element is
+either tokens (B, L, C) or a map (B, C, h, w), and returns tokens (B, L, C').
+All necks first select tokens by one rule, `TokenSelector`, then each does its
+own work. Normalisation comes last, so a target has the variance or the length
+that its neck promises, even if tokens were interpolated or averaged before.
+For a projection, which is linear, the order makes no difference.
 """
 from math import isqrt
 
@@ -18,73 +18,81 @@ from mmfd.errors import Refused
 from mmfd.registry import MODELS
 from mmfd.weights import checkpoints, strict_loading
 
-TOKENS = dict(  # what may be read of cls (B, n, C) and patches (B, hw, C)
+SELECTIONS = dict(  # of cls tokens (B, n, C) and patch tokens (B, h * w, C)
     all=lambda cls, patches: torch.cat((cls, patches), 1),
     map=lambda cls, patches: patches,
     cls=lambda cls, patches: cls[:, :1],
     mean=lambda cls, patches: patches.mean(1, keepdim=True))
 
 
-class Reader:
-    """Which tokens a neck reads of its backbone, and on which grid.
+class TokenSelector:
+    """Select the tokens that a neck works on, and resize their grid.
 
-    Tokens (B, L, C) are seen as a cls token, or a few, and a square map row
-    by row; a map (B, C, h, w) has no cls token. The map is interpolated to
-    the asked grid: bilinearly, in fp32, with antialiasing where it shrinks.
-    The cls token passes. Both sides have this rule, so a student meets a
-    teacher of another grid on its own, on the teacher's or on a third one.
+    Tokens (B, L, C) are taken for a cls token, or several, followed by the
+    patches of a square map in row-major order. A map (B, C, h, w) has no cls
+    token. Patches are interpolated to the wanted grid: bilinearly, in fp32,
+    with antialiasing where the grid shrinks. Cls tokens stay as they are. Both
+    sides follow this rule, so a student can meet a teacher of another grid on
+    the student's grid, on the teacher's or on a third one.
 
     Args:
-        side (str): where the neck is in the config: '' or 'teacher.'.
-        tokens (str): `'all'`; `'map'`, without cls token; `'cls'`, the first
-            alone; `'mean'`, the mean of the map without cls token, as
-            fine-tuning pools it.
-        grid (int | tuple): side or (h, w) of the map. None keeps it.
+        side (str): which side's config messages speak of: `''` for the
+            student, `'teacher.'` for the teacher.
+        tokens (str): `'all'`; `'map'`, the patches; `'cls'`, the first cls
+            token; `'mean'`, the mean of the patches, as fine-tuning pools.
+        grid (int | tuple): side or (h, w) of the grid of patches. None keeps
+            the backbone's.
     """
 
     def __init__(self, side, tokens, grid):
-        if tokens not in TOKENS:
+        if tokens not in SELECTIONS:
             raise Refused(f'{side}neck.tokens={tokens!r}: expected one of '
-                          f'{", ".join(map(repr, TOKENS))}')
+                          f'{", ".join(map(repr, SELECTIONS))}')
         self.side = side
         self.tokens = tokens
         self.grid = (grid, grid) if isinstance(grid, int) else grid
 
     def __call__(self, feats):
-        """Tuple ending in tokens or a map to tokens (B, L, C)."""
-        last, seen = feats[-1], None
-        if last.ndim == 4:  # (B, C, h, w)
-            seen, last = last.shape[2:], last.flatten(2).transpose(1, 2)
-        elif last.ndim != 3:
+        """Features of a backbone -> tokens (B, L, C).
+
+        Raises:
+            Refused: if the features are neither, or lack what is to be
+                selected.
+        """
+        tokens, grid = feats[-1], None
+        if tokens.ndim == 4:  # (B, C, h, w)
+            grid = tokens.shape[2:]
+            tokens = tokens.flatten(2).transpose(1, 2)  # (B, h * w, C)
+        elif tokens.ndim != 3:
             raise Refused(
-                f'{self.side}backbone gives {tuple(last.shape)}, neither '
+                f'{self.side}backbone gives {tuple(tokens.shape)}, neither '
                 'tokens (B, L, C) nor a map (B, C, h, w): set '
                 f"{self.side}backbone.out_type='raw', or write a neck for it")
         if (self.tokens, self.grid) == ('all', None):
-            return last  # (B, L, C), whatever the layout
-        h, w = seen or self._square(last)
-        cls, patches = last.tensor_split([last.shape[1] - h * w], 1)
+            return tokens  # any number of them, square or not
+        h, w = grid or self._square_grid(tokens)
+        cls, patches = tokens.tensor_split([tokens.shape[1] - h * w], 1)
         if self.tokens == 'cls' and not cls.shape[1]:
             raise Refused(
                 f'{self.side}backbone has no cls token among its {h} x {w}: '
                 f"set {self.side}neck.tokens='mean'")
         if self.grid and tuple(self.grid) != (h, w):
             patches = _resize(patches, (h, w), tuple(self.grid))
-        return TOKENS[self.tokens](cls, patches)
+        return SELECTIONS[self.tokens](cls, patches)
 
-    def _square(self, tokens):
+    def _square_grid(self, tokens):
         side = isqrt(tokens.shape[1])
-        if tokens.shape[1] - side**2 > 5:  # cls, distillation, registers
+        if tokens.shape[1] - side**2 > 5:  # cls, distillation, 4 registers
             raise Refused(
                 f'{self.side}backbone gives {tokens.shape[1]} tokens, which '
-                'are no square map after a cls token: set '
+                'are not a square map after at most 5 other tokens: set '
                 f"{self.side}backbone.out_type='featmap'")
         return side, side
 
 
-def _resize(patches, source, target):
-    featmap = patches.transpose(1, 2).unflatten(2, source).float()
-    featmap = F.interpolate(featmap, target, mode='bilinear', antialias=True)
+def _resize(patches, grid, new_grid):
+    featmap = patches.transpose(1, 2).unflatten(2, grid).float()
+    featmap = F.interpolate(featmap, new_grid, mode='bilinear', antialias=True)
     return featmap.flatten(2).transpose(1, 2).to(patches.dtype)
 
 
@@ -96,19 +104,23 @@ def _whiten(tokens, eps):
 class ProjectionNeck(BaseModule):
     """The student's side: one linear layer to the teacher's width.
 
-    The official code's 1x1 convolution over tokens (`FD.decoder`), with
-    PyTorch's own initial weights. It is not used after distillation.
-    `tokens` and `grid` are those of `Reader`, as in every neck.
+    The 1x1 convolution over tokens of the official code (`FD.decoder`), with
+    PyTorch's default initial weights. Nothing uses it after distillation.
+
+    Args:
+        in_channels (int): the student's width.
+        out_channels (int): the teacher's width.
+        tokens (str), grid (int | tuple): see `TokenSelector`, as in all necks.
     """
 
     def __init__(self, in_channels, out_channels, tokens='all', grid=None):
         super().__init__()
-        self.read = Reader('', tokens, grid)
+        self.select_tokens = TokenSelector('', tokens, grid)
         self.projection = nn.Linear(in_channels, out_channels)
 
     def forward(self, feats):
-        """Tuple ending in tokens or a map to (B, L, out_channels)."""
-        tokens = self.read(feats)
+        """Features of a backbone -> (B, L, out_channels)."""
+        tokens = self.select_tokens(feats)
         width, expected = tokens.shape[-1], self.projection.in_features
         if width != expected:
             raise Refused(
@@ -119,74 +131,75 @@ class ProjectionNeck(BaseModule):
 
 @MODELS.register_module()
 class WhiteningNeck(nn.Module):
-    """The teacher's side: zero mean and unit variance, per token.
+    """The teacher's side: each token gets zero mean and unit variance.
 
-    Whitening in FD's sense (sec. 3.2, `FD.ln_tgt`): a LayerNorm over channels
-    without affine, after the teacher's own final norm with its affine. No
-    decorrelation, no batch statistics. Always in fp32.
+    Whitening as FD means it (sec. 3.2, `FD.ln_tgt` in the official code): a
+    LayerNorm over channels without weights, after the teacher's own final
+    norm. Channels are not decorrelated and no statistics of the batch are
+    used. Always in fp32.
     """
 
     def __init__(self, eps=1e-5, tokens='all', grid=None):
         super().__init__()
-        self.read = Reader('teacher.', tokens, grid)
+        self.select_tokens = TokenSelector('teacher.', tokens, grid)
         self.eps = eps
 
     def forward(self, feats):
-        """Tuple ending in tokens or a map to (B, L, C) fp32."""
-        return _whiten(self.read(feats), self.eps)
+        """Features of a backbone -> (B, L, C) in fp32."""
+        return _whiten(self.select_tokens(feats), self.eps)
 
 
 @MODELS.register_module()
 class PlainNeck(nn.Module):
-    """The teacher's side in an ablation: its features as they are, in fp32.
+    """The teacher's side in an ablation: its tokens as they are, in fp32.
 
-    After the teacher's own final norm that is the paper's LayerNorm with
-    affine: `PRED_FEAT_AFTERNORM` of the official code without its `ln_tgt`.
-    With `teacher.backbone.final_norm=False` nothing normalises them at all.
+    The teacher's own final norm makes this the paper's LayerNorm with weights:
+    `PRED_FEAT_AFTERNORM` of the official code without `ln_tgt`. With
+    `teacher.backbone.final_norm=False` the target is not normalised at all.
     """
 
     def __init__(self, tokens='all', grid=None):
         super().__init__()
-        self.read = Reader('teacher.', tokens, grid)
+        self.select_tokens = TokenSelector('teacher.', tokens, grid)
 
     def forward(self, feats):
-        """Tuple ending in tokens or a map to (B, L, C) fp32."""
-        return self.read(feats).float()
+        """Features of a backbone -> (B, L, C) in fp32."""
+        return self.select_tokens(feats).float()
 
 
 @MODELS.register_module()
 class L2Neck(nn.Module):
-    """The teacher's side in an ablation: every token of length one.
+    """The teacher's side in an ablation: every token is scaled to length one.
 
-    After the teacher's own final norm, in the place of whitening. A channel
-    then has a mean square of 1 / C, so smooth-L1 is its quadratic part alone.
+    In the place of whitening, after the teacher's own final norm. The mean
+    square of a channel is then 1 / C, so small that smooth-L1 is quadratic.
     """
 
     def __init__(self, tokens='all', grid=None):
         super().__init__()
-        self.read = Reader('teacher.', tokens, grid)
+        self.select_tokens = TokenSelector('teacher.', tokens, grid)
 
     def forward(self, feats):
-        """Tuple ending in tokens or a map to (B, L, C) fp32."""
-        return F.normalize(self.read(feats).float(), dim=-1)
+        """Features of a backbone -> (B, L, C) in fp32."""
+        return F.normalize(self.select_tokens(feats).float(), dim=-1)
 
 
 @MODELS.register_module()
 class LogitsNeck(nn.Module):
     """The teacher's side in an ablation: the logits of its own classifier.
 
-    Whitened over the classes, as features are over channels, so that the
-    ablation changes the target and not its scale; the paper does not say how
-    its logits were compared. Like the teacher's, the classifier's weights are
-    never trained and never saved.
+    They are whitened over classes, as tokens are over channels, so that the
+    ablation changes the target but not its scale. The paper does not say how
+    it compared logits. The classifier's weights are never trained and never
+    saved, like the rest of the teacher's.
 
     Args:
         in_channels (int): the teacher's width.
-        num_classes (int): the width of the target.
-        checkpoint (str): file that holds the classifier, a linear layer; as
-            the teacher's, `'random'` for tests.
-        prefix (str): where in the file it is.
-        tokens (str): what the teacher classifies by: `'cls'` or `'mean'`.
+        num_classes (int): width of the target.
+        checkpoint (str): file that holds the classifier, a linear layer.
+            `'random'` takes random weights, for tests.
+        prefix (str): what the names of its weights begin with in the file.
+        tokens (str): what the teacher classifies: `'cls'` or `'mean'`.
     """
 
     def __init__(self,
@@ -197,7 +210,7 @@ class LogitsNeck(nn.Module):
                  tokens='cls',
                  eps=1e-5):
         super().__init__()
-        self.read = Reader('teacher.', tokens, grid=None)
+        self.select_tokens = TokenSelector('teacher.', tokens, grid=None)
         self.eps = eps
         linear = nn.Linear(in_channels, num_classes)
         if checkpoint != checkpoints.RANDOM:
@@ -206,10 +219,10 @@ class LogitsNeck(nn.Module):
             self.register_buffer(name, value, persistent=False)
 
     def logits(self, feats):
-        """Tuple ending in tokens or a map to (B, 1, num_classes) fp32."""
-        tokens = self.read(feats).float()
+        """Features of a backbone -> (B, 1, num_classes) in fp32."""
+        tokens = self.select_tokens(feats).float()
         return F.linear(tokens, self.weight.float(), self.bias.float())
 
     def forward(self, feats):
-        """The same, whitened."""
+        """The logits, whitened: (B, 1, num_classes) in fp32."""
         return _whiten(self.logits(feats), self.eps)

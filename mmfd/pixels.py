@@ -1,4 +1,4 @@
-"""From images to pixels to statistics: what happens before any backbone."""
+"""What happens to images before a backbone: batches of pixels, statistics."""
 import torch
 from mmengine.model import BaseDataPreprocessor
 from mmpretrain.models import ClsDataPreprocessor
@@ -10,14 +10,14 @@ from mmfd.registry import MODELS
 
 @MODELS.register_module()
 class PixelPreprocessor(BaseDataPreprocessor):
-    """Hand on RGB pixels in 0-255; nothing is normalised here.
+    """Stack images into pixels, RGB 0-255, without normalising them.
 
-    Images travel to the device as uint8. Teacher and student each apply
-    statistics of their own, so none can be given the other's.
+    Teacher and student each normalise pixels with statistics of their own, so
+    neither can be given the other's. Images go to the device as uint8.
 
     Args:
-        bgr_to_rgb (bool): whether the pipeline loads images as BGR, as
-            OpenMMLab's do.
+        bgr_to_rgb (bool): swap the channels, because the pipeline loads images
+            as BGR, as OpenMMLab's do.
     """
 
     def __init__(self, bgr_to_rgb=True):
@@ -25,15 +25,18 @@ class PixelPreprocessor(BaseDataPreprocessor):
         self.bgr_to_rgb = bgr_to_rgb
 
     def forward(self, data, training=False):
-        """Stack a batch.
+        """Stack a batch and move it to the device.
 
         Args:
-            data (dict): `inputs`, images (3, H, W) of one size in a list or
-                stacked, and maybe `data_samples`.
+            data (dict): `inputs`, images (3, H, W) of one size as a list or
+                stacked, and perhaps `data_samples`.
 
         Returns:
             dict: `inputs`, pixels (B, 3, H, W) float RGB 0-255, and
-            `data_samples` as they came, or None.
+            `data_samples`, or None.
+
+        Raises:
+            Refused: if the images have different sizes.
         """
         images = data['inputs']
         if not isinstance(images, torch.Tensor):
@@ -59,7 +62,7 @@ class PixelPreprocessor(BaseDataPreprocessor):
 class Normalize(nn.Module):
     """Subtract `mean` and divide by `std`: RGB, on the 0-255 scale.
 
-    The statistics belong to the config, not to the checkpoint.
+    The statistics are part of the config and not of the checkpoint.
     """
 
     def __init__(self, mean, std):
@@ -70,17 +73,18 @@ class Normalize(nn.Module):
             'std', torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, pixels):
-        """(B, 3, H, W) RGB 0-255 to the same shape, normalised."""
+        """Pixels (B, 3, H, W) RGB 0-255 -> the same shape, normalised."""
         return (pixels - self.mean) / self.std
 
 
 @MODELS.register_module()
 class OfficialEvalPreprocessor(ClsDataPreprocessor):
-    """Evaluate in CLIP's statistics whatever was trained in others.
+    """Evaluate with CLIP's statistics, whatever the network was trained with.
 
     The official fine-tuning and linear probe do so for every network
-    (`data_finetune.py`, `data_linear.py`), so the published accuracies
-    presumably hold it. For comparing with them; training is not touched.
+    (`data_finetune.py`, `data_linear.py`), so the published accuracies were
+    probably measured so. Use it to compare with them. Training uses `mean` and
+    `std`.
     """
 
     def __init__(self, mean, std, **kwargs):
@@ -90,7 +94,7 @@ class OfficialEvalPreprocessor(ClsDataPreprocessor):
             std=[68.5005327, 66.6321375, 70.32316305])
 
     def forward(self, data, training=False):
-        """As the host's; inputs (B, 3, H, W)."""
+        """As the host's; in evaluation `inputs` are normalised as CLIP's."""
         batch = super().forward(data, training)
         if not training:
             pixels = batch['inputs'] * self.std + self.mean

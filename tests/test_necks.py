@@ -148,7 +148,7 @@ def test_grid_keeps_the_precision_of_autocast():
     project = neck('ProjectionNeck', in_channels=8, out_channels=8, grid=6)
     with torch.autocast('cpu', torch.bfloat16):
         assert project((tokens, )).dtype is torch.bfloat16
-    assert project.read((tokens, )).dtype is torch.bfloat16
+    assert project.select_tokens((tokens, )).dtype is torch.bfloat16
 
 
 @pytest.mark.parametrize('kwargs, shape, message', [
@@ -240,8 +240,9 @@ def trains_by_config_alone(config, name, size, grid):
         assert ("neck.tokens='map'" in str(error)) == (name != 'ViT-Ti')
     else:  # a ViT/16 has the teacher's own tokens
         assert (name, size) == ('ViT-Ti', 224)
-    model.neck.read.grid = (grid, grid)
-    model.teacher.neck.read.tokens = 'all' if name == 'ViT-Ti' else 'map'
+    model.neck.select_tokens.grid = (grid, grid)
+    cls = name == 'ViT-Ti'
+    model.teacher.neck.select_tokens.tokens = 'all' if cls else 'map'
     model.loss(x)['loss'].backward()
     assert all(p.grad is not None for p in model.parameters())
 
