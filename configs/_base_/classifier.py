@@ -1,10 +1,11 @@
-"""A classifier on mean-pooled patches, as in the official fine-tuning."""
+"""A classifier, trained with mixup and cutmix as in the official code."""
+_base_ = 'statistics.py'
+
 model = dict(
     type='mmpretrain.ImageClassifier',
     data_preprocessor=dict(
+        _base_.pop('statistics_of').imagenet,
         type='mmpretrain.ClsDataPreprocessor',
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
         to_rgb=True,
         num_classes=1000),
     head=dict(

@@ -1,4 +1,4 @@
-"""Feature Distillation, all but its two networks."""
+"""Feature Distillation without its two networks."""
 model = dict(
     type='mmfd.FeatureDistillation',
     data_preprocessor=dict(type='mmfd.PixelPreprocessor'),

@@ -1,10 +1,11 @@
-"""A linear classifier on frozen features, as in the official probe."""
+"""A linear classifier on a frozen network, as in the official probe."""
+_base_ = 'statistics.py'
+
 model = dict(
     type='mmfd.LinearProbe',
     data_preprocessor=dict(
+        _base_.pop('statistics_of').imagenet,
         type='mmpretrain.ClsDataPreprocessor',
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
         to_rgb=True,
         num_classes=1000),
     neck=dict(type='mmpretrain.ClsBatchNormNeck', input_features=768),

@@ -1,4 +1,4 @@
-"""How a run behaves."""
+"""Logs, checkpoints, seeds and processes of a run."""
 default_scope = 'mmpretrain'
 default_hooks = dict(
     runtime_info=dict(type='mmfd.NonBlockingRuntimeInfoHook'),
@@ -7,8 +7,8 @@ default_hooks = dict(
     checkpoint=dict(
         type='mmfd.ResumableCheckpointHook',
         interval=5,
-        minutes=15,  # between interim ones
-        on_failure='stop',  # or warn: on a full disk
+        minutes=15,  # between interim checkpoints
+        on_failure='stop',  # on a full disk; or 'warn'
         save_last=True,
         save_best='auto',  # by the first metric of the evaluator
         max_keep_ckpts=3),
@@ -26,7 +26,7 @@ visualizer = dict(type='mmengine.Visualizer', vis_backends=vis_backends)
 log_level = 'INFO'
 log_processor = dict(
     window_size=100,
-    # the host's own would also average a held-out loss over evaluations
+    # mmengine's default would average a held-out loss over evaluations too
     mean_pattern='^((train|val|test)/)?(loss|time|data_time|grad_norm)')
 load_from = None
 resume = False

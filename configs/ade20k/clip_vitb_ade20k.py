@@ -4,22 +4,10 @@ The recipe of its student, with its own statistics and absolute positions.
 
     tools/dist_train.sh configs/ade20k/clip_vitb_ade20k.py 8
 """
-_base_ = [
-    '../_base_/upernet_ade20k.py',
-    '../_base_/teachers/clip_vitb16.py',
-]
+_base_ = 'clip_vitb_fd_ade20k.py'
 
+source = _base_.teacher.source
 model = dict(
-    data_preprocessor=dict(
-        mean=_base_.teacher.normalize.mean, std=_base_.teacher.normalize.std),
-    backbone=dict(
-        _base_.teacher.backbone,
-        _delete_=True,
-        img_size=512,
-        drop_path_rate=0.1,
-        final_norm=False,
-        out_type='featmap',
-        out_indices=[3, 5, 7, 11],
-        init_cfg=dict(type='Pretrained',
-                      checkpoint=_base_.teacher.checkpoint)))
+    data_preprocessor=_base_.statistics_before,
+    backbone=dict(_base_.before, _delete_=True, **_base_.maps))
 optim_wrapper = dict(paramwise_cfg=dict(stem=('pre_norm', )))

@@ -1,20 +1,9 @@
-"""UperNet on ADE20K of the CLIP ViT-B/16 FD student: 52.8 mIoU in the paper.
+"""UperNet on ADE20K with the CLIP ViT-B/16 FD student: 52.8 mIoU in the paper.
 
 160,000 iterations at batch 16, 8 GPUs x 2 images.
 
     tools/dist_train.sh configs/ade20k/clip_vitb_fd_ade20k.py 8
 """
-_base_ = [
-    '../_base_/upernet_ade20k.py',
-    '../_base_/students/vitb16_dense.py',
-]
+_base_ = ['../_base_/dense/upernet_vitb16.py', '../_base_/starts/clip_vitb.py']
 
-source = 'python tools/train.py configs/fd/clip_vitb_fd.py writes it'
-model = dict(
-    backbone=dict(
-        _base_.student,
-        _delete_=True,
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint='work_dirs/clip_vitb_fd/epoch_300.pth',
-            prefix='backbone.')))
+model = dict(backbone=dict(_base_.after, _delete_=True, **_base_.maps))

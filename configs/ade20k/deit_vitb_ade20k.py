@@ -1,24 +1,10 @@
 """Before: DeiT ViT-B/16 itself, UperNet on ADE20K: 47.0 mIoU in the paper.
 
-The recipe of its student, with its own statistics and absolute positions.
+The recipe of its student, with its own absolute positions.
 
     tools/dist_train.sh configs/ade20k/deit_vitb_ade20k.py 8
 """
-_base_ = [
-    '../_base_/upernet_ade20k.py',
-    '../_base_/teachers/deit_vitb16.py',
-]
+_base_ = 'deit_vitb_fd_ade20k.py'
 
-model = dict(
-    data_preprocessor=dict(
-        mean=_base_.teacher.normalize.mean, std=_base_.teacher.normalize.std),
-    backbone=dict(
-        _base_.teacher.backbone,
-        _delete_=True,
-        img_size=512,
-        drop_path_rate=0.1,
-        final_norm=False,
-        out_type='featmap',
-        out_indices=[3, 5, 7, 11],
-        init_cfg=dict(type='Pretrained',
-                      checkpoint=_base_.teacher.checkpoint)))
+source = _base_.teacher.source
+model = dict(backbone=dict(_base_.before, _delete_=True, **_base_.maps))

@@ -1,20 +1,9 @@
-"""UperNet on ADE20K of the DeiT ViT-B/16 FD student: 48.0 mIoU in the paper.
+"""UperNet on ADE20K with the DeiT ViT-B/16 FD student: 48.0 mIoU in the paper.
 
 160,000 iterations at batch 16, 8 GPUs x 2 images.
 
     tools/dist_train.sh configs/ade20k/deit_vitb_fd_ade20k.py 8
 """
-_base_ = [
-    '../_base_/upernet_ade20k.py',
-    '../_base_/students/vitb16_dense.py',
-]
+_base_ = ['../_base_/dense/upernet_vitb16.py', '../_base_/starts/deit_vitb.py']
 
-source = 'python tools/train.py configs/fd/deit_vitb_fd.py writes it'
-model = dict(
-    backbone=dict(
-        _base_.student,
-        _delete_=True,
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint='work_dirs/deit_vitb_fd/epoch_300.pth',
-            prefix='backbone.')))
+model = dict(backbone=dict(_base_.after, _delete_=True, **_base_.maps))

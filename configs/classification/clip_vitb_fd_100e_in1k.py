@@ -1,8 +1,8 @@
-"""Fine-tune the student of 100 epochs on ImageNet-1K.
+"""Fine-tune the CLIP ViT-B/16 student of 100 epochs on ImageNet-1K.
 
-The official recipe, which gives no accuracy: drop path 0.1, layer decay 0.65,
-else as after 300 epochs. 100 epochs at batch 2048, in the paper 16 GPUs x 128
-images.
+The official recipe, whose accuracy is not published: drop path 0.1, layer
+decay 0.65, else as after 300 epochs. 100 epochs at batch 2048, in the paper 16
+GPUs x 128 images.
 
     python tools/train.py configs/classification/clip_vitb_fd_100e_in1k.py
 """

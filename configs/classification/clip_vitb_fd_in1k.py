@@ -6,17 +6,9 @@
 """
 _base_ = [
     '../_base_/classifier.py',
-    '../_base_/students/vitb16_pooled.py',
+    '../_base_/starts/clip_vitb.py',
     '../_base_/data/imagenet_finetune.py',
-    '../_base_/schedules/finetune_100e.py',
+    '../_base_/schedules/finetune_vitb.py',
 ]
 
-source = 'python tools/train.py configs/fd/clip_vitb_fd.py writes it'
-model = dict(
-    backbone=dict(
-        _base_.student,
-        drop_path_rate=0.3,
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint='work_dirs/clip_vitb_fd/epoch_300.pth',
-            prefix='backbone.')))
+model = dict(backbone=dict(_base_.after, **_base_.pooled, drop_path_rate=0.3))

@@ -1,25 +1,18 @@
 """Before: CLIP ViT-B/16 itself, fine-tuned like its student: 82.9 %.
 
 The official code has no recipe for it; this is the student's, with CLIP's own
-statistics and positions, mean-pooled patches and a fresh norm behind them.
+statistics and positions, mean-pooled patches and a new norm after the mean.
 
     python tools/train.py configs/classification/clip_vitb_in1k.py
 """
-_base_ = [
-    '../_base_/classifier.py',
-    '../_base_/teachers/clip_vitb16.py',
-    '../_base_/data/imagenet_finetune.py',
-    '../_base_/schedules/finetune_100e.py',
-]
+_base_ = 'clip_vitb_fd_in1k.py'
 
+source = _base_.teacher.source
 model = dict(
-    data_preprocessor=dict(
-        mean=_base_.teacher.normalize.mean, std=_base_.teacher.normalize.std),
+    data_preprocessor=_base_.statistics_before,
     backbone=dict(
-        _base_.teacher.backbone,
-        drop_path_rate=0.3,
-        final_norm=False,
-        out_type='avg_featmap',
-        init_cfg=dict(type='Pretrained',
-                      checkpoint=_base_.teacher.checkpoint)))
+        _base_.before,
+        **_base_.pooled,
+        _delete_=True,
+        drop_path_rate=_base_.model.backbone.drop_path_rate))
 optim_wrapper = dict(paramwise_cfg=dict(stem=('pre_norm', )))

@@ -7,20 +7,20 @@ batch 2048, 32 GPUs x 64 images.
 """
 _base_ = [
     '../_base_/classifier.py',
-    '../_base_/students/vitl14_pooled.py',
+    '../_base_/starts/clip_vitl.py',
     '../_base_/data/imagenet_finetune336.py',
-    '../_base_/schedules/finetune_50e.py',
+    '../_base_/schedules/finetune_vitl.py',
 ]
 
 source = 'python tools/train.py configs/fd/clip_vitl336_fd.py writes it'
 model = dict(
     backbone=dict(
-        _base_.student,
+        _base_.after,
+        **_base_.pooled,
         img_size=336,
         drop_path_rate=0.4,
         init_cfg=dict(
-            type='Pretrained',
-            checkpoint='work_dirs/clip_vitl336_fd/epoch_300.pth',
-            prefix='backbone.')),
+            _base_.after.init_cfg,
+            checkpoint='work_dirs/clip_vitl336_fd/epoch_300.pth')),
     head=dict(in_channels=1024))
 train_dataloader = dict(batch_size=64)

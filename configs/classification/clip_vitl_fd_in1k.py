@@ -6,18 +6,11 @@
 """
 _base_ = [
     '../_base_/classifier.py',
-    '../_base_/students/vitl14_pooled.py',
+    '../_base_/starts/clip_vitl.py',
     '../_base_/data/imagenet_finetune.py',
-    '../_base_/schedules/finetune_50e.py',
+    '../_base_/schedules/finetune_vitl.py',
 ]
 
-source = 'python tools/train.py configs/fd/clip_vitl_fd.py writes it'
 model = dict(
-    backbone=dict(
-        _base_.student,
-        drop_path_rate=0.4,
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint='work_dirs/clip_vitl_fd/epoch_300.pth',
-            prefix='backbone.')),
+    backbone=dict(_base_.after, **_base_.pooled, drop_path_rate=0.4),
     head=dict(in_channels=1024))

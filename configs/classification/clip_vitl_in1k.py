@@ -1,23 +1,17 @@
 """Before: CLIP ViT-L/14 itself, fine-tuned like its student: 86.1 %.
 
+50 epochs at batch 2048.
+
     python tools/train.py configs/classification/clip_vitl_in1k.py
 """
-_base_ = [
-    '../_base_/classifier.py',
-    '../_base_/teachers/clip_vitl14.py',
-    '../_base_/data/imagenet_finetune.py',
-    '../_base_/schedules/finetune_50e.py',
-]
+_base_ = 'clip_vitl_fd_in1k.py'
 
+source = _base_.teacher.source
 model = dict(
-    data_preprocessor=dict(
-        mean=_base_.teacher.normalize.mean, std=_base_.teacher.normalize.std),
+    data_preprocessor=_base_.statistics_before,
     backbone=dict(
-        _base_.teacher.backbone,
-        drop_path_rate=0.4,
-        final_norm=False,
-        out_type='avg_featmap',
-        init_cfg=dict(type='Pretrained',
-                      checkpoint=_base_.teacher.checkpoint)),
-    head=dict(in_channels=1024))
+        _base_.before,
+        **_base_.pooled,
+        _delete_=True,
+        drop_path_rate=_base_.model.backbone.drop_path_rate))
 optim_wrapper = dict(paramwise_cfg=dict(stem=('pre_norm', )))

@@ -4,9 +4,11 @@
 
     python tools/train.py configs/classification/dino_vitb_fd_linear.py
 """
-_base_ = 'clip_vitb_fd_linear.py'
+_base_ = [
+    '../_base_/linear_probe.py',
+    '../_base_/starts/dino_vitb.py',
+    '../_base_/data/imagenet_linear.py',
+    '../_base_/schedules/linear.py',
+]
 
-source = 'python tools/train.py configs/fd/dino_vitb_fd.py writes it'
-model = dict(
-    backbone=dict(
-        init_cfg=dict(checkpoint='work_dirs/dino_vitb_fd/epoch_300.pth')))
+model = dict(backbone=dict(_base_.after, **_base_.pooled, drop_path_rate=0.))

@@ -1,24 +1,15 @@
 """Before: MAE ViT-B/16 itself, fine-tuned like its student.
 
-The paper's 83.6 % is what MAE was published with, after MAE's own recipe.
+The paper's 83.6 % is MAE as it was published, after MAE's own fine-tuning.
 
     python tools/train.py configs/classification/mae_vitb_in1k.py
 """
-_base_ = [
-    '../_base_/classifier.py',
-    '../_base_/teachers/mae_vitb16.py',
-    '../_base_/data/imagenet_finetune.py',
-    '../_base_/schedules/finetune_100e.py',
-]
+_base_ = 'mae_vitb_fd_in1k.py'
 
+source = _base_.teacher.source
 model = dict(
-    data_preprocessor=dict(
-        mean=_base_.teacher.normalize.mean, std=_base_.teacher.normalize.std),
     backbone=dict(
-        _base_.teacher.backbone,
-        drop_path_rate=0.3,
-        final_norm=False,
-        out_type='avg_featmap',
-        init_cfg=dict(type='Pretrained',
-                      checkpoint=_base_.teacher.checkpoint)))
-optim_wrapper = dict(paramwise_cfg=dict(layer_decay=0.65))
+        _base_.before,
+        **_base_.pooled,
+        _delete_=True,
+        drop_path_rate=_base_.model.backbone.drop_path_rate))

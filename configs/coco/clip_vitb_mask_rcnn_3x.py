@@ -5,22 +5,11 @@ attention over the whole image. The paper has no such row.
 
     tools/dist_train.sh configs/coco/clip_vitb_mask_rcnn_3x.py 8
 """
-_base_ = [
-    '../_base_/mask_rcnn_coco_vit_3x.py',
-    '../_base_/teachers/clip_vitb16.py',
-]
+_base_ = 'clip_vitb_fd_mask_rcnn_3x.py'
 
+source = _base_.teacher.source
 model = dict(
-    data_preprocessor=dict(
-        mean=_base_.teacher.normalize.mean, std=_base_.teacher.normalize.std),
+    data_preprocessor=_base_.statistics_before,
     backbone=dict(
-        _base_.teacher.backbone,
-        _delete_=True,
-        img_size=1024,
-        drop_path_rate=0.1,
-        final_norm=False,
-        out_type='featmap',
-        out_indices=[11],
-        init_cfg=dict(type='Pretrained',
-                      checkpoint=_base_.teacher.checkpoint)))
+        _base_.before, _delete_=True, **_base_.vitb16.map, img_size=1024))
 optim_wrapper = dict(paramwise_cfg=dict(stem=('pre_norm', )))

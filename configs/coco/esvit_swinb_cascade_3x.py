@@ -4,17 +4,7 @@ The recipe of its student. The paper has no such row.
 
     tools/dist_train.sh configs/coco/esvit_swinb_cascade_3x.py 8
 """
-_base_ = [
-    '../_base_/cascade_coco_swin_3x.py',
-    '../_base_/teachers/esvit_swinb.py',
-]
+_base_ = 'esvit_swinb_fd_cascade_3x.py'
 
-model = dict(
-    backbone=dict(
-        _base_.teacher.backbone,
-        _delete_=True,
-        drop_path_rate=0.3,
-        pad_small_map=True,
-        out_indices=(0, 1, 2, 3),
-        init_cfg=dict(type='Pretrained',
-                      checkpoint=_base_.teacher.checkpoint)))
+source = _base_.teacher.source
+model = dict(backbone=dict(_base_.before, _delete_=True, **_base_.maps))

@@ -1,20 +1,11 @@
-"""Mask R-CNN on COCO of the EsViT Swin-B FD student.
+"""Mask R-CNN on COCO with the EsViT Swin-B FD student.
 
 36 epochs at batch 16, 8 GPUs x 2 images. The paper has no such row.
 
     tools/dist_train.sh configs/coco/esvit_swinb_fd_mask_rcnn_3x.py 8
 """
 _base_ = [
-    '../_base_/mask_rcnn_coco_swin_3x.py',
-    '../_base_/students/swinv2b_dense.py',
+    '../_base_/dense/mask_rcnn_swinb.py', '../_base_/starts/esvit_swinb.py'
 ]
 
-source = 'python tools/train.py configs/fd/esvit_swinb_fd.py writes it'
-model = dict(
-    backbone=dict(
-        _base_.student,
-        _delete_=True,
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint='work_dirs/esvit_swinb_fd/epoch_300.pth',
-            prefix='backbone.')))
+model = dict(backbone=dict(_base_.after, _delete_=True, **_base_.maps))

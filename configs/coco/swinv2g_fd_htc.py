@@ -1,21 +1,10 @@
-"""HTC on COCO of the Swin V2-G FD student: 64.2 box AP in the paper.
+"""HTC on COCO with the Swin V2-G FD student: 64.2 box AP in the paper.
 
-And 55.4 mask AP; both with Objects365 first and test-time augmentation. Not
-run; the recipe is assumed.
+And 55.4 mask AP; both with Objects365 first and test-time augmentation. 12
+epochs at batch 16, 8 GPUs x 2 images. Not run; the recipe is assumed.
 
     tools/dist_train.sh configs/coco/swinv2g_fd_htc.py 8
 """
-_base_ = [
-    '../_base_/htc_coco_swinv2g.py',
-    '../_base_/students/swinv2g_dense.py',
-]
+_base_ = ['../_base_/dense/htc_swinv2g.py', '../_base_/starts/swinv2g.py']
 
-source = 'python tools/train.py configs/fd/swinv2g_fd.py writes it'
-model = dict(
-    backbone=dict(
-        _base_.student,
-        _delete_=True,
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint='work_dirs/swinv2g_fd/epoch_300.pth',
-            prefix='backbone.')))
+model = dict(backbone=dict(_base_.after, _delete_=True, **_base_.maps))

@@ -1,4 +1,4 @@
-"""The FD student's network from random weights, with the same budget.
+"""The FD student's network from random weights, fine-tuned for as long.
 
     python tools/train.py configs/demo/scratch_shapes.py
 """

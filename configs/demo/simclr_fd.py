@@ -1,4 +1,4 @@
-"""The demo: distil a small SimCLR ViT on the embedded shapes.
+"""The demo: distil a small SimCLR ViT on images that mmfd draws.
 
     python tools/train.py configs/demo/simclr_fd.py
 """

@@ -1,4 +1,4 @@
-"""Fine-tune the demo's FD student on the shapes' ten classes.
+"""Fine-tune the demo's FD student on the ten classes of shapes.
 
     python tools/train.py configs/demo/simclr_fd_shapes.py
 """
@@ -13,7 +13,4 @@ model = dict(
         patch_size=8,
         use_rel_pos_bias=True,
         out_type='avg_featmap',
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint='work_dirs/simclr_fd/epoch_4.pth',
-            prefix='backbone.')))
+        init_cfg=_base_.distilled))

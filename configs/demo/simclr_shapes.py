@@ -1,4 +1,4 @@
-"""Before: fine-tune the demo's SimCLR teacher itself, with the same budget.
+"""Before: the demo's SimCLR teacher itself, fine-tuned like its student.
 
     python tools/train.py configs/demo/simclr_shapes.py
 """

@@ -1,18 +1,19 @@
-"""The demo's teacher: SimCLR on the embedded shapes, without labels.
+"""The demo's teacher: SimCLR on images that mmfd draws, without labels.
 
 mmpretrain's own SimCLR (Chen et al., arXiv 2002.05709) on a ViT of 6 blocks
 and 96 channels at 48 pixels. `make demo-teacher` runs it and writes
-`configs/demo/teacher.pth`, which travels with the project.
+`configs/demo/teacher.pth`, which is part of the project.
 """
+_base_ = '../_base_/statistics.py'
+
 custom_imports = dict(imports=['mmpretrain.models', 'mmpretrain.datasets'])
 default_scope = 'mmpretrain'
 
 model = dict(
     type='mmpretrain.SimCLR',
     data_preprocessor=dict(
+        _base_.pop('statistics_of').imagenet,
         type='mmpretrain.SelfSupDataPreprocessor',
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
         bgr_to_rgb=True),
     backbone=dict(
         type='mmpretrain.VisionTransformer',

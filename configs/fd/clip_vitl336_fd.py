@@ -1,12 +1,12 @@
 """CLIP ViT-L/14 at 336 pixels -> FD, 577 tokens on both sides.
 
-The paper's best row, 89.0 % at 336 pixels, has no published recipe, and does
-not say at which size it was distilled. The released student of CLIP ViT-L was
-at 224, so that row is taken for clip_vitl_fd.py, then ImageNet-22K, then 336
-pixels: see classification/clip_vitl336_fd_in22k_in1k.py. Here instead all of
-the distillation is at 336, from the teacher that OpenAI made for it; assumed
-is clip_vitl_fd.py's recipe. 300 epochs at batch 2048, 32 GPUs x 64 images, at
-about 2.4 times its cost.
+Not a row of the paper, whose 89.0 % at 336 pixels has no published recipe and
+does not say at which size it was distilled. The released student of CLIP ViT-L
+was distilled at 224, so for that row we assume clip_vitl_fd.py, then
+ImageNet-22K, then 336 pixels: classification/clip_vitl336_fd_in22k_in1k.py.
+Here all of the distillation is at 336, from the teacher that OpenAI trained at
+that size, by the recipe of clip_vitl_fd.py: 300 epochs at batch 2048, 32 GPUs
+x 64 images, for about 2.4 times its cost.
 
     python tools/train.py configs/fd/clip_vitl336_fd.py
 """

@@ -1,8 +1,7 @@
 """MAE ViT-B/16 -> FD: 83.6 -> 83.8 % on ImageNet-1K, the paper's control.
 
-A teacher that masked image modelling has made gains next to nothing. Its
-recipe was not published; assumed is the one of DINO and DeiT. 300 epochs at
-batch 2048.
+A teacher trained by masked image modelling gains almost nothing. Its recipe
+was not published; assumed is that of DINO and DeiT: 300 epochs at batch 2048.
 
     python tools/train.py configs/fd/mae_vitb_fd.py
 """

@@ -1,7 +1,7 @@
-"""ImageNet-22K: 21,841 folders of images right below `data_root`.
+"""ImageNet-22K: 21,841 folders of images in `data_root`.
 
-It has no validation set: one image of a thousand is held out by a hash of
-its path, see `mmfd.ImageFolder`.
+It has no validation set: `mmfd.ImageFolder` holds out one image in a thousand,
+chosen by a hash of its path.
 """
 _base_ = 'imagenet_finetune.py'
 

@@ -1,4 +1,4 @@
-"""The images of distillation at 336 pixels, in the same proportions."""
+"""ImageNet for distillation at 336 pixels, in the proportions of 224."""
 _base_ = 'imagenet_fd.py'
 
 img_size = 336

@@ -1,4 +1,4 @@
-"""Images as the official 100 epochs see them: crops of two thirds and more."""
+"""ImageNet for the official 100 epochs: crops of two thirds or more."""
 _base_ = 'imagenet_fd.py'
 
 pipeline = _base_.train_dataloader.dataset.pipeline

@@ -1,10 +1,9 @@
-"""ImageNet-1K with labels, as the official fine-tuning sees it."""
-_base_ = 'workers.py'
+"""ImageNet-1K with labels, augmented as in the official fine-tuning."""
+_base_ = ['imagenet.py', '../statistics.py']
 
-data_root = 'data/imagenet'
 img_size = 224
 num_classes = 1000
-mean, std = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]  # RGB
+mean, std = _base_.pop('statistics_of').imagenet.values()
 
 train_pipeline = [
     dict(
@@ -22,7 +21,7 @@ train_pipeline = [
         total_level=10,
         magnitude_level=9,
         magnitude_std=0.5,
-        hparams=dict(pad_val=mean[::-1], interpolation='bicubic')),
+        hparams=dict(pad_val=mean[::-1], interpolation='bicubic')),  # BGR
     dict(
         type='mmpretrain.RandomErasing',
         erase_prob=0.25,
@@ -44,33 +43,9 @@ test_pipeline = [
     dict(type='mmpretrain.CenterCrop', crop_size=img_size),
     dict(type='mmpretrain.PackInputs'),
 ]
-train_dataloader = dict(
-    batch_size=128,
-    num_workers=_base_.num_workers,
+train_dataloader = dict(dataset=dict(with_label=True, pipeline=train_pipeline))
+val_dataloader = test_dataloader = dict(
     persistent_workers=True,
     pin_memory=True,
-    drop_last=True,
-    sampler=dict(type='mmfd.ResumableSampler'),
-    collate_fn=dict(type='default_collate'),
-    dataset=dict(
-        type='mmfd.ImageFolder',
-        data_root=data_root,
-        split='train',
-        with_label=True,
-        pipeline=train_pipeline))
-val_dataloader = dict(
-    batch_size=128,
-    num_workers=_base_.num_workers,
-    persistent_workers=True,
-    pin_memory=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    collate_fn=dict(type='default_collate'),
-    dataset=dict(
-        type='mmfd.ImageFolder',
-        data_root=data_root,
-        split='val',
-        with_label=True,
-        pipeline=test_pipeline))
-test_dataloader = val_dataloader
-val_cfg = test_cfg = dict()
+    dataset=dict(with_label=True, pipeline=test_pipeline))
 val_evaluator = test_evaluator = dict(type='mmpretrain.Accuracy', topk=1)

@@ -1,4 +1,4 @@
-"""The images of fine-tuning at 336 pixels, in the same proportions."""
+"""ImageNet for fine-tuning at 336 pixels, in the proportions of 224."""
 _base_ = 'imagenet_finetune.py'
 
 img_size = 336

@@ -1,4 +1,4 @@
-"""ImageNet-1K with labels, as the official linear probe sees it."""
+"""ImageNet-1K with labels, cropped as in the official linear probe."""
 _base_ = 'imagenet_finetune.py'
 
 train_pipeline = [

@@ -1,4 +1,4 @@
-"""FD's 300 epochs. The three rates are per 512 images."""
+"""300 epochs of distillation. The three rates are per 512 images."""
 _base_ = '../runtime.py'
 
 train_cfg = dict(type='mmfd.ResumableLoop', max_epochs=300, val_interval=5)
@@ -18,4 +18,4 @@ default_hooks = dict(
         warmup_epochs=10,
         warmup_lr=5e-7,  # per 512 images
         min_lr=5e-6))  # per 512 images
-param_scheduler = None  # the hook above is in its place
+param_scheduler = None  # replaced by the hook above

@@ -1,4 +1,4 @@
-"""FD's 300 epochs with the rates of Swin, which are per 512 images."""
+"""300 epochs of distillation of a Swin. The three rates are per 512 images."""
 _base_ = 'fd_300e.py'
 
 optim_wrapper = dict(optimizer=dict(lr=2e-4))  # per 512 images: 8e-4 at 2048

@@ -1,8 +1,8 @@
 """FD's Swin V2-B, windows of 14: log-CPB in every block, no bias table."""
+_base_ = '../statistics.py'
+
 statistics = dict(
-    type='mmfd.Normalize',
-    mean=[123.675, 116.28, 103.53],
-    std=[58.395, 57.12, 57.375])
+    type='mmfd.Normalize', **_base_.pop('statistics_of').imagenet)
 student = dict(
     type='mmfd.StudentSwin',
     arch='base',

@@ -1,16 +1,15 @@
 """OpenAI CLIP ViT-B/16 as teacher (Radford et al., arXiv 2103.00020)."""
-source = ('OpenAI publishes it under the MIT licence: python tools/convert.py '
-          'openai-clip https://openaipublic.azureedge.net/clip/models/'
-          '5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f/'
-          'ViT-B-16.pt checkpoints/clip_vitb16.pth')
+_base_ = '../statistics.py'
+
 teacher = dict(
     type='mmfd.Teacher',
     checkpoint='checkpoints/clip_vitb16.pth',
-    source=source,
-    normalize=dict(
-        type='mmfd.Normalize',
-        mean=[122.7709383, 116.7460125, 104.09373615],
-        std=[68.5005327, 66.6321375, 70.32316305]),
+    source=('OpenAI publishes it under the MIT licence: python tools/'
+            'convert.py openai-clip https://openaipublic.azureedge.net/'
+            'clip/models/'
+            '5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f/'
+            'ViT-B-16.pt checkpoints/clip_vitb16.pth'),
+    normalize=dict(type='mmfd.Normalize', **_base_.pop('statistics_of').clip),
     img_size=224,
     backbone=dict(
         type='mmpretrain.VisionTransformer',

@@ -1,16 +1,15 @@
 """DINO ViT-B/16 as teacher (Caron et al., arXiv 2104.14294)."""
-source = (
-    'Meta publishes it under the Apache-2.0 licence: python tools/convert.py '
-    'dino https://dl.fbaipublicfiles.com/dino/dino_vitbase16_pretrain/'
-    'dino_vitbase16_pretrain.pth checkpoints/dino_vitb16.pth')
+_base_ = '../statistics.py'
+
 teacher = dict(
     type='mmfd.Teacher',
     checkpoint='checkpoints/dino_vitb16.pth',
-    source=source,
+    source=('Meta publishes it under the Apache-2.0 licence: python tools/'
+            'convert.py dino https://dl.fbaipublicfiles.com/dino/'
+            'dino_vitbase16_pretrain/dino_vitbase16_pretrain.pth '
+            'checkpoints/dino_vitb16.pth'),
     normalize=dict(
-        type='mmfd.Normalize',
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375]),
+        type='mmfd.Normalize', **_base_.pop('statistics_of').imagenet),
     img_size=224,
     backbone=dict(
         type='mmpretrain.VisionTransformer',

@@ -1,4 +1,4 @@
-"""One fine-tuning recipe for the demo's teacher, student and newcomer."""
+"""The recipe that fine-tunes each network of the demo."""
 _base_ = ['shapes.py', 'networks.py']
 
 model = dict(

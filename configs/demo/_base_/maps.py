@@ -15,7 +15,3 @@ teacher_maps = dict(
     type='mmpretrain.VisionTransformer',
     init_cfg=dict(type='Pretrained', checkpoint=_base_.teacher.checkpoint))
 student_maps = dict(maps, type='mmfd.StudentViT', use_rel_pos_bias=True)
-distilled = dict(
-    type='Pretrained',
-    checkpoint='work_dirs/simclr_fd/epoch_4.pth',
-    prefix='backbone.')

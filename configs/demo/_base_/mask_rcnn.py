@@ -1,13 +1,12 @@
 """A small Mask R-CNN on the shapes in COCO's layout: all but the backbone."""
 _base_ = [
-    'maps.py', *[
+    'maps.py', '../../_base_/dense/ops.py', *[
         f'{__import__("mmdet").__path__[0]}/.mim/configs/_base_/{name}.py'
         for name in ('models/mask-rcnn_r50_fpn', 'datasets/coco_instance',
                      'default_runtime', 'schedules/schedule_1x')
     ]
 ]
 
-custom_imports = dict(imports=['mmfd.hosts.mmcv_ops'], allow_failed_imports=False)
 levels = dict(out_channels=48, featmap_strides=[2, 4, 8], finest_scale=6)
 anchors = dict(scales=[3], ratios=[1.0], strides=[2, 4, 8, 16])
 fewer = dict(sampler=dict(num=64))
@@ -61,7 +60,7 @@ val_dataloader = test_dataloader = dict(
                 meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape',
                            'scale_factor', 'instances'))
         ]))
-# with a file, all of its images count, those that are not looked at too
+# the annotation file has more images than the 300 that are evaluated
 val_evaluator = test_evaluator = dict(ann_file=None)
 optim_wrapper = dict(
     _delete_=True,

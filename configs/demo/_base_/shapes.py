@@ -1,4 +1,4 @@
-"""The embedded shapes in ImageNet layout, at 48 pixels."""
+"""The images that mmfd draws, in ImageNet's layout, at 48 pixels."""
 _base_ = '../../_base_/runtime.py'
 
 data_root = 'data/shapes/imagenet'

@@ -1,13 +1,12 @@
 """A small UperNet on the shapes in ADE20K's layout: all but the backbone."""
 _base_ = [
-    'maps.py', *[
+    'maps.py', '../../_base_/dense/ops.py', *[
         f'{__import__("mmseg").__path__[0]}/.mim/configs/_base_/{name}.py'
         for name in ('models/upernet_beit', 'default_runtime',
                      'schedules/schedule_160k')
     ]
 ]
 
-custom_imports = dict(imports=['mmfd.hosts.mmcv_ops'], allow_failed_imports=False)
 heads = dict(num_classes=10, channels=32, norm_cfg=dict(type='BN'))
 model = dict(
     data_preprocessor=dict(size=(48, 48)),
@@ -17,7 +16,7 @@ model = dict(
 dataset = dict(
     type='BaseSegDataset',
     data_root='data/shapes/ade',
-    reduce_zero_label=True,  # what is no shape is nothing, as in ADE20K
+    reduce_zero_label=True,  # background is no class, as in ADE20K
     metainfo=dict(
         classes=_base_.classes, palette=[[25 * i] * 3 for i in range(10)]),
     img_suffix='.jpg',

@@ -1,6 +1,6 @@
 """Drop path: teacher 0, student 0
 
-The paper's Table 6: a student without noise over-fits.
+Table 6 of the paper: a student without noise over-fits.
 
 100 epochs at batch 2048, in the paper 16 GPUs x 128 images.
 

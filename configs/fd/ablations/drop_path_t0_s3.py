@@ -1,6 +1,6 @@
 """Drop path: teacher 0, student 0.3
 
-The paper's Table 6: 0.1 to 0.3 for the student alone is best.
+Table 6 of the paper: 0.1 to 0.3 for the student alone is best.
 
 100 epochs at batch 2048, in the paper 16 GPUs x 128 images.
 

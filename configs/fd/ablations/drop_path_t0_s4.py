@@ -1,6 +1,6 @@
 """Drop path: teacher 0, student 0.4
 
-The paper's Table 6: past the best, which is 0.1 to 0.3.
+Table 6 of the paper: worse than 0.1 to 0.3.
 
 100 epochs at batch 2048, in the paper 16 GPUs x 128 images.
 

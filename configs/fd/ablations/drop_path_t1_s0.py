@@ -1,6 +1,6 @@
 """Drop path: teacher 0.1, student 0
 
-The paper's Table 6: noise of the teacher hurts.
+Table 6 of the paper: noise in the teacher hurts.
 
 100 epochs at batch 2048, in the paper 16 GPUs x 128 images.
 

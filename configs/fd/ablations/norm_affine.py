@@ -1,6 +1,6 @@
 """Normalisation: LayerNorm with affine
 
-The paper's Table 4: worse than whitening. The teacher's own final norm with
+Table 4 of the paper: worse than whitening. The teacher's own final norm with
 its learnt affine, and nothing after it.
 
 100 epochs at batch 2048, in the paper 16 GPUs x 128 images.

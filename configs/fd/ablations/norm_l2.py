@@ -1,7 +1,8 @@
 """Normalisation: l2
 
-The paper's Table 4: worse than whitening. Every token of the teacher, after
-its own final norm, divided by its length. Beta and learning rate stay.
+Table 4 of the paper: worse than whitening. Every token of the teacher, after
+its final norm (assumed), divided by its length. Beta and learning rate are
+kept.
 
 100 epochs at batch 2048, in the paper 16 GPUs x 128 images.
 

@@ -1,9 +1,9 @@
 """Normalisation: none
 
-The paper's Table 4: worse than whitening. The teacher's last block as it is,
-without even the teacher's own final norm. Teachers then differ by orders of
-magnitude, and beta and learning rate would need a search for each; here they
-stay.
+Table 4 of the paper: worse than whitening. The output of the teacher's last
+block, without even its own final norm. Teachers then differ by orders of
+magnitude, and each would need its own search for beta and learning rate; here
+both are kept.
 
 100 epochs at batch 2048, in the paper 16 GPUs x 128 images.
 

@@ -1,9 +1,9 @@
 """Student positions: absolute
 
-The paper's Table 5: the shared relative bias is better, but FD helps this one
-too. One learnt embedding for each position, no relative bias. To fine-tune it
-set `model.backbone.use_abs_pos_emb=True model.backbone.use_rel_pos_bias=False`
-there.
+Table 5 of the paper: worse than a shared relative bias, though FD helps here
+too. One learnt embedding for each position, no relative bias. To fine-tune the
+student, set `model.backbone.use_abs_pos_emb=True
+model.backbone.use_rel_pos_bias=False` there.
 
 100 epochs at batch 2048, in the paper 16 GPUs x 128 images.
 

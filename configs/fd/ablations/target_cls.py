@@ -1,6 +1,6 @@
 """Target: cls token
 
-The paper's Table 3: lower than the whole feature map. Both sides give their
+Table 3 of the paper: worse than the whole feature map. Both sides give their
 cls token alone, whitened and projected as the map is.
 
 100 epochs at batch 2048, in the paper 16 GPUs x 128 images.

@@ -1,10 +1,9 @@
 """Target: logits
 
-The paper's Table 3: lower than the whole feature map, and only for a teacher
-that has a classifier. CLIP and DINO have none, so the teacher is DeiT here,
-and what it is to be compared with is `deit_vitb_fd_100e.py`. The student
-predicts from its cls token, as DeiT does. That the logits are whitened is an
-assumption of ours.
+Table 3 of the paper: worse than the whole feature map, which needs no
+classifier. CLIP and DINO have none, so the teacher is DeiT here, to be
+compared with `deit_vitb_fd_100e.py`. The student predicts from its cls token,
+as DeiT does. That the logits are whitened is assumed.
 
 100 epochs at batch 2048, in the paper 16 GPUs x 128 images.
 

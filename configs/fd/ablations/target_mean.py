@@ -1,8 +1,8 @@
 """Target: mean of the map
 
-The paper's Table 3, its pooled ("GAP") feature: lower than the whole feature
-map. Both sides average their patches without the cls token, as fine-tuning
-does.
+Table 3 of the paper: worse than the whole feature map. Both sides give the
+mean of their patches without the cls token, as in fine-tuning; the paper says
+GAP.
 
 100 epochs at batch 2048, in the paper 16 GPUs x 128 images.
 

@@ -1,0 +1,20 @@
+"""Swin V2-G, before and after FD: the networks that tasks start from.
+
+Both of the student's blocks: mmpretrain's drop a branch before the norm that
+ends it. In shards over all GPUs, by PyTorch's FSDP.
+"""
+_base_ = ['../teachers/swinv2g.py', '../students/swinv2g.py']
+
+before = dict(
+    _base_.teacher.backbone,
+    type='mmfd.StudentSwin',
+    with_cp=True,
+    init_cfg=dict(type='Pretrained', checkpoint=_base_.teacher.checkpoint))
+after = dict(
+    _base_.student,
+    init_cfg=dict(
+        type='Pretrained',
+        checkpoint='work_dirs/swinv2g_fd/epoch_300.pth',
+        prefix='backbone.'))
+source = 'tools/dist_train.sh configs/fd/swinv2g_fd.py writes it'
+model_wrapper_cfg = dict(type='mmfd.FullySharded', param_dtype='bfloat16')
