@@ -16,26 +16,30 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from mmfd.planning.plan import Watch, _autocast, _place
 from mmfd.weights.meta_device import weightless
 
-ROWS = [  # student, batch, height, width, settings
-    ('vitb16_dense', 2, 512, 512, {}),
-    ('vitl14_dense', 2, 504, 504, {}),
-    ('swinv2b_dense', 2, 512, 512, {}),
-    ('vitb16_windowed', 1, 1024, 1024, dict(window_size=0)),
-    ('vitb16_windowed', 1, 1024, 1024, {}),
-    ('vitb16_windowed', 1, 1024, 1024, dict(with_cp=True)),
-    ('vitb16_windowed', 1, 800, 1344, {}),
-    ('vitl14_windowed', 1, 1036, 1036, {}),
-    ('vitl14_windowed', 1, 1036, 1036, dict(with_cp=True)),
-    ('swinv2b_dense', 1, 800, 1344, {}),
-    ('swinv2b_dense', 1, 800, 1344, dict(with_cp=True)),
+UPERNET = 'ade20k/{}_fd_ade20k'
+DETECTOR = 'coco/{}_fd_mask_rcnn_3x'
+ROWS = [  # config of the student, batch, height, width, settings
+    (UPERNET.format('clip_vitb'), 2, 512, 512, {}),
+    (UPERNET.format('clip_vitl'), 2, 504, 504, {}),
+    (UPERNET.format('esvit_swinb'), 2, 512, 512, {}),
+    (DETECTOR.format('clip_vitb'), 1, 1024, 1024, dict(window_size=0)),
+    (DETECTOR.format('clip_vitb'), 1, 1024, 1024, {}),
+    (DETECTOR.format('clip_vitb'), 1, 1024, 1024, dict(with_cp=True)),
+    (DETECTOR.format('clip_vitb'), 1, 800, 1344, {}),
+    (DETECTOR.format('clip_vitl'), 1, 1036, 1036, {}),
+    (DETECTOR.format('clip_vitl'), 1, 1036, 1036, dict(with_cp=True)),
+    (DETECTOR.format('esvit_swinb'), 1, 800, 1344, {}),
+    (DETECTOR.format('esvit_swinb'), 1, 800, 1344, dict(with_cp=True)),
 ]
 
 
 def follow(student, batch, size, device, dtype=None, backward=False):
     """Bytes held after the forward, and the most at once."""
-    config = Config.fromfile(f'configs/_base_/students/{student[0]}.py')
+    config = Config.fromfile(f'configs/{student[0]}.py').model.backbone
     with weightless():
-        model = MODELS.build(dict(config.student, **student[1])).train()
+        model = MODELS.build(
+            dict(config, **student[1], init_cfg=None, drop_path_rate=0.))
+    model.train()  # without drop path, so that every image is counted
     with FakeTensorMode(allow_non_fake_inputs=True):
         _place(model, device, None)
         images = torch.empty(batch, 3, *size, device=device)
@@ -53,7 +57,7 @@ def follow(student, batch, size, device, dtype=None, backward=False):
 
 
 def main():
-    print(f'{"GiB":18}{"batch":6}{"pixels":12}{"settings":18}{"peak":>8}'
+    print(f'{"GiB":32}{"batch":6}{"pixels":12}{"settings":18}{"peak":>8}'
           f'{"held":>8}{"bf16":>8}')
     for name, batch, height, width, settings in ROWS:
         student, size = (name, settings), (height, width)
@@ -65,7 +69,7 @@ def main():
             ]
         said = ', '.join(f'{k}={v}' for k, v in settings.items())
         print(
-            f'{name:18}{batch:<6}{f"{height} x {width}":12}{said:18}' +
+            f'{name:32}{batch:<6}{f"{height} x {width}":12}{said:18}' +
             ''.join(f'{gib:8.1f}' for gib in cells),
             flush=True)
 

@@ -90,7 +90,7 @@ train_cfg = dict(max_iters=1, val_interval=2)
 default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=1))
 '''
 DETECTOR = '''
-_base_ = '{repo}/configs/coco/esvit_swinb_fd_cascade_1x.py'
+_base_ = '{repo}/configs/coco/esvit_swinb_fd_cascade_3x.py'
 heads = [dict(head, num_classes=10, norm_cfg=dict(type='BN'))
          for head in _base_.model.roi_head.bbox_head]
 model = dict(
