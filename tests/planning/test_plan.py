@@ -8,10 +8,10 @@ from math import prod
 
 import pytest
 import torch
+from helpers.configs import leaves, load
 from helpers.models import distillation
 from mmengine.config import Config
 from mmengine.registry import MODELS
-from test_configs import LEAVES
 from test_tools import command, refused
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.checkpoint import checkpoint
@@ -247,11 +247,11 @@ def test_giant_fits_in_eight_gpus_of_80_gib_only_in_shards():
 
 @pytest.mark.full
 @pytest.mark.parametrize('leaf', [
-    x for x in LEAVES if not x.endswith('simclr_teacher.py')
-    and Config.fromfile(x).default_scope == 'mmpretrain'
+    *leaves('fd', 'classification'),
+    *(x for x in leaves('demo') if 'fd_short' in x or 'shapes' in x)
 ])
 def test_every_config_can_be_planned(leaf):
-    cfg = Config.fromfile(leaf)
+    cfg = load(leaf)
     cfg.train_dataloader.batch_size = 2
     made = plan.Plan(cfg, gpus=1)
     assert values(made.memory(made.setting))['activations'] > 0

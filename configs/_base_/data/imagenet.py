@@ -6,13 +6,12 @@ training process has, at most 16, and each worker reads two batches ahead
 (PyTorch's `prefetch_factor`); `--cfg-options train_dataloader.num_workers=N`
 sets another number.
 """
-os = __import__('os')  # `import` would make this a lazy config in mmengine
-
 data_root = 'data/imagenet'
-cores = len(os.sched_getaffinity(0)) if hasattr(
-    os, 'sched_getaffinity') else os.cpu_count()
+# `import` would make this a lazy config in mmengine
+os = __import__('os')
+system = __import__('mmfd.hosts.system', fromlist=['system'])
 processes = int(os.environ.get('LOCAL_WORLD_SIZE', 1))  # on this machine
-num_workers = min(max(cores // processes, 1), 16)
+num_workers = min(max(system.available_cores() // processes, 1), 16)
 
 train_dataloader = dict(
     batch_size=128,
