@@ -115,7 +115,7 @@ def together(processes, tool, *arguments, log, code=0, seconds=120):
         MASTER_PORT=free_port())
     started = [
         commands.start(
-            tool,
+            str(tool),
             *arguments,
             log=log,
             env=dict(group, RANK=rank, LOCAL_RANK=rank))

@@ -100,6 +100,16 @@ class Runner(SimpleNamespace):
         self.saved.append(meta['iter'])
 
 
+def test_other_files_named_interim_are_left_alone(tmp_path):
+    """Of these the number is no iteration, or no whole one."""
+    for name in 'interim_1.pth', 'interim_x.pth', 'interim_2.5.pth':
+        (tmp_path / name).write_text('')
+    hook = ResumableCheckpointHook()
+    hook.before_train(Runner(tmp_path))
+    hook.signals.release()
+    assert [file.name for file in hook.interim] == ['interim_1.pth']
+
+
 @pytest.mark.parametrize('iterations, saved', [
     ([7, 8], [7]),
     ([7, 9], [7, 9]),

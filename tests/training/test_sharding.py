@@ -236,7 +236,7 @@ def test_dry_run_of_shards_reports_once(config, tmp_path):
 def test_only_the_first_process_ever_has_all_weights(config, tmp_path):
     (tmp_path / 'script.py').write_text(SCRIPT)
     runs.together(
-        2, str(tmp_path / 'script.py'), config, tmp_path, log=tmp_path / 'log')
+        2, tmp_path / 'script.py', config, tmp_path, log=tmp_path / 'log')
     first, second = (
         json.loads((tmp_path / f'{rank}.json').read_text())
         for rank in range(2))
