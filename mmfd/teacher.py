@@ -1,15 +1,11 @@
 """The teacher: a frozen backbone that eats pixels. Never trained or saved."""
-from contextlib import nullcontext
-from functools import partial
-
 import torch
 import torch.nn.functional as F
 from mmengine.dist import is_main_process
 from torch import nn
 
 from mmfd.errors import Refused
-from mmfd.fast import attention
-from mmfd.fast.packed_weights import PackedWeights
+from mmfd.fast.frozen import FrozenForward
 from mmfd.registry import MODELS
 from mmfd.weights import checkpoints, strict_loading
 
@@ -70,11 +66,8 @@ class Teacher(nn.Module):
                         std=self.normalize.std))
         backbone.eval()
         backbone.requires_grad_(False)
-        for module in backbone.modules():
-            if type(module).__name__ == 'WindowMSA':  # not fused
-                module.forward = partial(attention.attend_windows, module)
         self._hidden = (backbone, )  # a tuple, so not a submodule
-        self.pack()
+        self._backbone_forward = FrozenForward(backbone)
         self._noise = tuple(
             module for module in backbone.modules()
             if drop_path_rate and type(module).__name__ == 'DropPath')
@@ -86,16 +79,16 @@ class Teacher(nn.Module):
 
     def _apply(self, fn, recurse=True):
         self.backbone._apply(fn, recurse)
-        self.pack()
+        self.weights_replaced()
         return super()._apply(fn, recurse)
 
-    def pack(self):
-        """Take note of the weights that the backbone has from now on."""
-        self._products = PackedWeights(self.backbone)
+    def weights_replaced(self):
+        """To be called after the backbone's weights became other tensors."""
+        self._backbone_forward.weights_replaced()
 
     def copies(self):
-        """Of weights, made in the calls so far to be used in later ones."""
-        return [copy for _, copy in self._products.copies.values()]
+        """The copies of weights that calls have made for later ones."""
+        return self._backbone_forward.copies()
 
     def train(self, mode=True):
         super().train(mode)
@@ -112,7 +105,5 @@ class Teacher(nn.Module):
         if self.img_size and pixels.shape[-2:] != (self.img_size, ) * 2:
             pixels = F.interpolate(
                 pixels, (self.img_size, ) * 2, mode='bilinear', antialias=True)
-        on_cpu = pixels.device.type == 'cpu'
-        with self._products if on_cpu else nullcontext():
-            feats = self.backbone(self.normalize(pixels))
+        feats = self._backbone_forward(self.normalize(pixels))
         return self.neck(feats)

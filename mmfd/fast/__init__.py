@@ -1,1 +1,9 @@
-"""The same numbers in less time or memory."""
+"""The same numbers in less time or memory.
+
+Other rooms use four of the files, and need not know how they do it:
+
+    blocks          the transformer blocks that students are built of
+    attention       attention with a bias, for grids of any size
+    frozen          the forward of a frozen network: a teacher's
+    compile_blocks  what `compile` in a config does
+"""

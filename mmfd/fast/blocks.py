@@ -6,15 +6,12 @@ attention are never kept (`attention`). Results are those of the formulas in
 the docstrings. The blocks take over the parts of the host's blocks under the
 host's names, so their weights have the host's names too.
 """
-from math import log
-
 import torch
-import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from mmfd.errors import Refused
 from mmfd.fast import attention
+from mmfd.fast.cosine_attention import CosineAttention
 from mmfd.fast.drop_path import residual
 from mmfd.fast.recompute import feed_forward, normed
 
@@ -102,54 +99,3 @@ class SwinBlock(nn.Module):
 
     def ffn_branch(self, x):
         return self.norm2(feed_forward(self.ffn, x))
-
-
-class CosineAttention(nn.Module):
-    """Swin V2's window attention: by cosine, with a bias by log-CPB.
-
-    Args:
-        host (WindowMSAV2): the host's.
-
-    Raises:
-        Refused: if the host's has dropout of scores, which fused attention
-            has not, or no bias of q and v.
-    """
-
-    def __init__(self, host):
-        super().__init__()
-        if host.attn_drop.p or host.q_bias is None:
-            raise Refused(
-                f'attn_drop={host.attn_drop.p}, qkv_bias='
-                f'{host.q_bias is not None}: StudentSwin has attn_drop=0. and '
-                'qkv_bias=True; take both out of stage_cfgs')
-        self.embed_dims, self.num_heads = host.embed_dims, host.num_heads
-        self.window_size = host.window_size
-        self.logit_scale = host.logit_scale
-        self.q_bias, self.v_bias = host.q_bias, host.v_bias
-        for name, table in host.named_buffers():
-            self.register_buffer(name, table)
-        self.cpb_mlp, self.qkv, self.proj = host.cpb_mlp, host.qkv, host.proj
-        self.proj_drop = host.proj_drop
-
-    def bias(self):
-        """The bias of all pairs of a window's tokens, (H, L, L)."""
-        table = 16 * self.cpb_mlp(self.relative_coords_table).sigmoid()
-        index = self.relative_position_index
-        bias = table.flatten(0, 2).t().index_select(1, index.flatten())
-        return bias.unflatten(1, index.shape)
-
-    def forward(self, x, mask=None):
-        """Windows (B n, L, C) of B images to windows.
-
-        Args:
-            mask (Tensor): added to the scores of the n windows of an image,
-                (n, L, L). None is 0.
-        """
-        qkv = F.linear(x, self.qkv.weight, attention.q_v_bias(self))
-        qkv = qkv.unflatten(2, (3, self.num_heads, -1))
-        scale = self.logit_scale.clamp(max=log(100)).exp()
-        bias = self.bias()[None]
-        if mask is not None:
-            bias = bias + mask[:, None]
-        qkv = attention.Directions.apply(qkv, scale.flatten())
-        return self.proj_drop(self.proj(attention.attention(qkv, bias, 1.)))

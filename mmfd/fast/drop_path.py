@@ -1,31 +1,35 @@
-"""Residual branches, computed only for the images that keep them."""
+"""Residual branches, computed only for the images that drop path keeps."""
 import torch
 
 
 def residual(x, branch, drop_path):
-    """x + drop_path(branch(x)), without computing what is dropped.
+    """x + drop_path(branch(x)).
 
-    An image that loses a branch need not go through it: at the rate 0.2 of
-    FD's ViT-B a tenth of the student's work, at the 0.3 of ViT-L and Swin
-    15 %. Values and gradients are those of multiplying by zero. Who loses it
-    is drawn on the CPU, as the host draws there, so that no GPU is waited for
-    to know how many are left.
+    An image whose branch is dropped does not go through it. At the rate 0.2
+    of FD's ViT-B that saves a tenth of the student's work, at the 0.3 of
+    ViT-L and Swin 15 %. Values and gradients are those of multiplying by
+    zero. Which images are dropped is drawn on the CPU, as the host draws
+    there, so that nothing waits for a GPU to know how many remain.
 
     Args:
         x (Tensor): (B, L, C).
         branch (callable): tokens of some of the images to the same shape.
         drop_path (DropPath): the host's.
+
+    Returns:
+        Tensor: (B, L, C).
     """
     rate = drop_path.drop_prob if drop_path.training else 0.
     if not rate:
         return x + branch(x)
-    keeps = 1 - rate + torch.rand(len(x), device='cpu') >= 1
+    keep = 1 - rate + torch.rand(len(x), device='cpu') >= 1
     weight = 1 / (1 - rate)
-    if keeps.all():
+    if keep.all():
         return torch.add(x, branch(x), alpha=weight)
-    if not keeps.any():  # windows of no image have no shape: one for nothing
-        keeps[0], weight = True, 0.
-    kept = keeps.nonzero().flatten().to(x.device, non_blocking=True)
+    if not keep.any():
+        # Swin cannot window an empty batch: keep one image, weighted with 0
+        keep[0], weight = True, 0.
+    kept = keep.nonzero().flatten().to(x.device, non_blocking=True)
     x, inner = Fork.apply(x, kept)
     added = branch(inner)
     dtype = torch.promote_types(x.dtype, added.dtype)
@@ -33,7 +37,7 @@ def residual(x, branch, drop_path):
 
 
 class Fork(torch.autograd.Function):
-    """x and x[kept], whose gradients are added up in one pass."""
+    """x and x[kept]; their gradients are added up in one pass."""
 
     @staticmethod
     def forward(ctx, x, kept):

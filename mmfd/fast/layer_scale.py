@@ -1,20 +1,23 @@
-"""Layer scale, in the product before it."""
+"""Layer scale, multiplied into the weights of the layer before it."""
 import torch
 import torch.nn.functional as F
 
 
 def scaled_linear(linear, x, gamma=None):
-    """gamma * linear(x), with the factor in the weights.
+    """gamma * linear(x).
 
-    Then nothing of the tokens is kept for the gradient of gamma, an eighth of
-    what a ViT's block keeps. Where there are fewer tokens than inputs, as in
-    a small batch, less is multiplied after the product. So it is in fp16 too,
-    in which the product of a small weight and a small gamma is nothing.
+    With the factor in the weights the gradient of gamma follows from theirs:
+    no tokens are kept for it, which are an eighth of what a ViT's block keeps.
+    Tokens are multiplied instead where they are fewer than the inputs of the
+    layer, and in fp16, in which a small weight times a small gamma is zero.
 
     Args:
-        linear (nn.Linear): with a bias.
+        linear (nn.Linear): a layer with bias.
         x (Tensor): (..., C).
         gamma (Tensor): (C', ). None is 1.
+
+    Returns:
+        Tensor: (..., C').
     """
     if gamma is None:
         return linear(x)

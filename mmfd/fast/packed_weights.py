@@ -1,4 +1,4 @@
-"""Products with weights that never change, kept as a CPU reads them."""
+"""Copies of a frozen network's weights in oneDNN's layout, made once."""
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -9,33 +9,33 @@ from mmfd.hosts import pytorch
 
 
 class PackedWeights(TorchFunctionMode):
-    """Within it, `F.linear` takes copies of a network's weights.
+    """Within it, `F.linear` uses packed copies of a network's weights.
 
-    oneDNN brings weights into blocks of its own in every product, and before
-    that autocast casts in every step what is not trained. Here both are done
-    once for a weight and a dtype, and a GELU behind the product in an
-    `nn.Sequential` is computed before the product leaves the cache. For a CPU:
-    on a GPU the casts take less time than copies are worth in memory.
+    In every product oneDNN brings the weights into its own blocked layout,
+    and before that autocast casts what is not trained. Here both are done
+    once for each weight and dtype; and a GELU that follows the product in an
+    `nn.Sequential` is computed together with it. This is for CPUs: on a GPU
+    the casts take less time than the copies are worth in memory.
 
     Args:
-        network (nn.Module): frozen. What is written to its weights all the
-            same, but not through their `data`, is copied again. Those that it
-            gets later, and those that a process gathers of shards, are taken
-            as they are.
+        network (nn.Module): frozen. A weight that is written to all the same,
+            but not through its `data`, is copied again. Weights that the
+            network gets later, and those that a process gathers from shards,
+            are used as they are.
 
     Raises:
-        RuntimeError: if something else than its GELU takes a product.
+        RuntimeError: if something other than its GELU takes a product.
     """
 
     def __init__(self, network):
         super().__init__()
-        self.weights = {  # held, so that no other one gets the id of one
+        self.weights = {  # holds them, so that no other gets the id of one
             id(weight): weight
             for weight in network.parameters()
             if not isinstance(weight, DTensor)
         }
-        self.copies = {}  # id of a weight, dtype -> its version, its copy
-        self.active = None  # a product whose GELU is done already
+        self.copies = {}  # (id of a weight, dtype) -> (its version, its copy)
+        self.activated = None  # the product whose GELU is computed already
         self.before_gelu = {
             id(layer.weight)
             for chain in network.modules() if isinstance(chain, nn.Sequential)
@@ -45,19 +45,19 @@ class PackedWeights(TorchFunctionMode):
         }
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        active = self.active
-        taken = active is not None and any(arg is active for arg in args)
-        if taken and func is F.gelu:
-            self.active = None
-            return active
-        if func is F.linear and not kwargs and not taken:
+        product = self.activated
+        takes_it = product is not None and any(arg is product for arg in args)
+        if takes_it and func is F.gelu:
+            self.activated = None
+            return product
+        if func is F.linear and not kwargs and not takes_it:
             return self.linear(*args)
         result = func(*args, **(kwargs or {}))
-        if taken and torch.is_tensor(result):
+        if takes_it and torch.is_tensor(result):
             raise RuntimeError(
-                f'{func.__name__} takes a product {tuple(active.shape)} whose '
-                'GELU is computed already: in an nn.Sequential a teacher has '
-                'to call Linear and GELU one after the other')
+                f'{func.__name__} takes a product {tuple(product.shape)} '
+                'whose GELU is computed already: in an nn.Sequential a '
+                'teacher has to call Linear and GELU one after the other')
         return result
 
     def linear(self, x, weight, bias=None):
@@ -71,17 +71,17 @@ class PackedWeights(TorchFunctionMode):
         if not copy.is_mkldnn:
             return F.linear(x, copy, bias)
         gelu = id(weight) in self.before_gelu
-        y = pytorch.packed_linear(x, copy, bias, gelu)
-        self.active = y if gelu else None
-        return y
+        product = pytorch.packed_linear(x, copy, bias, gelu)
+        self.activated = product if gelu else None
+        return product
 
     def copy(self, weight, dtype):
-        key = id(weight), dtype
-        version, copy = self.copies.get(key, (None, None))
-        if version != pytorch.version_of(weight):
+        key, version = (id(weight), dtype), pytorch.version_of(weight)
+        copied, copy = self.copies.get(key, (None, None))
+        if copied != version:
             copy = weight.detach().to(dtype)
-            if pytorch.can_pack(dtype) and type(
-                    weight) is nn.Parameter:  # no fake one
+            real = type(weight) is nn.Parameter  # a plan has fake ones
+            if real and pytorch.can_pack(dtype):
                 copy = pytorch.pack(copy)
-            self.copies[key] = pytorch.version_of(weight), copy
+            self.copies[key] = version, copy
         return copy

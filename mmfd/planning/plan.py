@@ -141,7 +141,7 @@ def follow(config,
         own = []
         with _autocast(device, dtype):  # what is cast once, not in a step
             for _ in teacher_backbones(model):
-                model.teacher.pack()
+                model.teacher.weights_replaced()
                 model.teacher(inputs)
                 own += model.teacher.copies()
         watch = Watch([

@@ -8,7 +8,8 @@ from mmengine.registry import MODELS
 from mmpretrain.models.utils import WindowMSA
 from torch import nn
 
-from mmfd.fast.attention import Biased, Directions, attend_windows, attention
+from mmfd.fast.attention import BiasedAttention, attend_windows, attention
+from mmfd.fast.cosine_attention import NormalizeQK
 from mmfd.fast.drop_path import residual
 
 
@@ -35,11 +36,11 @@ def error(ours, theirs):
 @pytest.mark.parametrize('chunk', [1, 2**20])  # images one by one; at once
 def test_attention_and_its_gradients_are_those_of_the_formula(
         n, chunk, monkeypatch):
-    monkeypatch.setattr('mmfd.fast.attention.CHUNK', chunk)
+    monkeypatch.setattr('mmfd.fast.attention.SCORES_AT_ONCE', chunk)
     given = inputs(n=n)
     grad = torch.randn(6, 17, 16)
     out, expected = attention(*given, 0.3), plain(*given, 0.3)
-    assert 'Biased' in type(out.grad_fn).__name__
+    assert 'BiasedAttention' in type(out.grad_fn).__name__
     torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-5)
     for ours, theirs in zip(
             torch.autograd.grad(out, given, grad),
@@ -65,11 +66,11 @@ def test_attention_in_bf16_is_near_that_in_fp32(n):
 def test_directions_and_their_gradients_are_those_of_the_formula():
     qkv = torch.randn(3, 5, 3, 2, 8, dtype=torch.float64, requires_grad=True)
     scale = torch.tensor([0.5, 10.], dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(Directions.apply, (qkv, scale))
+    assert torch.autograd.gradcheck(NormalizeQK.apply, (qkv, scale))
     q, k, v = qkv.unbind(2)
     expected = F.normalize(q, dim=-1) * scale[:, None], F.normalize(k, dim=-1)
     torch.testing.assert_close(
-        Directions.apply(qkv, scale), torch.stack([*expected, v], 2))
+        NormalizeQK.apply(qkv, scale), torch.stack([*expected, v], 2))
 
 
 @pytest.mark.parametrize('half', [torch.bfloat16, torch.float16])
@@ -80,7 +81,7 @@ def test_directions_in_half_are_near_those_in_fp32(half):
     found = []
     for dtype in (torch.float32, half):
         given = [qkv.to(dtype).requires_grad_(), scale.requires_grad_()]
-        out = Directions.apply(*given)
+        out = NormalizeQK.apply(*given)
         found.append([out, *torch.autograd.grad(out, given, grad.to(dtype))])
     assert found[1][2].dtype == torch.float32  # as the parameter is
     for exact, rounded in zip(*found):
@@ -109,7 +110,7 @@ def test_without_a_gradient_attention_is_pytorchs_own():
     with torch.no_grad(), Watch():
         model.eval()(torch.randn(2, 3, 32, 32))
     assert seen.count(F.scaled_dot_product_attention) == 3
-    assert Biased.apply not in seen
+    assert BiasedAttention.apply not in seen
 
 
 @pytest.mark.parametrize('rate', [0., .5, .999])
