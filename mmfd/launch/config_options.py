@@ -109,10 +109,13 @@ def override(cfg, options):
 
 
 def nested_dicts(node):
-    """Every dict in a part of a config, at any depth, the outer ones first."""
+    """Every dict in a part of a config, at any depth, the outer ones first.
+
+    What a config imports lazily is not imported.
+    """
     if isinstance(node, dict):
         yield node
-        node = [*node.values()]
+        node = [*dict.values(node)]
     if isinstance(node, (list, tuple)):
         for value in node:
             yield from nested_dicts(value)
@@ -122,8 +125,8 @@ def _replace_former_names(cfg):
     """Let a config name hooks as version 0.1 did, and say so once each."""
     former = {f'mmfd.{old}': f'mmfd.{new}' for old, new in RENAMED.items()}
     seen = set()
-    for node in nested_dicts([*cfg.values()]):
-        name = node.get('type')
+    for node in nested_dicts(cfg._cfg_dict):
+        name = dict.get(node, 'type')
         if isinstance(name, str) and name in former:
             node['type'] = former[name]
             seen.add(name)

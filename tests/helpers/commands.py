@@ -5,6 +5,7 @@ process per session (and per worker of xdist) imports it; each command is a
 fork of that process, with arguments, environment and working directory of its
 own.
 """
+import gc
 import os
 import runpy
 import signal
@@ -157,8 +158,9 @@ def _run(command, log, environment, cwd, before, package):
     if environment.get('OMP_NUM_THREADS', threads) != threads:
         import torch  # which has read it already
         torch.set_num_threads(int(environment['OMP_NUM_THREADS']))
-    # a second for each run, to lay out a config that no test reads
+    # seconds for each run, to lay out a config that no test reads
     yapf_api.FormatCode = lambda text, **_: (text, True)
+    gc.freeze()  # what is imported need not be looked through
     exec(before, {})
     if module:
         sys.modules.pop(module, None)

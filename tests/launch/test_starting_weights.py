@@ -1,0 +1,45 @@
+"""Weights that a config's `init_cfg` names fit whole, or are refused."""
+import pytest
+import torch
+from helpers.commands import refused
+from helpers.models import arch, student
+from mmengine.registry import MODELS
+
+from mmfd.launch.starting_weights import forget_pretrained, load_pretrained
+from mmfd.weights import checkpoints
+
+
+def test_teachers_weights_that_the_host_would_half_load_are_refused(project):
+    weights = checkpoints.load(project / 'clip.pth')['state_dict']
+    del weights['layers.1.ln1.bias']
+    checkpoints.save(weights, project / 'part.pth', {})
+    config = project / 'before.py'
+    config.write_text((project / 'finetune.py').read_text().replace(
+        'clip_vitb_fd_in1k', 'clip_vitb_in1k').replace(
+            'embed_dims=48, num_layers=3, num_heads=3, '
+            'feedforward_channels=192',
+            'embed_dims=128, num_layers=2, num_heads=2, '
+            'feedforward_channels=512').replace('run/epoch_2', 'part'))
+    message = refused('train', config, '--work-dir', project / 'run')
+    assert 'lacks layers.1.ln1.bias' in message
+    assert not (project / 'run').exists()
+
+
+@pytest.mark.parametrize('prefix', ['', 'backbone.'])
+def test_module_starts_from_its_file_and_stays_so(tmp_path, prefix):
+    file = tmp_path / 'a.pth'
+    weights = MODELS.build(student(arch=arch(layers=1))).state_dict()
+    checkpoints.save({prefix + k: v for k, v in weights.items()}, file, {})
+    init = dict(type='Pretrained', checkpoint=str(file), prefix=prefix)
+    network = MODELS.build(student(arch=arch(layers=1), init_cfg=init))
+    load_pretrained(network)
+    network.init_weights()  # by the host, from the same file
+    for key, value in network.state_dict().items():
+        assert torch.equal(value, weights[key]), key
+
+
+def test_checkpoint_of_all_weights_is_not_overwritten(tmp_path):
+    init = dict(type='Pretrained', checkpoint=str(tmp_path / 'none.pth'))
+    network = MODELS.build(student(arch=arch(layers=1), init_cfg=init))
+    forget_pretrained(network)
+    network.init_weights()  # reads nothing
