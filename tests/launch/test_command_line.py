@@ -58,8 +58,8 @@ def test_internal_error_is_not_printed_as_a_users_mistake(tmp_path, tool):
     where, name = dict(
         train=('launch.config_options', 'load_config'),
         test=('launch.config_options', 'load_config'),
-        convert=('weights.checkpoints', 'sha256'),
-        export=('weights.export', 'carried_config'))[tool]
+        convert=('weights.weight_files', 'sha256'),
+        export=('weights.checkpoints', 'load'))[tool]
     status, output = run(
         tool,
         *arguments,

@@ -17,8 +17,8 @@ from mmpretrain import ImageClassificationInferencer
 from test_checkpoints import Hostile, write_clip
 
 import mmfd
-from mmfd.training.optim import warmup_cosine
-from mmfd.weights import checkpoints
+from mmfd.training.lr_schedule import warmup_cosine
+from mmfd.weights import checkpoints, weight_files
 
 
 def test_from_a_published_file_to_a_fine_tuned_student(project, monkeypatch):
@@ -43,7 +43,7 @@ def test_from_a_published_file_to_a_fine_tuned_student(project, monkeypatch):
     assert list(run.glob('best_knn_top1_epoch_*.pth'))
     saved = checkpoints.load(run / 'epoch_2.pth')
     assert saved['meta']['iter'] == 30
-    archive = checkpoints.sha256(project / 'ViT.pt')
+    archive = weight_files.sha256(project / 'ViT.pt')
     provenance = {
         'mmfd': mmfd.__version__,
         'recipe': 'fd',
