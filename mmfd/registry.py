@@ -1,17 +1,17 @@
-"""The table of contents: what configs can name as `mmfd.X`, and where it is.
+"""The registries of mmfd: which files define what configs call `mmfd.X`.
 
-Importing a registry imports nothing of its rooms; the first look-up does.
+The files of a registry are imported when a name is first looked up in it.
 """
 from mmengine import registry as host
 from mmengine.registry import Registry
 
 
-def _child(parent, *rooms):
+def _child(parent, *files):
     return Registry(
         parent.name,
         parent=parent,
         scope='mmfd',
-        locations=[f'mmfd.{room}' for room in rooms])
+        locations=[f'mmfd.{file}' for file in files])
 
 
 MODELS = _child(
@@ -52,8 +52,8 @@ OPTIM_WRAPPER_CONSTRUCTORS = _child(
     host.OPTIM_WRAPPER_CONSTRUCTORS,
     'training.optim')  # LayerDecayOptimWrapperConstructor
 
-# Names of hooks in configs of version 0.1 before they ended in Hook: old ->
-# new, both without `mmfd.`
+# Hooks of version 0.1 that have another name now: old -> new. Configs may
+# still use the old names.
 RENAMED = dict(
     WarmupCosine='WarmupCosineHook',
     Checkpoints='ResumableCheckpointHook',

@@ -1,5 +1,6 @@
-"""What is built and installed, and that mim runs it from any folder."""
+"""The wheel and the sdist: what they hold, and that mim runs the wheel."""
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -16,13 +17,17 @@ PARTS = ('LICENSE', 'MANIFEST.in', 'README.md', 'model-index.yml',
          'pyproject.toml', 'setup.cfg', '.mim', 'configs', 'mmfd', 'tests',
          'tools')
 LITTER = ('configs/demo/__pycache__/simclr_fd.cpython-311.pyc',
-          'configs/demo/teacher.pth.1.part', 'mmfd/convert.1.part',
+          'configs/demo/teacher.pth.1.part', 'mmfd/weights/convert.1.part',
           'tools/__pycache__/train.cpython-311.pyc',
           'work_dirs/fd/epoch_1.pth')
 
 
 def build(kind, tree, folder):
-    """Build a wheel or sdist as pip does, in the environment that is here."""
+    """Build a wheel or sdist as pip does, without an environment of its own.
+
+    Returns:
+        Path: the file that was built.
+    """
     code = ('from setuptools import build_meta; '
             f'print(build_meta.build_{kind}({str(folder)!r}))')
     done = subprocess.run([sys.executable, '-c', code],
@@ -35,7 +40,10 @@ def build(kind, tree, folder):
 
 @pytest.fixture(scope='module')
 def built(tmp_path_factory):
-    """Wheel, sdist, wheel of the sdist, and what they should hold."""
+    """Wheel, sdist, wheel of the sdist, and the names that wheels must hold.
+
+    They are built from a copy of the project with files that do not belong.
+    """
     root = tmp_path_factory.mktemp('built')
     tree, ignore = root / 'tree', shutil.ignore_patterns('__pycache__')
     tree.mkdir()
@@ -49,10 +57,9 @@ def built(tmp_path_factory):
         for folder in ('configs', 'tools')
         for path in (tree / folder).rglob('*') if path.is_file()
     }
-    modules = {
+    modules = {  # all folders of mmfd; .mim is a link to what is shipped
         str(path.relative_to(tree))
-        for folder in ('mmfd', 'mmfd/analysis')
-        for path in (tree / folder).glob('*.py')
+        for path in (tree / 'mmfd').rglob('*.py') if '.mim' not in path.parts
     }
     for name in LITTER:
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
@@ -89,10 +96,12 @@ def test_wheel_of_the_sdist_is_the_wheel_of_the_tree(built):
     assert contents(built['wheel_of_sdist']) == contents(built['wheel'])
 
 
-def test_sdist_holds_neither_tests_nor_litter(built):
+def test_sdist_holds_the_modules_but_neither_tests_nor_litter(built):
     with tarfile.open(built['sdist']) as archive:
         names = [member.name for member in archive if member.isfile()]
     assert not [n for n in names if '/tests/' in n or n.endswith(LITTER)]
+    modules = {n for n in built['names'] if '.mim' not in n}
+    assert modules <= {n.partition('/')[2] for n in names}
 
 
 def test_shell_scripts_stay_executable(built):
@@ -127,6 +136,26 @@ def test_configs_elsewhere_build_on_ours(tmp_path):
     assert Config.fromfile(resolved).to_dict() == cfg.to_dict()
 
 
+def test_modules_are_still_found_by_their_former_names():
+    from mmfd import ops, shapes
+    from mmfd.data import toy_images
+    from mmfd.hosts import mmcv_ops
+    assert shapes.write is toy_images.write
+    assert ops.install is mmcv_ops.install
+
+
+@pytest.mark.parametrize('name', ['mmfd.ops', 'mmfd.hosts.mmcv_ops'])
+def test_program_runs_with_mmcvs_ops_under_both_names(name, tmp_path,
+                                                      monkeypatch, capsys):
+    program = tmp_path / 'program.py'
+    program.write_text('import sys, mmcv._ext; print(*sys.argv[1:])')
+    monkeypatch.setattr(sys, 'argv', [name, str(program), '--out', 'x'])
+    for module in 'mmfd.ops', 'mmfd.hosts.mmcv_ops':
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    runpy.run_module(name, run_name='__main__')
+    assert capsys.readouterr().out == '--out x\n'
+
+
 @pytest.mark.full
 def test_mim_trains_and_tests_from_the_wheel_in_an_empty_folder(
         built, tmp_path):
@@ -144,8 +173,9 @@ def test_mim_trains_and_tests_from_the_wheel_in_an_empty_folder(
     run(sys.executable, '-m', 'venv', '--without-pip', env)
     run(sys.executable, '-m', 'pip', '--python', python, 'install',
         '--no-deps', '--no-index', built['wheel'])
-    # What mmfd needs comes from here, mmfd itself does not: links in a folder
-    # that a .pth file adds are not followed, so a clone stays unseen.
+    # What mmfd needs comes from this environment, but mmfd itself does not: a
+    # .pth file in a folder that a .pth file adds is not read, so an editable
+    # installation of mmfd stays hidden.
     ask = 'import mmfd; print(*mmfd.__path__)'
     own = Path(run(python, '-c', ask).strip())
     (own.parent / 'here.pth').write_text(sysconfig.get_paths()['purelib'])
