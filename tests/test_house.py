@@ -1,56 +1,61 @@
-"""Imports between the rooms of mmfd point one way."""
+"""Imports between the rooms of mmfd point one way, as docs/design.md says.
+
+A room is a folder of `mmfd/` or a file at its top.
+"""
+import re
 from pathlib import Path
 
 from helpers.imports import imported
 
-# From what changes rarely to what changes often: a row may import the rows
-# above it and itself, but not a neighbour of its row
-ORDER = [
-    {'__init__', 'former_names'},
-    {'errors'},
-    {'hosts'},
-    {'registry', 'files'},
-    {'fast'},
-    {'weights'},
-    {'networks', 'data'},
-    {'pixels', 'necks', 'head', 'teacher'},
-    {'distillation'},
-    {'training'},
-    {'planning'},
-    {'launch'},
-    {'analysis'},
-]
-ROW = {room: row for row, rooms in enumerate(ORDER) for room in rooms}
+DESIGN = Path('docs/design.md')
+BESIDE = {'tools', 'demo'}  # not in mmfd/
+UNORDERED = {'__init__', 'former_names'}  # imports nothing; forwards to any
 
 
-def rooms():
+def order():
+    """Room -> row in the list of design.md, the lowest first."""
+    text = DESIGN.read_text().split('## Who imports whom\n')[1]
+    rows = re.search(r'(?: {4}.+\n)+', text)[0].splitlines()
+    return {
+        room: row
+        for row, names in enumerate(rows)
+        for room in names.split()
+    }
+
+
+def files():
     """(room, path) of every file of mmfd."""
     for path in sorted(Path('mmfd').rglob('*.py')):
         if '.mim' not in path.parts:
             yield path.relative_to('mmfd').parts[0].removesuffix('.py'), path
 
 
+def room_of(name):
+    """The room of mmfd that an imported name is in, or None."""
+    library, *rest = name.split('.')
+    return rest[0] if library == 'mmfd' and rest else None
+
+
 def test_imports_between_rooms_point_one_way():
-    backward = []
-    for room, path in rooms():
-        if room == 'former_names':  # forwards to wherever a module is now
-            continue
+    row, backward = order(), []
+    for room, path in files():
         for name in imported(path):
-            library, _, rest = name.partition('.')
-            other = rest.partition('.')[0] if library == 'mmfd' else room
-            if other in ROW and other != room and ROW[other] >= ROW[room]:
+            other = room_of(name)
+            if room in UNORDERED or other == room or other not in row:
+                continue
+            if row[other] >= row[room]:  # a neighbour is refused, too
                 backward.append(f'{path}: {name}')
     assert not backward
 
 
 def test_every_room_has_its_place_in_the_order():
-    assert {room for room, _ in rooms()} == ROW.keys()
+    assert {room for room, _ in files()} - UNORDERED == order().keys() - BESIDE
 
 
 def test_no_room_imports_a_segmentation_or_detection_library():
-    hosts = {path for room, path in rooms() if room == 'hosts'}
-    assert not [(path, name) for _, path in rooms() for name in imported(path)
-                if name.startswith(('mmseg', 'mmdet')) and path not in hosts]
+    assert not [(path, name) for room, path in files()
+                for name in imported(path)
+                if name.startswith(('mmseg', 'mmdet')) and room != 'hosts']
 
 
 def test_mmfd_itself_imports_nothing():
