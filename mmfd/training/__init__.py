@@ -1,1 +1,1 @@
-"""What happens around the step."""
+"""Around the training step: loop, optimizer, hooks, shards, target cache."""

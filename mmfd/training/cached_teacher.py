@@ -11,6 +11,7 @@ import os
 import random
 import zlib
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 from shutil import disk_usage
 
@@ -29,8 +30,8 @@ from mmfd.teacher import Teacher
 DETERMINISTIC = ('LoadImage', 'StoredViews', 'Resize', 'ResizeEdge',
                  'CenterCrop', 'PackInputs')
 VERIFIED = 4  # entries that are computed again and compared, at the start
-# Their greatest error, relative root mean square. It comes from rounding and
-# from other batches.
+# Greatest relative error (root mean square) of an entry: it is rounded, and was
+# computed in another batch
 TOLERANCE = 0.05
 INT8_STEPS = 16  # per standard deviation, so int8 reaches almost 8 of them
 CACHE_SETTINGS = ('folder', 'store', 'spare')  # which `Teacher` does not have
@@ -194,12 +195,15 @@ class CachedTeacher(Teacher):
             data = self._path(key).read_bytes()
         except OSError:
             return None
-        shape, values, checksum = data[:8], data[8:-4], data[-4:]
+        header, values, checksum = data[:8], data[8:-4], data[-4:]
         if len(data) < 12 or zlib.crc32(values).to_bytes(4, 'big') != checksum:
             return None
         tokens = torch.frombuffer(
-            bytearray(values), dtype=getattr(torch, self.store))
-        tokens = tokens.view(*np.frombuffer(shape, '<u4').tolist()).float()
+            bytearray(values), dtype=getattr(torch, self.store)).float()
+        shape = np.frombuffer(header, '<u4').tolist()  # L, C
+        if prod(shape) != tokens.numel():
+            return None
+        tokens = tokens.view(shape)
         return tokens / INT8_STEPS if self.store == 'int8' else tokens
 
     def _write(self, key, target):

@@ -6,10 +6,9 @@ afterwards, so no process ever holds the whole network. Checkpoints are those
 of an unsharded model: states are gathered when they are written and sharded
 when they are read.
 
-This is done here and not by `torch.distributed.checkpoint.state_dict`: its
-functions are called in the place of `state_dict` and `load_state_dict`, which
-the host's Runner calls; they name moments by parameter where our files number
-them, and leave out buffers that are in no state dict, and so need more code.
+`torch.distributed.checkpoint.state_dict` cannot do this here: its functions
+call `state_dict` themselves, so they cannot be hooks on it, and the host's
+Runner calls nothing else; and they name moments where our files number them.
 """
 import re
 from collections import Counter

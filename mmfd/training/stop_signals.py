@@ -12,7 +12,7 @@ from mmfd.hosts import system
 
 
 class StopSignals:
-    """Catches SIGTERM and SIGUSR1 during training.
+    """Catch SIGTERM and SIGUSR1 during training.
 
     Attributes:
         received (int): number of the last signal, 0 if none came.
@@ -25,6 +25,7 @@ class StopSignals:
         self.exit_at_once = False
 
     def catch(self):
+        """Replace the handlers of both signals."""
         self.previous = {
             number: signal.signal(number, self._receive)
             for number in system.stop_signals()

@@ -1,4 +1,4 @@
-"""A cached teacher gives the live one's targets, to these pixels alone."""
+"""A cached teacher gives its own targets, and only for the same pixels."""
 import json
 import os
 import resource
@@ -30,12 +30,12 @@ def teacher(folder, seed=0, **kwargs):
     return MODELS.build(dict(config, **dict(dict(spare=0), **kwargs)))
 
 
-def live(seed=0):
+def uncached(seed=0):
     torch.manual_seed(seed)
     return MODELS.build(clip_teacher())
 
 
-def forgetful(cached):
+def with_broken_backbone(cached):
     """What it computes from now on is NaN."""
     for param in cached.backbone.parameters():
         param.data.fill_(float('nan'))
@@ -48,21 +48,22 @@ def entries(folder):
 
 @pytest.mark.parametrize('store, limit', [('bfloat16', 2**-8 * 8),
                                           ('int8', 1.001 / 32)])
-def test_targets_are_the_live_teachers_to_half_a_step(tmp_path, store, limit):
+def test_targets_are_those_of_the_teacher_to_half_a_step(
+        tmp_path, store, limit):
     pixels, cached = images(), teacher(tmp_path, store=store)
-    target = live()(pixels)
+    target = uncached()(pixels)
     assert target.abs().max() < 127 / 16  # nothing is cut
     assert torch.equal(cached(pixels), target)  # computed
     cached(pixels)  # the self-test
-    found = forgetful(cached)(pixels)  # read
-    assert found.shape == target.shape and found.dtype == torch.float32
-    assert 0 < (found - target).abs().max() <= limit
+    stored = with_broken_backbone(cached)(pixels)  # read
+    assert stored.shape == target.shape and stored.dtype == torch.float32
+    assert 0 < (stored - target).abs().max() <= limit
     assert len(entries(tmp_path)) == 6
     bytes_ = target[0].numel() * (1 if store == 'int8' else 2)
     assert {p.stat().st_size for p in entries(tmp_path)} == {bytes_ + 12}
 
 
-def test_training_loss_is_the_live_teachers(tmp_path):
+def test_training_loss_is_that_without_a_cache(tmp_path):
     losses = []
     for kind in clip_teacher(), clip_teacher(
             type='mmfd.CachedTeacher', folder=str(tmp_path), spare=0):
@@ -77,7 +78,7 @@ def test_training_loss_is_the_live_teachers(tmp_path):
 def test_no_other_pixels_are_given_a_stored_target(tmp_path):
     pixels, cached = images(), teacher(tmp_path)
     cached(pixels), cached(pixels)
-    forgetful(cached)
+    with_broken_backbone(cached)
     assert cached(pixels).isfinite().all()
     one_off = pixels.clone()
     one_off[:, 0, 0, 0] = (one_off[:, 0, 0, 0] + 1) % 256
@@ -87,17 +88,17 @@ def test_no_other_pixels_are_given_a_stored_target(tmp_path):
 
 def test_a_batch_is_read_where_it_can_be_and_computed_where_not(tmp_path):
     pixels, cached = images(6), teacher(tmp_path)
-    target = live()(pixels)
+    target = uncached()(pixels)
     cached(pixels[:4]), cached(pixels[:4])
     mixed = cached(pixels[[5, 2, 4, 0]])
-    assert torch.equal(mixed[[0, 2]], live()(pixels[[5, 4]]))
+    assert torch.equal(mixed[[0, 2]], uncached()(pixels[[5, 4]]))
     torch.testing.assert_close(
         mixed, target[[5, 2, 4, 0]], rtol=2**-8, atol=1e-3)
 
 
 def test_another_teachers_cache_is_refused_by_name(tmp_path):
     teacher(tmp_path)(images())
-    teacher(tmp_path)(images())  # its own is taken
+    teacher(tmp_path)(images())  # its own cache
     for other, name in [
         (teacher(tmp_path, seed=1), 'its weights is'),
         (teacher(tmp_path, store='int8'), "its store is 'bfloat16'"),
@@ -107,18 +108,18 @@ def test_another_teachers_cache_is_refused_by_name(tmp_path):
             other(images())
 
 
-def test_runs_that_share_a_folder_all_the_same_share_no_target(tmp_path):
-    """It was removed under one, and another teacher took it."""
+def test_two_teachers_in_one_folder_never_share_a_target(tmp_path):
+    """The folder was removed during a run, and another teacher took it."""
     first, second = teacher(tmp_path / 'a'), teacher(tmp_path / 'a', seed=1)
     pixels = images(12)
     first(pixels[:4])
     shutil.rmtree(tmp_path / 'a')
     second(pixels[4:8]), second(pixels[4:8])  # its self-test
     first(pixels[8:])
-    assert torch.equal(second(pixels[8:]), live(seed=1)(pixels[8:]))
+    assert torch.equal(second(pixels[8:]), uncached(seed=1)(pixels[8:]))
 
 
-def test_entry_that_its_teacher_would_not_make_ends_the_run(tmp_path):
+def test_entry_that_its_teacher_would_not_compute_ends_the_run(tmp_path):
     teacher(tmp_path)(images())
     first, second, *_ = entries(tmp_path)
     for path in entries(tmp_path):
@@ -129,16 +130,17 @@ def test_entry_that_its_teacher_would_not_make_ends_the_run(tmp_path):
 
 @pytest.mark.parametrize('damage', [
     lambda data: b'', lambda data: data[:7], lambda data: data[:-1],
+    lambda data: bytes([data[0] ^ 1]) + data[1:],
     lambda data: data[:50] + bytes([data[50] ^ 1]) + data[51:]
 ])
 def test_damaged_entry_is_computed_again(tmp_path, damage):
     pixels, cached = images(), teacher(tmp_path)
     target = cached(pixels)
-    whole = {path: path.read_bytes() for path in entries(tmp_path)}
-    for path, data in whole.items():
+    intact = {path: path.read_bytes() for path in entries(tmp_path)}
+    for path, data in intact.items():
         path.write_bytes(damage(data))
     assert torch.equal(teacher(tmp_path)(pixels), target)
-    assert whole == {path: path.read_bytes() for path in entries(tmp_path)}
+    assert intact == {path: path.read_bytes() for path in entries(tmp_path)}
 
 
 @pytest.fixture
@@ -151,21 +153,21 @@ def small_files():
 
 @pytest.mark.parametrize('how, reason', [('spare', 'less than 1e+09 GiB'),
                                          ('limit', 'File too large')])
-def test_full_disk_is_one_message_and_the_live_teacher(tmp_path, how, reason,
-                                                       monkeypatch,
-                                                       small_files):
-    told = []
+def test_full_disk_is_one_message_and_targets_are_computed(
+        tmp_path, how, reason, monkeypatch, small_files):
+    messages = []
     monkeypatch.setattr(cached_teacher, 'print_log',
-                        lambda text, *_: told.append(text))
+                        lambda text, *_: messages.append(text))
     cached = teacher(tmp_path, spare=1e9 if how == 'spare' else 0)
-    target = live()(images())
+    target = uncached()(images())
     if how == 'limit':
         small_files()
     for _ in range(3):
         assert torch.equal(cached(images()), target)
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, ) * 2)
-    assert len(told) == 1 and 'no more targets are written' in told[0]
-    assert reason in told[0] and 'Training continues' in told[0]
+    [message] = messages
+    assert 'no more targets are written' in message
+    assert reason in message and 'Training continues' in message
     assert not [
         p for p in tmp_path.rglob('*')
         if p.is_file() and p.name != 'teacher.json'
@@ -229,7 +231,7 @@ def test_views_leave_the_generators_where_they_were(tmp_path):
     assert numbers[0] == numbers[1]
 
 
-def test_crops_that_never_come_again_are_not_cached():
+def test_crops_that_never_return_are_not_cached():
     cfg = Config.fromfile('configs/demo/simclr_fd.py')
     cfg.model.teacher.update(type='mmfd.CachedTeacher', folder='targets')
     with pytest.raises(ValueError, match='RandomResizedCrop may change them'):
@@ -254,23 +256,23 @@ def test_cache_and_shards_exclude_each_other():
     check_sharding(cfg)
 
 
-def test_run_goes_on_with_and_without_its_cache():
+def test_run_resumes_with_and_without_its_cache():
     cfg = Config.fromfile('configs/demo/simclr_fd.py')
     plain = cfg.model.to_dict()
     cfg.model.teacher.update(type='mmfd.CachedTeacher', folder='targets')
-    told = dict(model=json.dumps(cfg.model.to_dict()))
-    check_same_model(plain, told, 'epoch_1.pth')
+    meta = dict(model=json.dumps(cfg.model.to_dict()))
+    check_same_model(plain, meta, 'epoch_1.pth')
     plain['teacher']['img_size'] = 96
     with pytest.raises(ValueError, match='teacher.img_size was None, is 96'):
-        check_same_model(plain, told, 'epoch_1.pth')
-    for told, message in (('[]', 'no readable config of its model'),
+        check_same_model(plain, meta, 'epoch_1.pth')
+    for text, message in (('[]', 'no readable config of its model'),
                           ('{', 'no readable config of its model'),
                           ('{"teacher": [1]}', 'is of another run: model')):
         with pytest.raises(ValueError, match=message):
-            check_same_model(plain, dict(model=told), 'epoch_1.pth')
+            check_same_model(plain, dict(model=text), 'epoch_1.pth')
 
 
-def test_entries_may_be_read_by_whom_any_file_may(tmp_path):
+def test_entries_have_the_permissions_of_any_new_file(tmp_path):
     teacher(tmp_path)(images(1))
     (tmp_path / 'plain').write_bytes(b'1')
     files = [file for file in tmp_path.rglob('*') if file.is_file()]
@@ -288,7 +290,7 @@ model = dict(
 '''
 
 
-def test_config_of_the_guide_is_cached_and_planned_as_the_live_one(tmp_path):
+def test_config_of_the_guide_is_planned_as_without_a_cache(tmp_path):
     (tmp_path / 'leaf.py').write_text(LEAF.format(repo=os.getcwd()))
     cfg = Config.fromfile(tmp_path / 'leaf.py')
     cached_teacher.check_pipeline(cfg)

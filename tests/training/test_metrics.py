@@ -31,10 +31,10 @@ def test_votes_are_those_of_the_definition(k, chunk):
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 4, 60)
     features = rng.normal(size=(60, 8)) + 0.5 * np.eye(8)[labels]
-    found = leave_one_out_knn(
+    predicted = leave_one_out_knn(
         torch.tensor(features), torch.tensor(labels), k, 0.07, chunk)
     expected = by_definition(features, labels, k, 0.07)
-    assert np.array_equal(found.numpy(), expected)
+    assert np.array_equal(predicted.numpy(), expected)
     assert 0 < (expected == labels).sum() < 60
 
 
