@@ -1,4 +1,6 @@
 """What mmengine, mmpretrain and mmcv do not promise to keep: each once."""
+import re
+
 from mmfd.hosts import versions
 from mmfd.hosts.lookup import find
 
@@ -39,3 +41,29 @@ def set_checkpoint_loader(loader):
     if register is None:
         raise versions.lacks('mmengine', 'CheckpointLoader.register_scheme')
     register('', loader=loader, force=True)
+
+
+def unknown_type(error):
+    """The `type` of a config that no registry knows; None of other errors.
+
+    Args:
+        error (KeyError): of a registry, which has no class for it.
+    """
+    name = re.search(r'([\w.]+) is not in the \S+ registry', str(error))
+    return name and name[1]
+
+
+def let_configs_name(library):
+    """Let `_base_` name files of a library, however it was installed.
+
+    mmengine looks for the files of `mmseg` in a distribution of another name,
+    which a fork does not have. Where it has no such table, it may find them.
+    """
+    distributions = find('mmengine.config.utils:MODULE2PACKAGE')
+    if distributions is not None:
+        distributions[library] = library
+
+
+def reads_label_maps(transform):
+    """Whether a transform of mmcv or mmseg reads the label map of an image."""
+    return type(transform).__name__ == 'LoadAnnotations'

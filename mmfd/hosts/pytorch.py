@@ -3,12 +3,19 @@
 Every function is named for what mmfd wants of it, and has a plain way to the
 same numbers where PyTorch's own has gone.
 """
-from contextlib import nullcontext
+import inspect
+import re
+from contextlib import contextmanager, nullcontext
+from functools import cache
 
 import torch
 import torch.nn.functional as F
 
+from mmfd.hosts import versions
 from mmfd.hosts.lookup import find
+
+ATTENTION_ON_CPU = (
+    'torch:ops.aten._scaled_dot_product_flash_attention_for_cpu')
 
 
 def attention_on_cpu(q, k, v, bias, scale):
@@ -26,7 +33,7 @@ def attention_on_cpu(q, k, v, bias, scale):
     Returns:
         Tensor: (B, H, L, D), as q.
     """
-    fused = find('torch:ops.aten._scaled_dot_product_flash_attention_for_cpu')
+    fused = find(ATTENTION_ON_CPU)
     if fused is not None:
         return fused(q, k, v, attn_mask=bias, scale=scale)[0]
     exact = (x.to(bias.dtype) for x in (q, k, v))
@@ -141,3 +148,140 @@ def infinite_gradients(optimizer):
         changes nothing.
     """
     return getattr(optimizer, 'found_inf', None)
+
+
+def fake_tensors():
+    """Within it tensors are made that have shapes and devices, but no memory.
+
+    Raises:
+        Refused: if PyTorch has none.
+    """
+    return _needed('torch._subclasses.fake_tensor:FakeTensorMode')(
+        allow_non_fake_inputs=True)
+
+
+def real_tensors():
+    """Within it tensors have memory, whether or not `fake_tensors` is on."""
+    leave = find('torch._subclasses.fake_tensor:unset_fake_temporarily')
+    return nullcontext() if leave is None else leave()
+
+
+def every_operation(see):
+    """Within it, call `see` after each operation, those of autograd included.
+
+    Args:
+        see (callable): takes the operation, its args and kwargs, and what it
+            gave.
+
+    Raises:
+        Refused: if PyTorch cannot be watched.
+    """
+    mode = _needed('torch.utils._python_dispatch:TorchDispatchMode')
+    return _watch(mode)(see)
+
+
+@cache
+def _watch(mode):
+
+    class Watch(mode):
+
+        def __init__(self, see):
+            super().__init__()
+            self.see = see
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            self.see(func, args, kwargs or {}, out)
+            return out
+
+    return Watch
+
+
+def flops_of(func, args, kwargs, out):
+    """Floating-point operations of what `every_operation` has seen.
+
+    Those of matrix products, attention and convolutions; others are 0.
+
+    Raises:
+        Refused: if PyTorch has no list of them.
+    """
+    formulas = _needed('torch.utils.flop_counter:flop_registry')
+    if func.overloadpacket is find(ATTENTION_ON_CPU):  # not in the list
+        q, k, v = (tensor.shape for tensor in args[:3])
+        pairs = q[0] * q[1] * q[2] * k[2]  # B H L L
+        return 2 * pairs * (q[3] + v[3])
+    formula = formulas.get(func.overloadpacket)
+    return formula(*args, **kwargs, out_val=out) if formula else 0
+
+
+def is_cast(func):
+    """Whether an operation copies a tensor to another dtype or device."""
+    return func is find('torch:ops.aten._to_copy.default')
+
+
+@contextmanager
+def autocast_anywhere(device, dtype):
+    """`torch.autocast`, which would turn itself off where the device is not.
+
+    Args:
+        device (str): `cpu` or `cuda`, there or not.
+        dtype (torch.dtype): None computes as without.
+    """
+    if dtype is None:
+        yield
+        return
+    torch.set_autocast_dtype(device, dtype)
+    torch.set_autocast_enabled(device, True)
+    torch.autocast_increment_nesting()
+    try:
+        yield
+    finally:
+        torch.autocast_decrement_nesting()
+        torch.clear_autocast_cache()
+        torch.set_autocast_enabled(device, False)
+
+
+def _needed(name):
+    """The object of a name; Refused where PyTorch has none of that name."""
+    there = find(name)
+    if there is None:
+        raise versions.lacks('torch', name)
+    return there
+
+
+def seconds_waited(error):
+    """How long another process was waited for in vain; None of other errors.
+
+    Args:
+        error (RuntimeError): of torch.distributed, which has no class or
+            number for it, but a text.
+    """
+    waited = re.search(r'Timed out waiting (\d+)ms', str(error))
+    return int(waited[1]) / 1000 if waited else None
+
+
+def port_in_use(error):
+    """Whether a network error of torch.distributed is of a port in use."""
+    return 'EADDRINUSE' in str(error)
+
+
+def launch_config(**kwargs):
+    """torch.distributed.launcher's LaunchConfig; SIGUSR1 is passed on too.
+
+    Versions that pass on fixed signals pass on theirs.
+    """
+    config = find('torch.distributed.launcher.api:LaunchConfig')
+    if 'signals_to_handle' in inspect.signature(config).parameters:
+        kwargs['signals_to_handle'] = 'SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1'
+    return config(**kwargs)
+
+
+def message_of(error):
+    """What an exception says, wherever it was raised.
+
+    A DataLoader raises one of its workers again with the traceback from there
+    as the beginning of its message.
+    """
+    cls = type(error)
+    return str(error).strip().rpartition(
+        f'{cls.__module__}.{cls.__qualname__}: ')[2]

@@ -1,6 +1,5 @@
 """Arguments that the commands share, and how they print a refusal."""
 import errno
-import re
 import sys
 import time
 from contextlib import contextmanager
@@ -8,6 +7,7 @@ from contextlib import contextmanager
 from mmengine.config import DictAction
 
 from mmfd.errors import Refused
+from mmfd.hosts import pytorch
 from mmfd.launch import processes
 
 FULL = errno.ENOSPC, errno.EDQUOT, errno.EROFS  # nowhere to write to
@@ -69,19 +69,18 @@ def one_message():
     try:
         yield
     except Refused as error:
-        # a DataLoader puts the traceback of its worker before the message
-        _end(str(error).strip().rpartition('mmfd.errors.Refused: ')[2])
+        _end(pytorch.message_of(error))
     except OSError as error:
         if error.errno not in FULL:
             raise
         _end(error)
     except RuntimeError as error:
-        waited = re.search(r'Timed out waiting (\d+)ms', str(error))
-        if not waited:
+        seconds = pytorch.seconds_waited(error)
+        if seconds is None:
             raise
-        _end(f'no answer from another process for {int(waited[1]) / 1000:g} '
-             's, which is env_cfg.dist_cfg.timeout; it hangs, or its machine '
-             'is gone. --resume goes on from the last checkpoint')
+        _end(f'no answer from another process for {seconds:g} s, which is '
+             'env_cfg.dist_cfg.timeout; it hangs, or its machine is gone. '
+             '--resume goes on from the last checkpoint')
 
 
 def _end(message):

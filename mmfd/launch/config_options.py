@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.logging import print_log
 from mmengine.runner import (EpochBasedTrainLoop, LogProcessor, Runner,
                              TestLoop, ValLoop)
@@ -16,7 +15,7 @@ from mmengine.runner.utils import set_random_seed
 from torch.utils.data import DataLoader
 
 from mmfd.errors import Refused
-from mmfd.hosts import mmcv_ops, versions
+from mmfd.hosts import mmcv_ops, openmmlab, versions
 from mmfd.launch import processes
 from mmfd.launch.type_names import find_class
 from mmfd.registry import RENAMED
@@ -77,7 +76,7 @@ def read_config(path):
     """
     if not os.path.isfile(path):
         raise Refused(f'no config file {path}')
-    MODULE2PACKAGE['mmseg'] = 'mmseg'  # whatever the distribution is called
+    openmmlab.let_configs_name('mmseg')
     try:
         cfg = Config.fromfile(path)
     except Exception as error:  # a config is Python and may raise anything

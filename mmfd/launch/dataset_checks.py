@@ -6,6 +6,7 @@ it for nothing, or fail with an index error in a loss.
 from mmengine.dist import get_world_size
 
 from mmfd.errors import Refused
+from mmfd.hosts import openmmlab
 
 LABEL_MAPS = 20  # read in advance, spread over the dataset
 
@@ -81,8 +82,7 @@ def _check_annotations(dataset):
 
 def _check_label_maps(dataset, classes):
     read = [
-        t for t in dataset.pipeline.transforms
-        if type(t).__name__ == 'LoadAnnotations'
+        t for t in dataset.pipeline.transforms if openmmlab.reads_label_maps(t)
     ]
     if not read or not classes:
         return

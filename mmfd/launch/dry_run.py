@@ -1,6 +1,4 @@
 """Run ten iterations and report what the whole run will need."""
-import os
-import resource
 import shutil
 import time
 from datetime import timedelta
@@ -12,6 +10,7 @@ from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
+from mmfd.hosts import openmmlab, system
 from mmfd.planning.plan import checkpoint_bytes
 from mmfd.planning.quantities import readable_bytes
 from mmfd.registry import HOOKS
@@ -112,7 +111,7 @@ class _Forecast:
         self.model = model.module if is_model_wrapper(model) else model
         self.loader = runner.train_dataloader
         self.per_process = self.loader.batch_sampler.batch_size  # images
-        self.accumulated = runner.optim_wrapper._accumulative_counts
+        self.accumulated = openmmlab.accumulative_counts(runner.optim_wrapper)
         self.batch = self.per_process * get_world_size() * self.accumulated
         steps = [b - a for a, b in zip(hook.times, hook.times[1:])]
         steady = slice(2 if len(steps) > 2 else 0, None)  # after warming up
@@ -142,9 +141,10 @@ class _Forecast:
         left = self.step * (runner.max_iters - self.now)
         yield 'eta', (f'{timedelta(seconds=round(left))} for the whole run, '
                       'evaluation not counted')
-        used, total = self._memory()
-        yield 'memory', (f'peak {readable_bytes(used)} of '
-                         f'{readable_bytes(total)}')
+        memory = self._memory()
+        if memory:
+            used, total = map(readable_bytes, memory)
+            yield 'memory', f'peak {used} of {total}'
         needed, free = self._disk()
         yield 'disk', (f'{readable_bytes(needed)} of checkpoints, '
                        f'{readable_bytes(free)} free')
@@ -175,7 +175,7 @@ class _Forecast:
         if isinstance(crop, int) and median(self.hook.sides) < crop:
             yield (f'half of the images are smaller than the {crop} pixels '
                    'that the student sees')
-        cores, workers = len(os.sched_getaffinity(0)), self.loader.num_workers
+        cores, workers = system.available_cores(), self.loader.num_workers
         if self.wait > 0.2:
             yield (f'{self.wait:.0%} of the time goes into waiting for data: '
                    f'raise train_dataloader.num_workers ({workers} now, '
@@ -186,8 +186,8 @@ class _Forecast:
         if len(self.loader) < 10:
             yield (f'an epoch has {len(self.loader)} iterations: schedules '
                    'count in epochs; lower train_dataloader.batch_size')
-        used, total = self._memory()
-        if used > 0.9 * total:
+        memory = self._memory()
+        if memory and memory[0] > 0.9 * memory[1]:
             yield ('memory is nearly full: lower train_dataloader.batch_size '
                    'and raise optim_wrapper.accumulative_counts as much')
         needed, free = self._disk()
@@ -212,15 +212,14 @@ class _Forecast:
                                                classes else ', without labels')
 
     def _memory(self):
-        """Bytes: the peak so far, and all there are."""
+        """Bytes: the peak so far, and all there are; None if not known."""
         if torch.cuda.is_available():
             return (torch.cuda.max_memory_reserved(),
                     torch.cuda.mem_get_info()[1])
-        used = sum(
-            resource.getrusage(who).ru_maxrss * 1024
-            for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-        return used * get_world_size(), os.sysconf(
-            'SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+        used, total = system.peak_memory(children=True), system.total_memory()
+        if used is None or total is None:
+            return None
+        return used * get_world_size(), total
 
     def _disk(self):
         """Bytes: of all checkpoints that will be kept, and free."""

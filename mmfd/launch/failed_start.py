@@ -9,6 +9,7 @@ from mmengine.dist import barrier, get_rank
 
 from mmfd import files
 from mmfd.errors import Refused
+from mmfd.hosts import openmmlab
 from mmfd.launch.type_names import no_such_type
 
 
@@ -23,9 +24,9 @@ def build_errors_refused():
         yield
     except (KeyError, TypeError, AssertionError, AttributeError,
             RuntimeError) as error:
-        name = re.search(r'([\w.]+) is not in the \S+ registry', str(error))
+        name = openmmlab.unknown_type(error)
         what = no_such_type(
-            name[1]) if name else f'{type(error).__name__}: {error}'
+            name) if name else f'{type(error).__name__}: {error}'
         raise Refused(f'this config cannot be built: {what}') from error
 
 

@@ -16,9 +16,10 @@ import torch
 from torch import distributed
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+from torch.distributed.launcher.api import elastic_launch
 
 from mmfd.errors import Refused
+from mmfd.hosts import pytorch, system
 
 # Environment variables that torchrun sets
 OF_TORCHRUN = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'LOCAL_WORLD_SIZE',
@@ -70,7 +71,7 @@ def join(launcher, backend='nccl', timeout=1800, **kwargs):
             backend, timeout=timedelta(seconds=timeout), **kwargs)
     except (distributed.DistNetworkError, distributed.DistStoreError) as error:
         port = numbers['MASTER_PORT']
-        if 'EADDRINUSE' in str(error):
+        if pytorch.port_in_use(error):
             raise Refused(_in_use(port)) from None
         raise Refused(
             f'process {numbers["RANK"]} of {numbers["WORLD_SIZE"]} does not '
@@ -162,18 +163,17 @@ def start(processes, command):
     if node == 0:
         port = _free_port(port)
     if not torch.cuda.is_available():  # else every process takes all cores
-        cores = len(os.sched_getaffinity(0))
+        cores = system.available_cores()
         os.environ.setdefault('OMP_NUM_THREADS',
                               str(max(cores // processes, 1)))
     logging.getLogger('torch.distributed.elastic').setLevel(logging.CRITICAL)
-    config = LaunchConfig(
+    config = pytorch.launch_config(
         min_nodes=nodes,
         max_nodes=nodes,
         nproc_per_node=processes,
         rdzv_backend='static',
         rdzv_endpoint=f'{address}:{port}',
         rdzv_configs=dict(rank=node, timeout=900),
-        signals_to_handle='SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1',
         max_restarts=0)
     try:
         elastic_launch(config, sys.executable)('-u', *command)

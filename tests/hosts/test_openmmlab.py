@@ -3,8 +3,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmcv.transforms import LoadImageFromFile
+from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.optim import OptimWrapper
+from mmengine.registry import HOOKS, MODELS
 from mmengine.runner import Runner
 
 from mmfd.errors import Refused
@@ -40,6 +43,33 @@ def test_files_of_a_checkpoint_hook_rely_on_its_attributes(tmp_path):
     hook.before_train(runner)
     assert openmmlab.remembered_files(
         hook).keys() == {*openmmlab.FILES} - {'best_ckpt_path_dict'}
+
+
+@pytest.mark.parametrize('registry, config', [
+    (MODELS, dict(type='mmpretrain.NoSuchType')),
+    (HOOKS, dict(type='NoSuchType')),
+])
+def test_unknown_types_rely_on_the_text_of_the_registrys_error(
+        registry, config):
+    with pytest.raises(KeyError) as raised:
+        registry.build(config)
+    assert openmmlab.unknown_type(raised.value) == config['type']
+    assert openmmlab.unknown_type(KeyError('embed_dims')) is None
+
+
+def test_base_files_of_mmseg_rely_on_mmengines_table_of_distributions(
+        monkeypatch, take_away):
+    monkeypatch.setitem(MODULE2PACKAGE, 'mmseg', 'mmsegmentation')
+    openmmlab.let_configs_name('mmseg')
+    assert MODULE2PACKAGE['mmseg'] == 'mmseg'
+    take_away('mmengine.config.utils:MODULE2PACKAGE')
+    openmmlab.let_configs_name('mmseg')  # the host may find them
+
+
+def test_label_maps_rely_on_transforms_called_load_annotations():
+    from mmseg.datasets.transforms import LoadAnnotations
+    assert openmmlab.reads_label_maps(LoadAnnotations())
+    assert not openmmlab.reads_label_maps(LoadImageFromFile())
 
 
 class Saver(CheckpointHook):

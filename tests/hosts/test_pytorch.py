@@ -1,15 +1,22 @@
 """What mmfd relies on in PyTorch, and the plain way where it has gone."""
+import socket
+from typing import NamedTuple
+
 import pytest
 import torch
 import torch.nn.functional as F
 from helpers.models import distillation
 from mmengine.registry import MODELS
+from torch import distributed
 from torch.autograd.graph import saved_tensors_hooks
+from torch.distributed.launcher import api
 from torch.utils.checkpoint import checkpoint
 
+from mmfd.errors import Refused
 from mmfd.fast.packed_weights import PackedWeights
 from mmfd.fast.recompute import normed
 from mmfd.hosts import pytorch
+from mmfd.hosts.lookup import find
 
 ATTENTION = 'torch:ops.aten._scaled_dot_product_flash_attention_for_cpu'
 SOFTMAX = 'torch:_softmax_backward_data'
@@ -170,3 +177,134 @@ def test_a_trial_of_the_compiler_relies_on_the_switch_of_inductors_caches(
     take_away('torch._inductor.config:patch')
     with pytorch.compiled_anew():  # nothing is turned, and nothing breaks
         assert config.force_disable_caches == before
+
+
+def overflowing_step(fused):
+    """What a hook before the step of an infinite gradient is told."""
+    param = torch.nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.AdamW([param], fused=fused)
+    told = []
+    optimizer.register_step_pre_hook(lambda optimizer, *_: told.append(
+        pytorch.infinite_gradients(optimizer)))
+    scaler = torch.amp.GradScaler('cpu')
+    scaler.scale((param * torch.inf).sum()).backward()
+    scaler.step(optimizer)
+    return told
+
+
+def test_infinite_gradients_rely_on_found_inf_in_the_step_of_a_fused_optimizer(
+):
+    told, = overflowing_step(fused=True)
+    assert told.item() == 1
+    assert overflowing_step(fused=False) == []  # whose step is left out
+    assert pytorch.infinite_gradients(
+        torch.optim.AdamW([torch.nn.Parameter(torch.ones(2))])) is None
+
+
+def worked(device):
+    """(operation, flops, cast) of all that a small network does."""
+    seen = []
+
+    def see(func, args, kwargs, out):
+        seen.append((func, pytorch.flops_of(func, args, kwargs,
+                                            out), pytorch.is_cast(func)))
+
+    with pytorch.fake_tensors():
+        x = torch.empty(2, 5, 8, device=device)
+        weight = torch.empty(6, 8, device=device, requires_grad=True)
+        qkv = torch.empty(3, 2, 4, 5, 16, device=device)
+        with pytorch.every_operation(see):
+            with pytorch.autocast_anywhere(device, torch.bfloat16):
+                y = F.linear(x, weight)
+                F.scaled_dot_product_attention(*qkv)
+            assert y.dtype is torch.bfloat16 and y.device.type == device
+            if device == 'cpu':
+                y.sum().backward()
+    assert not torch.is_autocast_enabled(device)
+    return seen
+
+
+@pytest.mark.parametrize('device', ['cpu', 'cuda'])
+def test_counting_relies_on_fake_tensors_dispatch_modes_and_flop_formulas(
+        device):
+    seen = worked(device)
+    product = 2 * 2 * 5 * 8 * 6
+    attention = 2 * 2 * (2 * 4 * 5 * 5 * 16)
+    products = 2 if device == 'cpu' else 1  # and its gradient
+    assert sum(flops for _, flops, _ in seen) == (
+        products * product + attention)
+    assert sum(cast for *_, cast in seen) >= 2  # of x and of the weight
+
+
+@pytest.mark.parametrize('gone', [
+    'torch._subclasses.fake_tensor:FakeTensorMode',
+    'torch.utils._python_dispatch:TorchDispatchMode',
+    'torch.utils.flop_counter:flop_registry',
+])
+def test_counting_without_what_it_relies_on_names_the_version(gone, take_away):
+    take_away(gone)
+    with pytest.raises(
+            Refused, match=fr'^torch 2\.\S+ has no {gone}: pip install '):
+        worked('cpu')
+
+
+def test_real_tensors_among_fake_ones_rely_on_unset_fake_temporarily(
+        take_away):
+    with pytorch.fake_tensors():
+        with pytorch.real_tensors():
+            assert torch.arange(3).tolist() == [0, 1, 2]
+    with pytorch.real_tensors():
+        assert torch.arange(3).tolist() == [0, 1, 2]
+    take_away('torch._subclasses.fake_tensor:unset_fake_temporarily')
+    with pytorch.real_tensors():
+        assert torch.arange(3).tolist() == [0, 1, 2]
+
+
+def test_missing_processes_rely_on_the_text_of_the_time_out():
+    text = 'Timed out waiting 1500ms for recv operation to complete'
+    assert pytorch.seconds_waited(RuntimeError(text)) == 1.5
+    assert pytorch.seconds_waited(RuntimeError('out of memory')) is None
+
+
+def test_a_port_in_use_relies_on_eaddrinuse_in_the_text():
+    with socket.socket() as taken:
+        taken.bind(('127.0.0.1', 0))
+        taken.listen()
+        with pytest.raises(distributed.DistNetworkError) as raised:
+            distributed.TCPStore(
+                '127.0.0.1', taken.getsockname()[1], is_master=True)
+    assert pytorch.port_in_use(raised.value)
+
+
+def test_sigusr1_relies_on_signals_to_handle_of_launch_config(take_away):
+    sizes = dict(min_nodes=1, max_nodes=1, nproc_per_node=2)
+    assert 'SIGUSR1' in pytorch.launch_config(**sizes).signals_to_handle
+
+    class Older(NamedTuple):
+        min_nodes: int
+        max_nodes: int
+        nproc_per_node: int
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(api, 'LaunchConfig', Older)
+        find.cache_clear()
+        assert pytorch.launch_config(**sizes) == Older(1, 1, 2)
+    find.cache_clear()
+
+
+class Broken(torch.utils.data.Dataset):
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        raise Refused('this image: and that')
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_a_workers_message_relies_on_the_end_of_the_text_it_is_raised_with(
+        workers):
+    with pytest.raises(Refused) as raised:
+        next(iter(torch.utils.data.DataLoader(Broken(), num_workers=workers)))
+    assert ('Traceback' in str(raised.value)) == bool(workers)
+    assert pytorch.message_of(raised.value) == 'this image: and that'
