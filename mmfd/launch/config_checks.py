@@ -27,8 +27,9 @@ def check_sections(cfg, train):
         raise Refused(f'the config has no {", ".join(missing)}, so there is '
                       f'nothing to {"train" if train else "test"}')
     values = {key: cfg.get(key) for key in DICTS}
-    values['model.teacher'] = isinstance(cfg.model,
-                                         dict) and cfg.model.get('teacher')
+    for section, key in ('model', 'teacher'), ('env_cfg', 'dist_cfg'):
+        if isinstance(values[section], dict):
+            values[f'{section}.{key}'] = values[section].get(key)
     for key, value in values.items():
         if value and not isinstance(value, dict):
             raise Refused(f'{key} is {value!r}: a dict is expected')
