@@ -2,18 +2,17 @@
 
     python benchmarks/dense_memory.py
 
-Forward and backward of the backbones are followed on tensors without memory,
-operation by operation (`mmfd/planning/plan.py`), so neither a GPU nor the
-memory has to be there. `peak` is that of PyTorch's CPU operations, of a whole
-step in fp32; `held` is what CUDA's leave for the backward, in fp32 and in
-bf16.
+Forward and backward of the backbones run on tensors without memory
+(`mmfd/planning/count.py`), so neither a GPU nor the memory has to be there.
+`peak` is of PyTorch's CPU operations, of a whole step in fp32; `saved` is what
+CUDA's save for the backward, in fp32 and in bf16.
 """
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from mmfd.planning.plan import Watch, _autocast, _place
+from mmfd.planning.count import StepCounter, allocate, autocast
 from mmfd.weights.meta_device import weightless
 
 UPERNET = 'ade20k/{}_fd_ade20k'
@@ -33,43 +32,50 @@ ROWS = [  # config of the student, batch, height, width, settings
 ]
 
 
-def follow(student, batch, size, device, dtype=None, backward=False):
-    """Bytes held after the forward, and the most at once."""
+def count(student, batch, size, device, dtype=None, backward=False):
+    """GiB saved for the backward, and the most at any time."""
     config = Config.fromfile(f'configs/{student[0]}.py').model.backbone
     with weightless():
         model = MODELS.build(
             dict(config, **student[1], init_cfg=None, drop_path_rate=0.))
     model.train()  # without drop path, so that every image is counted
     with FakeTensorMode(allow_non_fake_inputs=True):
-        _place(model, device, None)
+        allocate(model, device)
         images = torch.empty(batch, 3, *size, device=device)
-        watch = Watch(model.parameters(), [images, *model.buffers()])
-        for param in model.parameters():  # gradients are weights' size
-            param.register_post_accumulate_grad_hook(
-                lambda p: watch.take(-p.grad.nbytes))
-        with watch:
-            with _autocast(device, dtype):
-                loss = sum(found.float().sum() for found in model(images))
-            held = watch.bytes
+        counter = StepCounter(model.parameters(), [images, *model.buffers()])
+        counter.ignore_gradients(model)
+        with counter:
+            with autocast(device, dtype):
+                loss = sum(featmap.float().sum() for featmap in model(images))
+            saved = counter.bytes
             if backward:
                 loss.backward()
-    return held / 2**30, watch.peak / 2**30
+    return saved / 2**30, counter.peak_bytes / 2**30
 
 
 def main():
+<<<<<<< HEAD
     print(f'{"GiB":32}{"batch":6}{"pixels":12}{"settings":18}{"peak":>8}'
           f'{"held":>8}{"bf16":>8}')
+=======
+    print(f'{"GiB":18}{"batch":6}{"pixels":12}{"settings":18}{"peak":>8}'
+          f'{"saved":>8}{"bf16":>8}')
+>>>>>>> ac87499 (Planning: counting a step stands apart from planning a run; names and sentences of the field; a batch norm's batch is not halved to one image; too few rounds are refused)
     for name, batch, height, width, settings in ROWS:
         student, size = (name, settings), (height, width)
-        cells = [follow(student, batch, size, 'cpu', backward=True)[1]]
+        cells = [count(student, batch, size, 'cpu', backward=True)[1]]
         if not settings.get('with_cp'):  # else next to nothing
             cells += [
-                follow(student, batch, size, 'cuda', dtype)[0]
+                count(student, batch, size, 'cuda', dtype)[0]
                 for dtype in (None, torch.bfloat16)
             ]
-        said = ', '.join(f'{k}={v}' for k, v in settings.items())
+        text = ', '.join(f'{k}={v}' for k, v in settings.items())
         print(
+<<<<<<< HEAD
             f'{name:32}{batch:<6}{f"{height} x {width}":12}{said:18}' +
+=======
+            f'{name:18}{batch:<6}{f"{height} x {width}":12}{text:18}' +
+>>>>>>> ac87499 (Planning: counting a step stands apart from planning a run; names and sentences of the field; a batch norm's batch is not halved to one image; too few rounds are refused)
             ''.join(f'{gib:8.1f}' for gib in cells),
             flush=True)
 

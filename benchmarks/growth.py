@@ -20,7 +20,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 
 from mmfd.launch import threads
-from mmfd.planning import plan
+from mmfd.planning.count import count_step
 
 SIZES = dict(S=(384, 12, 6), B=(768, 12, 12), L=(1024, 24, 16))
 ROWS = ('S/224/8', 'S/224/64', 'B/224/8', 'B/224/32', 'B/336/8', 'B/448/4',
@@ -50,7 +50,7 @@ def measure(row, rounds):
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     images = torch.randint(0, 256, (batch, 3, side, side), dtype=torch.uint8)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        work = plan.follow(cfg.model, 2, side, 'cpu')
+        count = count_step(cfg.model, 2, side, 'cpu')
         model = MODELS.build(cfg.model).to(device).train()
         optim = build_optim_wrapper(model, cfg.optim_wrapper)
 
@@ -62,7 +62,7 @@ def measure(row, rounds):
 
     step()
     seconds = statistics.median(step() for _ in range(rounds)) / batch
-    gflop = (work.teacher + work.forward + work.backward) / 2 / 1e9
+    gflop = count.flops / 2 / 1e9
     return dict(
         img_per_s=1 / seconds,
         gflop_per_image=gflop,

@@ -2,8 +2,9 @@
 
     python tools/benchmark.py configs/fd/clip_vitb_fd.py --data-root DIR
 
-Trains for some rounds and leaves nothing behind. Or plan a run before it has
-its GPUs: parameters, memory, time, disk, a live or a cached teacher.
+It trains for some rounds and leaves nothing behind. With --plan it trains
+nothing, and counts what a run needs: parameters, operations, memory, time,
+disk, and whether a teacher is cheaper live or from a cache.
 
     python tools/benchmark.py configs/fd/swinv2g_fd.py --plan --gpus 32 \\
         --memory 80 --tflops 200
@@ -33,7 +34,7 @@ def main():
         '--rounds',
         type=int,
         default=5,
-        help='times that a figure is measured (5)')
+        help='times that everything is measured (5)')
     parser.add_argument(
         '--length', type=int, default=5, help='iterations of a round (5)')
     parser.add_argument(
@@ -44,10 +45,10 @@ def main():
         'benchmarks/step.py\nwith the rest of the line, if there is any')
     parser.add_argument(
         '--plan', action='store_true', help='count, train nothing')
-    parser.add_argument('--json', metavar='FILE', help='write the figures')
+    parser.add_argument('--json', metavar='FILE', help='write the numbers')
     planning = parser.add_argument_group('with --plan')
     speed = planning.add_mutually_exclusive_group()
-    plans = [
+    of_plans = [
         planning.add_argument(
             '--gpus', type=int, default=1, help='how many (1)'),
         planning.add_argument('--memory', type=float, help='GiB of each GPU'),
@@ -68,12 +69,12 @@ def main():
             help='precision of the cache')
     ]
     args = parser.parse_args()
-    for option in plans:
+    for option in of_plans:
         if not args.plan and getattr(args, option.dest) != option.default:
             parser.error(f'{option.option_strings[0]} is for --plan')
     with command_line.one_message():
         from mmfd.launch.config_options import load_config, override
-        cfg, said = load_config(args), []
+        cfg = load_config(args)
         if cfg.default_scope != 'mmpretrain':
             raise Refused(
                 f'{args.config} trains a model of {cfg.default_scope}; '
@@ -81,44 +82,51 @@ def main():
                 f'python tools/train.py {args.config} --dry-run times it')
         if args.amp:
             override(cfg, {'optim_wrapper.type': 'mmfd.AmpOptimWrapper'})
-        sections = planned(cfg, args, said) if args.plan else measured(
-            cfg, args)
-        show(sections, said, args.json)
+        sections, sentences = (plan_run if args.plan else measure_run)(cfg,
+                                                                       args)
+        show(sections, sentences, args.json)
         if args.peers is not None:
             compare(cfg.train_dataloader.dataset.data_root, args.peers)
 
 
-def measured(cfg, args):
+def measure_run(cfg, args):
+    """Sections of quantities, and no sentence."""
     from mmfd.launch.runner import prepare
-    from mmfd.planning import measure
-    return measure.measured(cfg, prepare, args.rounds, args.length)
+    from mmfd.planning.measure import measure
+    return measure(cfg, prepare, args.rounds, args.length), []
 
 
-def planned(cfg, args, said):
-    from mmfd.planning import plan
-    counted = plan.Plan(cfg, args.gpus)
-    if args.memory:
-        said.append(plan.verdict(counted, args.memory))
+def plan_run(cfg, args):
+    """Sections of quantities, and sentences of advice."""
+    from mmfd.planning.plan import Plan, advise
+    plan, sentences = Plan(cfg, args.gpus), []
     sections = {
-        'parameters': counted.parameters(),
-        'operations for an image': counted.operations(),
-        'memory of a GPU': counted.memory(counted.setting),
-        'activations of a GPU': counted.activations(),
-        'run': counted.time(args.throughput, args.tflops),
+        'parameters': plan.parameters(),
+        'operations for an image': plan.operations(),
+        'memory of a GPU': plan.memory(plan.settings),
+        'activations of a GPU': plan.activations(),
+        'run': plan.totals(args.throughput, args.tflops),
     }
+    if args.memory:
+        sentences.append(advise(plan, args.memory))
     if args.cache:
         from mmfd.planning import measure
-        found = [
-            *measure.live_or_cached(counted, args.cache, args.store,
-                                    args.throughput, args.tflops)
+        teacher = [
+            *measure.live_and_cached_teacher(plan, args.cache, args.store,
+                                             args.throughput, args.tflops)
         ]
-        said.append(measure.cheaper(found))
-        sections['teacher, live or cached'] = found
-    return sections
+        sections['teacher, live or cached'] = teacher
+        sentences.append(measure.cheaper_teacher(teacher))
+    return sections, sentences
 
 
 def compare(data_root, step):
-    """Each in a process of its own; the step with its arguments, if any."""
+    """Run the comparisons with other code, each in a process of its own.
+
+    Args:
+        step (list[str]): arguments of benchmarks/step.py, which is left out
+            if there are none.
+    """
     runs = [('loader.py', data_root)] + [('step.py', *step)] * bool(step)
     for script, *options in runs:
         if not (BENCHMARKS / script).exists():
@@ -129,20 +137,20 @@ def compare(data_root, step):
                        check=True)
 
 
-def show(sections, said, path):
-    """Print, and write to a JSON file if there is a path."""
-    from mmfd.planning import quantities
-    sections = {title: [*found] for title, found in sections.items()}
-    for title, figures in sections.items():
-        print('\n'.join(quantities.table(title, figures)))
-    for line in said:
-        print('\n' + line)
+def show(sections, sentences, path):
+    """Print, and write the quantities to a JSON file if there is a path."""
+    from mmfd.planning.quantities import table
+    sections = {title: [*section] for title, section in sections.items()}
+    for title, section in sections.items():
+        print('\n'.join(table(title, section)))
+    for sentence in sentences:
+        print('\n' + sentence)
     if path:
         with files.output_file(path) as file:
             file.write_text(
                 json.dumps({
-                    title: [vars(figure) for figure in figures]
-                    for title, figures in sections.items()
+                    title: [vars(quantity) for quantity in section]
+                    for title, section in sections.items()
                 }))
 
 

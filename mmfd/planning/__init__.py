@@ -1,1 +1,1 @@
-"""What a run will need."""
+"""What a run will need: counted, planned and measured."""

@@ -1,11 +1,18 @@
-"""Numbers of a plan or a measurement: how each is known, tables of them."""
+"""Quantities of a plan or a measurement, and tables of them."""
 from dataclasses import dataclass
 from datetime import timedelta
 
 
 @dataclass
 class Quantity:
-    """A number, and whether it is counted, stated or assumed."""
+    """A number, its unit, and how it is known.
+
+    Attributes:
+        unit (str): `B` bytes, `FLOP` floating-point operations, `s`, `ms`,
+            `img/s`, `%`, or empty for a plain number.
+        how (str): `counted`, `measured`, `stated` by the user or `assumed`.
+        note (str): what a reader should know of it.
+    """
     name: str
     value: float
     unit: str
@@ -13,28 +20,29 @@ class Quantity:
     note: str = ''
 
 
-def table(title, figures):
-    """Lines of text."""
+def table(title, quantities):
+    """Lines of text: the title, then a line for each quantity."""
     yield f'\n{title}'
-    for figure in figures:
-        yield (f'  {figure.name:<12}{_readable(figure):>12}  '
-               f'{figure.how:<8} {figure.note}').rstrip()
+    for quantity in quantities:
+        yield (f'  {quantity.name:<12}{_readable(quantity):>12}  '
+               f'{quantity.how:<8} {quantity.note}').rstrip()
 
 
-def _readable(figure):
-    if figure.unit == 'B':
-        return readable_bytes(figure.value)
-    if figure.unit == 's':
-        return str(timedelta(seconds=round(figure.value)))
-    if figure.unit == 'FLOP':
-        exponent = max(int(f'{figure.value:e}'.split('e')[1]) // 3 * 3, 0)
-        return f'{figure.value / 10**exponent:.4g}e{exponent}'
-    if isinstance(figure.value, float):
-        return f'{figure.value:.4g} {figure.unit}'
-    return f'{figure.value:,}'
+def _readable(quantity):
+    value, unit = quantity.value, quantity.unit
+    if unit == 'B':
+        return readable_bytes(value)
+    if unit == 's':
+        return str(timedelta(seconds=round(value)))
+    if unit == 'FLOP':
+        exponent = max(int(f'{value:e}'.split('e')[1]) // 3 * 3, 0)
+        return f'{value / 10**exponent:.4g}e{exponent}'
+    if isinstance(value, float):
+        return f'{value:.4g} {unit}'
+    return f'{value:,}'
 
 
 def readable_bytes(count):
-    """Bytes, as people read them."""
+    """'1.5 GiB' or '20 MiB'."""
     return f'{count / 2**30:.1f} GiB' if count > 2**30 else (
         f'{count / 2**20:.0f} MiB')

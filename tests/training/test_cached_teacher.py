@@ -14,7 +14,8 @@ from PIL import Image
 
 from mmfd.launch.config_checks import check_sharding
 from mmfd.launch.resume_checks import check_same_model
-from mmfd.planning import plan
+from mmfd.planning.count import target_shape
+from mmfd.planning.plan import img_size_of
 from mmfd.training import cached_teacher
 
 
@@ -294,8 +295,8 @@ def test_config_of_the_guide_is_planned_as_without_a_cache(tmp_path):
     (tmp_path / 'leaf.py').write_text(LEAF.format(repo=os.getcwd()))
     cfg = Config.fromfile(tmp_path / 'leaf.py')
     cached_teacher.check_pipeline(cfg)
-    assert plan.side_of(cfg.train_dataloader.dataset.pipeline) == 224
+    assert img_size_of(cfg.train_dataloader.dataset.pipeline) == 224
     base = Config.fromfile('configs/fd/clip_vitb_fd.py')
     assert cached_teacher.without_cache(
         cfg.model.teacher) == base.model.teacher
-    assert plan.target_of(cfg.model, 224) == (197, 768)
+    assert target_shape(cfg.model, 224) == (197, 768)

@@ -1,0 +1,261 @@
+"""Count the bytes and operations of a training step on fake tensors.
+
+Fake tensors have shapes and no memory, so a network of 3 billion parameters
+is counted on a laptop in a minute.
+"""
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from weakref import WeakSet, finalize
+
+import torch
+from mmcv.cnn.bricks import DropPath
+from mmengine.registry import MODELS, DefaultScope
+from mmpretrain.structures import DataSample
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.checkpoint import checkpoint
+from torch.utils.flop_counter import flop_registry, sdpa_flop_count
+
+from mmfd.training import cached_teacher
+from mmfd.training.sharding import sharding_units, teacher_backbones
+from mmfd.weights.meta_device import weightless
+
+CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+
+
+@dataclass
+class StepCount:
+    """The bytes and floating-point operations of one training step.
+
+    Attributes:
+        saved_bytes: what autograd holds after the forward.
+        cast_bytes: weights cast to another precision, while the loss is
+            computed.
+        peak_bytes: the most at any time, without weights and their gradients.
+        teacher_flops, student_flops: of the forward.
+        backward_flops: of the student, with what is computed again.
+    """
+    saved_bytes: int
+    cast_bytes: int
+    peak_bytes: int
+    teacher_flops: int
+    student_flops: int
+    backward_flops: int = 0
+
+    @property
+    def flops(self):
+        """Of the whole step."""
+        return self.teacher_flops + self.student_flops + self.backward_flops
+
+
+def count_step(config,
+               batch_size,
+               img_size,
+               device,
+               dtype=None,
+               recompute=None,
+               backward=True,
+               weight_dtype=None):
+    """Count one training step of the model of a config.
+
+    Args:
+        config (dict): of the model.
+        batch_size (int): images.
+        img_size (int): their side in pixels.
+        device (str): whose kernels and precisions to count. It need not be
+            there, except that `backward` on `cuda` needs a GPU.
+        dtype (torch.dtype): of autocast. None: none.
+        recompute (str): pattern of the names of the blocks that activation
+            checkpointing computes again, as `blocks` of `FullySharded`. None:
+            none.
+        weight_dtype (torch.dtype): of the weights while they are used. None:
+            as the model is built.
+
+    Returns:
+        StepCount
+    """
+    model = weightless_model(config)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        networks = [model, *teacher_backbones(model)]
+        for network in networks:
+            allocate(network, device, weight_dtype)
+        for block in sharding_units(model.backbone, recompute) if recompute else ():
+            block.forward = partial(
+                checkpoint,
+                block.forward,
+                use_reentrant=False,
+                preserve_rng_state=False)
+        images = torch.empty(batch_size, 3, img_size, img_size, device=device)
+        samples = _soft_labels(config, batch_size, device)
+        packed = []
+        with autocast(device, dtype):  # packing is done once, in no step
+            for _ in teacher_backbones(model):
+                model.teacher.weights_replaced()
+                model.teacher(images)
+                packed += model.teacher.copies()
+        counter = StepCounter(
+            [w for network in networks for w in network.parameters()],
+            [b for network in networks
+             for b in network.buffers()] + [images, *packed])
+        counter.ignore_gradients(model)
+        with counter:
+            with autocast(device, dtype):
+                for _ in teacher_backbones(model):
+                    model.teacher(images)
+                teacher = counter.flops
+                # runs the teacher again, whose operations are known by now
+                losses = model(images, samples, mode='loss')
+                loss = model.parse_losses(losses)[0]
+                cast_bytes = counter.cast_bytes
+            saved_bytes, forward = counter.bytes, counter.flops - teacher
+            if backward:
+                loss.backward()
+        return StepCount(saved_bytes, cast_bytes, counter.peak_bytes, teacher,
+                         forward - teacher, counter.flops - teacher - forward)
+
+
+class StepCounter(TorchDispatchMode):
+    """Adds up the bytes and floating-point operations of what runs inside.
+
+    A tensor counts from the operation that makes it until nothing holds it,
+    autograd included. Memory that a kernel allocates and frees within itself
+    is not seen. Operations are those of matrix products, attention and
+    convolutions.
+
+    Args:
+        weights, others (iterable): tensors that do not count, since they were
+            there before. Casts of `weights` are also counted by themselves.
+
+    Attributes:
+        bytes, cast_bytes: held now.
+        peak_bytes: the most so far.
+        flops: so far.
+    """
+
+    def __init__(self, weights, others):
+        super().__init__()
+        self.bytes = self.cast_bytes = self.peak_bytes = self.flops = 0
+        self.weights = WeakSet(w.untyped_storage() for w in weights)
+        self.known = self.weights | WeakSet(o.untyped_storage()
+                                            for o in others)
+
+    def ignore_gradients(self, model):
+        """Leave the gradients of weights out: plans count them apart."""
+        for param in model.parameters():
+            if param.requires_grad:
+                param.register_post_accumulate_grad_hook(
+                    lambda p: self._add(-p.grad.nbytes))
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        output = func(*args, **kwargs)
+        formula = flop_registry.get(func.overloadpacket)
+        if func.overloadpacket is CPU_ATTENTION:  # PyTorch has no formula
+            self.flops += sdpa_flop_count(*(t.shape for t in args[:3]))
+        elif formula:
+            self.flops += formula(*args, **kwargs, out_val=output)
+        is_cast = (
+            func is torch.ops.aten._to_copy.default
+            and args[0].untyped_storage() in self.weights)
+        for tensor in tree_leaves(output):
+            if isinstance(tensor, torch.Tensor):
+                self._count(tensor.untyped_storage(), is_cast)
+        return output
+
+    def _count(self, storage, is_cast):
+        if storage not in self.known:
+            self.known.add(storage)
+            self._add(storage.nbytes(), is_cast)
+            finalize(storage, self._add, -storage.nbytes(), is_cast)
+
+    def _add(self, count, is_cast=False):
+        self.bytes += count
+        self.cast_bytes += count * is_cast
+        self.peak_bytes = max(self.peak_bytes, self.bytes)
+
+
+def target_shape(config, img_size):
+    """(L, C) of what the teacher of a model makes of an image."""
+    model = weightless_model(config)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        for network in [model, *teacher_backbones(model)]:
+            allocate(network, 'cpu')
+        image = torch.empty(1, 3, img_size, img_size)
+        return tuple(model.teacher(image).shape[1:])
+
+
+def weightless_model(config):
+    """Build the model of a config for training, with no memory for weights.
+
+    Drop path is off, since any image may keep all of its branches, and
+    activation checkpointing too, which `recompute` of `count_step` turns on.
+    """
+    config = dict(config, backbone=dict(config['backbone']))
+    if 'with_cp' in config['backbone']:
+        config['backbone']['with_cp'] = False
+    if 'teacher' in config:
+        config['teacher'] = dict(
+            cached_teacher.without_cache(config['teacher']), checkpoint='random')
+    with mmpretrain_scope(), weightless():
+        model = MODELS.build(config).train()
+    for module in model.modules():
+        if isinstance(module, DropPath):
+            module.eval()
+    return model
+
+
+def mmpretrain_scope():
+    """Look names of a config without a library up in mmpretrain."""
+    return DefaultScope.overwrite_default_scope('mmpretrain')
+
+
+def allocate(network, device, dtype=None):
+    """Make new parameters and buffers for a network, on a device.
+
+    Args:
+        dtype (torch.dtype): of the parameters. None: as they are.
+    """
+    for module in network.modules():
+        for name, param in [*module.named_parameters(recurse=False)]:
+            values = torch.empty(
+                param.shape, dtype=dtype or param.dtype, device=device)
+            module._parameters[name] = nn.Parameter(values,
+                                                    param.requires_grad)
+        for name, buffer in [*module.named_buffers(recurse=False)]:
+            module._buffers[name] = torch.empty(
+                buffer.shape, dtype=buffer.dtype, device=device)
+
+
+@contextmanager
+def autocast(device, dtype):
+    """`torch.autocast`, for a device that need not be there.
+
+    PyTorch's own turns itself off where the device is missing.
+
+    Args:
+        dtype (torch.dtype): None: do nothing.
+    """
+    if dtype is None:
+        yield
+        return
+    torch.set_autocast_dtype(device, dtype)
+    torch.set_autocast_enabled(device, True)
+    torch.autocast_increment_nesting()
+    try:
+        yield
+    finally:
+        torch.autocast_decrement_nesting()
+        torch.clear_autocast_cache()
+        torch.set_autocast_enabled(device, False)
+
+
+def _soft_labels(config, batch_size, device):
+    """Samples for a classifier; None for a distillation."""
+    classes = (config.get('head') or {}).get('num_classes')
+    return [
+        DataSample().set_gt_score(torch.empty(classes, device=device))
+        for _ in range(batch_size)
+    ] if classes else None
