@@ -82,7 +82,8 @@ def count_step(config,
         networks = [model, *teacher_backbones(model)]
         for network in networks:
             allocate(network, device, weight_dtype)
-        for block in sharding_units(model.backbone, recompute) if recompute else ():
+        for block in sharding_units(model.backbone,
+                                    recompute) if recompute else ():
             block.forward = partial(
                 checkpoint,
                 block.forward,
@@ -198,7 +199,8 @@ def weightless_model(config):
         config['backbone']['with_cp'] = False
     if 'teacher' in config:
         config['teacher'] = dict(
-            cached_teacher.without_cache(config['teacher']), checkpoint='random')
+            cached_teacher.without_cache(config['teacher']),
+            checkpoint='random')
     with mmpretrain_scope(), weightless():
         model = MODELS.build(config).train()
     for module in model.modules():
