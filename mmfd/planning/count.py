@@ -102,20 +102,24 @@ def count_step(config,
             [b for network in networks
              for b in network.buffers()] + [images, *packed])
         counter.ignore_gradients(model)
+        before_and_after_teacher = [0, 0]
+        for _ in teacher_backbones(model):
+            for register in (model.teacher.register_forward_pre_hook,
+                             model.teacher.register_forward_hook):
+                register(
+                    lambda *_: before_and_after_teacher.append(counter.flops))
         with counter:
             with autocast(device, dtype):
-                for _ in teacher_backbones(model):
-                    model.teacher(images)
-                teacher = counter.flops
-                # runs the teacher again, whose operations are known by now
                 losses = model(images, samples, mode='loss')
                 loss = model.parse_losses(losses)[0]
                 cast_bytes = counter.cast_bytes
-            saved_bytes, forward = counter.bytes, counter.flops - teacher
+            saved_bytes, forward = counter.bytes, counter.flops
             if backward:
                 loss.backward()
+        *_, before, after = before_and_after_teacher
+        teacher = after - before
         return StepCount(saved_bytes, cast_bytes, counter.peak_bytes, teacher,
-                         forward - teacher, counter.flops - teacher - forward)
+                         forward - teacher, counter.flops - forward)
 
 
 class StepCounter(TorchDispatchMode):
