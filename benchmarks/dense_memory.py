@@ -10,9 +10,9 @@ CUDA's save for the backward, in fp32 and in bf16.
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
-from torch._subclasses.fake_tensor import FakeTensorMode
 
-from mmfd.planning.count import StepCounter, allocate, autocast
+from mmfd.hosts import pytorch
+from mmfd.planning.count import StepCounter, allocate
 from mmfd.weights.meta_device import weightless
 
 UPERNET = 'ade20k/{}_fd_ade20k'
@@ -39,13 +39,13 @@ def count(student, batch, size, device, dtype=None, backward=False):
         model = MODELS.build(
             dict(config, **student[1], init_cfg=None, drop_path_rate=0.))
     model.train()  # without drop path, so that every image is counted
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    with pytorch.fake_tensors():
         allocate(model, device)
         images = torch.empty(batch, 3, *size, device=device)
         counter = StepCounter(model.parameters(), [images, *model.buffers()])
         counter.ignore_gradients(model)
-        with counter:
-            with autocast(device, dtype):
+        with counter.watch():
+            with pytorch.autocast_anywhere(device, dtype):
                 loss = sum(featmap.float().sum() for featmap in model(images))
             saved = counter.bytes
             if backward:
@@ -54,13 +54,8 @@ def count(student, batch, size, device, dtype=None, backward=False):
 
 
 def main():
-<<<<<<< HEAD
     print(f'{"GiB":32}{"batch":6}{"pixels":12}{"settings":18}{"peak":>8}'
-          f'{"held":>8}{"bf16":>8}')
-=======
-    print(f'{"GiB":18}{"batch":6}{"pixels":12}{"settings":18}{"peak":>8}'
           f'{"saved":>8}{"bf16":>8}')
->>>>>>> ac87499 (Planning: counting a step stands apart from planning a run; names and sentences of the field; a batch norm's batch is not halved to one image; too few rounds are refused)
     for name, batch, height, width, settings in ROWS:
         student, size = (name, settings), (height, width)
         cells = [count(student, batch, size, 'cpu', backward=True)[1]]
@@ -71,11 +66,7 @@ def main():
             ]
         text = ', '.join(f'{k}={v}' for k, v in settings.items())
         print(
-<<<<<<< HEAD
-            f'{name:32}{batch:<6}{f"{height} x {width}":12}{said:18}' +
-=======
-            f'{name:18}{batch:<6}{f"{height} x {width}":12}{text:18}' +
->>>>>>> ac87499 (Planning: counting a step stands apart from planning a run; names and sentences of the field; a batch norm's batch is not halved to one image; too few rounds are refused)
+            f'{name:32}{batch:<6}{f"{height} x {width}":12}{text:18}' +
             ''.join(f'{gib:8.1f}' for gib in cells),
             flush=True)
 

@@ -3,7 +3,6 @@
 Fake tensors have shapes and no memory, so a network of 3 billion parameters
 is counted on a laptop in a minute.
 """
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from weakref import WeakSet, finalize
@@ -13,17 +12,12 @@ from mmcv.cnn.bricks import DropPath
 from mmengine.registry import MODELS, DefaultScope
 from mmpretrain.structures import DataSample
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
-from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
+from mmfd.hosts import pytorch
 from mmfd.training import cached_teacher
 from mmfd.training.sharding import sharding_units, teacher_backbones
 from mmfd.weights.meta_device import weightless
-
-CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 
 
 @dataclass
@@ -78,7 +72,7 @@ def count_step(config,
         StepCount
     """
     model = weightless_model(config)
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    with pytorch.fake_tensors():
         networks = [model, *teacher_backbones(model)]
         for network in networks:
             allocate(network, device, weight_dtype)
@@ -92,7 +86,8 @@ def count_step(config,
         images = torch.empty(batch_size, 3, img_size, img_size, device=device)
         samples = _soft_labels(config, batch_size, device)
         packed = []
-        with autocast(device, dtype):  # packing is done once, in no step
+        with pytorch.autocast_anywhere(
+                device, dtype):  # packing is done once, in no step
             for _ in teacher_backbones(model):
                 model.teacher.weights_replaced()
                 model.teacher(images)
@@ -108,8 +103,8 @@ def count_step(config,
                              model.teacher.register_forward_hook):
                 register(
                     lambda *_: before_and_after_teacher.append(counter.flops))
-        with counter:
-            with autocast(device, dtype):
+        with counter.watch():
+            with pytorch.autocast_anywhere(device, dtype):
                 losses = model(images, samples, mode='loss')
                 loss = model.parse_losses(losses)[0]
                 cast_bytes = counter.cast_bytes
@@ -122,8 +117,8 @@ def count_step(config,
                          forward - teacher, counter.flops - forward)
 
 
-class StepCounter(TorchDispatchMode):
-    """Adds up the bytes and floating-point operations of what runs inside.
+class StepCounter:
+    """Adds up the bytes and floating-point operations of what is watched.
 
     A tensor counts from the operation that makes it until nothing holds it,
     autograd included. Memory that a kernel allocates and frees within itself
@@ -141,7 +136,6 @@ class StepCounter(TorchDispatchMode):
     """
 
     def __init__(self, weights, others):
-        super().__init__()
         self.bytes = self.cast_bytes = self.peak_bytes = self.flops = 0
         self.weights = WeakSet(w.untyped_storage() for w in weights)
         self.known = self.weights | WeakSet(o.untyped_storage()
@@ -154,21 +148,17 @@ class StepCounter(TorchDispatchMode):
                 param.register_post_accumulate_grad_hook(
                     lambda p: self._add(-p.grad.nbytes))
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        output = func(*args, **kwargs)
-        formula = flop_registry.get(func.overloadpacket)
-        if func.overloadpacket is CPU_ATTENTION:  # PyTorch has no formula
-            self.flops += sdpa_flop_count(*(t.shape for t in args[:3]))
-        elif formula:
-            self.flops += formula(*args, **kwargs, out_val=output)
+    def watch(self):
+        """Within it, everything that PyTorch computes is counted."""
+        return pytorch.every_operation(self._see)
+
+    def _see(self, func, args, kwargs, output):
+        self.flops += pytorch.flops_of(func, args, kwargs, output)
         is_cast = (
-            func is torch.ops.aten._to_copy.default
+            pytorch.is_cast(func)
             and args[0].untyped_storage() in self.weights)
-        for tensor in tree_leaves(output):
-            if isinstance(tensor, torch.Tensor):
-                self._count(tensor.untyped_storage(), is_cast)
-        return output
+        for tensor in _tensors(output):
+            self._count(tensor.untyped_storage(), is_cast)
 
     def _count(self, storage, is_cast):
         if storage not in self.known:
@@ -185,7 +175,7 @@ class StepCounter(TorchDispatchMode):
 def target_shape(config, img_size):
     """(L, C) of what the teacher of a model makes of an image."""
     model = weightless_model(config)
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    with pytorch.fake_tensors():
         for network in [model, *teacher_backbones(model)]:
             allocate(network, 'cpu')
         image = torch.empty(1, 3, img_size, img_size)
@@ -235,27 +225,12 @@ def allocate(network, device, dtype=None):
                 buffer.shape, dtype=buffer.dtype, device=device)
 
 
-@contextmanager
-def autocast(device, dtype):
-    """`torch.autocast`, for a device that need not be there.
-
-    PyTorch's own turns itself off where the device is missing.
-
-    Args:
-        dtype (torch.dtype): None: do nothing.
-    """
-    if dtype is None:
-        yield
-        return
-    torch.set_autocast_dtype(device, dtype)
-    torch.set_autocast_enabled(device, True)
-    torch.autocast_increment_nesting()
-    try:
-        yield
-    finally:
-        torch.autocast_decrement_nesting()
-        torch.clear_autocast_cache()
-        torch.set_autocast_enabled(device, False)
+def _tensors(output):
+    if isinstance(output, torch.Tensor):
+        yield output
+    elif isinstance(output, (tuple, list)):
+        for part in output:
+            yield from _tensors(part)
 
 
 def _soft_labels(config, batch_size, device):

@@ -5,7 +5,6 @@ bare steps on the last batch, so that the whole program and its step are
 compared under the same conditions.
 """
 import os
-import resource
 import statistics
 import tempfile
 import time
@@ -17,6 +16,7 @@ import torch
 from mmengine.hooks import Hook
 
 from mmfd.errors import Refused
+from mmfd.hosts import system
 from mmfd.planning.count import count_step, target_shape
 from mmfd.planning.plan import img_size_of
 from mmfd.planning.quantities import Quantity
@@ -203,7 +203,10 @@ def disk_read_rate(folder, count=2**27):
             file.write(os.urandom(count))
             file.flush()
             os.fsync(file.fileno())
-            os.posix_fadvise(file.fileno(), 0, count, os.POSIX_FADV_DONTNEED)
+            if not system.forget_cached(file):
+                raise Refused(f'the disk of {folder} cannot be measured: this '
+                              'system would read the file from its memory; '
+                              'leave out --cache')
             file.seek(0)
             start = time.perf_counter()
             while file.read(2**18):
@@ -317,7 +320,7 @@ def _quantities(cfg, hook, loading, device, dtype):
                      'of the GEMM rate, by the step'),
         ],
         'phases of a step': [*_phases(hook)],
-        'memory': [_peak_memory(device)],
+        'memory': [*_peak_memory(device)],
     }
 
 
@@ -349,8 +352,8 @@ def _phases(hook):
 
 def _peak_memory(device):
     if device == 'cuda':
-        return Quantity('peak', torch.cuda.max_memory_allocated(), 'B',
-                        'measured', 'of tensors on the device')
-    return Quantity('peak',
-                    resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-                    'B', 'measured', 'of this process, without its workers')
+        yield Quantity('peak', torch.cuda.max_memory_allocated(), 'B',
+                       'measured', 'of tensors on the device')
+    elif (peak := system.peak_memory()) is not None:
+        yield Quantity('peak', peak, 'B', 'measured',
+                       'of this process, without its workers')
