@@ -1,6 +1,6 @@
 """Before: EsViT Swin-B itself, UperNet on ADE20K: 47.3 mIoU in the paper.
 
-The recipe of its student.
+160,000 iterations at batch 16, 8 GPUs x 2 images: the recipe of its student.
 
     tools/dist_train.sh configs/ade20k/esvit_swinb_ade20k.py 8
 """

@@ -1,6 +1,7 @@
 """Before: Swin V2-G itself, UperNet on ADE20K: 59.9 mIoU in the paper.
 
-The recipe of its student. Not run.
+160,000 iterations at batch 16, 8 GPUs x 2 images: the recipe of its student.
+Not run.
 
     tools/dist_train.sh configs/ade20k/swinv2g_ade20k.py 8
 """

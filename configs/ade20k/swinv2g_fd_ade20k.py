@@ -1,7 +1,7 @@
 """UperNet on ADE20K with the Swin V2-G FD student: 61.4 mIoU in the paper.
 
-160,000 iterations at batch 16, 8 GPUs x 2 images. At several scales,
-crops of 896 pixels. Not run; the recipe is assumed.
+160,000 iterations at batch 16, 8 GPUs x 2 images, with crops of 896 pixels;
+the figure is at several scales. Not run; the recipe is assumed.
 
     tools/dist_train.sh configs/ade20k/swinv2g_fd_ade20k.py 8
 """

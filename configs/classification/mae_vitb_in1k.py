@@ -1,6 +1,7 @@
 """Before: MAE ViT-B/16 itself, fine-tuned like its student.
 
-The paper's 83.6 % is MAE as it was published, after MAE's own fine-tuning.
+100 epochs at batch 2048. The paper's 83.6 % is MAE as it was published, after
+MAE's own fine-tuning.
 
     python tools/train.py configs/classification/mae_vitb_in1k.py
 """

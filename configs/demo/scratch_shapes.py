@@ -1,4 +1,4 @@
-"""The FD student's network from random weights, fine-tuned for as long.
+"""The FD student's network, trained on the classes from random weights.
 
     python tools/train.py configs/demo/scratch_shapes.py
 """

@@ -6,10 +6,10 @@ pixels and windows of 14, a teacher trained at 192 pixels whose positions are
 extrapolated, and a drop path of 0.3. The paper's images are ImageNet-22K and
 70 million of its own; ImageNet-1K stands in for them.
 
-Student, teacher and optimizer are sharded over all GPUs by PyTorch's FSDP
-(`mmfd.FullySharded`), with 64 images on each: 32 GPUs make the batch of 2048,
-8 GPUs with accumulative_counts=4. Not run; `tools/benchmark.py --plan` counts
-20 GiB on each GPU, 25 GiB on each of 8, and 2e21 operations.
+300 epochs at batch 2048: 32 GPUs x 64 images, or 8 GPUs and
+accumulative_counts=4. PyTorch's FSDP (`mmfd.FullySharded`) shards student,
+teacher and optimizer over all GPUs. Not run; `tools/benchmark.py --plan`
+counts 20 GiB on each of 32 GPUs, 25 GiB on each of 8, and 2e21 operations.
 
     tools/dist_train.sh configs/fd/swinv2g_fd.py 8 \
         --cfg-options optim_wrapper.accumulative_counts=4

@@ -1,7 +1,5 @@
 """The paper's ablations: what each changes, at full size and on the demo."""
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -156,45 +154,3 @@ def test_leaf_on_the_demo_keeps_its_change_and_trains(tool, tmp_path):
         assert model.eval().loss(pixels)['loss'] < before
 
     check_all(check, CHANGES)
-
-
-def test_absolute_positions_begin_as_the_official_ones():
-    """Truncated at one standard deviation of 0.02."""
-    from helpers.models import student
-    model = MODELS.build(
-        student(use_abs_pos_emb=True, use_shared_rel_pos_bias=False))
-    model.init_weights()
-    assert model.pos_embed.shape == (1, 17, 48)
-    assert 0.019 < model.pos_embed.abs().max() <= 0.02
-
-
-def test_ridge_regression_is_least_squares_with_as_many_zeros(tool):
-    """Without centring: a weight is held back as if C rows asked it to be 0;
-    a bias is not."""
-    x, labels = torch.randn(40, 6).double() + 1, torch.arange(40) % 3
-    weight, bias = tool.ridge(x, labels, strength=2.)
-    rows = torch.cat((x, torch.ones(40, 1)), 1)
-    zeros = torch.cat((2**0.5 * torch.eye(6), torch.zeros(6, 1)), 1)
-    targets = torch.cat((torch.eye(3)[labels], torch.zeros(6, 3)))
-    solved = torch.linalg.lstsq(torch.cat((rows, zeros)),
-                                targets.double()).solution
-    torch.testing.assert_close(weight.double(), solved[:6].T)
-    torch.testing.assert_close(bias.double(), solved[6])
-
-
-@pytest.mark.full
-def test_one_command_prints_the_table(tmp_path, shapes_root):
-    data = tmp_path / 'data'
-    data.mkdir()
-    (data / 'shapes').symlink_to(shapes_root)
-    done = subprocess.run(
-        [sys.executable,
-         Path('demo/compare_ablations.py').absolute()],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    table = done.stdout.split('\nablation ')[1].splitlines()
-    assert len(table) == 1 + 1 + len(CHANGES) + 1
-    assert '15 of 15' in done.stdout
-    assert (tmp_path / 'work_dirs/ablations.png').stat().st_size > 10_000

@@ -80,6 +80,14 @@ def test_docstring_has_the_command_that_runs_the_config():
     ]
 
 
+def test_docstring_has_the_cost_of_the_run():
+    assert not [
+        leaf for leaf in leaves(*TABLES, 'fd/ablations')
+        if not re.search(r'\d\s(epochs|iterations)', docstring(leaf))
+        or not re.search(r'batch\s(of\s)?\d', docstring(leaf))
+    ]
+
+
 def test_config_fits_on_one_screen():
     assert not [
         leaf for leaf in leaves(*TABLES, 'fd/ablations')

@@ -58,6 +58,15 @@ def test_initial_weights_are_truncated_and_rescaled_by_depth():
     assert model.rel_pos_bias.relative_position_bias_table.abs().max() == 0
 
 
+def test_absolute_positions_begin_as_the_official_ones():
+    """Truncated at one standard deviation of 0.02."""
+    model = MODELS.build(
+        student(use_abs_pos_emb=True, use_shared_rel_pos_bias=False))
+    model.init_weights()
+    assert model.pos_embed.shape == (1, 17, 48)
+    assert 0.019 < model.pos_embed.abs().max() <= 0.02
+
+
 def test_relative_position_index_is_the_official_one():
     index = fd_student(
         img_size=224, patch_size=16).rel_pos_bias.relative_position_index

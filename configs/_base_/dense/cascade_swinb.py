@@ -10,7 +10,7 @@ _base_ = [
     'coco.py'
 ]
 
-custom_imports = dict(imports=['mmfd.hosts.mmcv_ops'])  # not mmpretrain's
+custom_imports = dict(imports=['mmfd.hosts.mmcv_ops'])  # replaces the list
 model = dict(neck=dict(in_channels=[128, 256, 512, 1024]))
 optim_wrapper = dict(
     _delete_=True,

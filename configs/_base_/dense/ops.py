@@ -1,3 +1,3 @@
-"""The ops that mmseg and mmdet want, for an mmcv without compiled ones."""
+"""The ops that mmseg and mmdet need, for an mmcv without compiled ops."""
 custom_imports = dict(
     imports=['mmfd.hosts.mmcv_ops'], allow_failed_imports=False)

@@ -1,7 +1,7 @@
 """Swin V2-G, before and after FD: the networks that tasks start from.
 
-Both of the student's blocks: mmpretrain's drop a branch before the norm that
-ends it. In shards over all GPUs, by PyTorch's FSDP.
+Both are built of the student's blocks, because mmpretrain's drop a branch
+before the norm that ends it. PyTorch's FSDP shards them over all GPUs.
 """
 _base_ = ['../teachers/swinv2g.py', '../students/swinv2g.py']
 

@@ -1,4 +1,4 @@
-"""A small Mask R-CNN on the shapes in COCO's layout: all but the backbone."""
+"""A small Mask R-CNN on the shapes in COCO's layout, without its backbone."""
 _base_ = [
     'maps.py', '../../_base_/dense/ops.py', *[
         f'{__import__("mmdet").__path__[0]}/.mim/configs/_base_/{name}.py'

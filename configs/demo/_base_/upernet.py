@@ -1,4 +1,4 @@
-"""A small UperNet on the shapes in ADE20K's layout: all but the backbone."""
+"""A small UperNet on the shapes in ADE20K's layout, without its backbone."""
 _base_ = [
     'maps.py', '../../_base_/dense/ops.py', *[
         f'{__import__("mmseg").__path__[0]}/.mim/configs/_base_/{name}.py'
