@@ -1,8 +1,8 @@
-"""Ours against the official implementation, number by number.
+"""Ours and the official implementation give the same numbers.
 
-`data/` holds what the official code (SwinTransformer/Feature-Distillation,
-2115145) computed in fp32 on a tiny random student with tiny random teachers,
-and the learning rates that its optimizer really used.
+Theirs are in `tests/fixtures/`: what SwinTransformer/Feature-Distillation at
+2115145 computed in fp32 for a tiny random student and tiny random teachers,
+and the learning rates that its optimizer used.
 """
 import json
 import re
@@ -18,7 +18,7 @@ from mmengine.registry import HOOKS, MODELS
 from mmfd.weights import checkpoints
 from mmfd.weights.convert import CONVERTERS
 
-CASES = {  # file in data/ -> its teacher's weights, their kind, our config
+CASES = {  # file of fixtures/ -> key of its teacher, kind, our config of it
     'clip_vit': ('teacher_openai', 'openai-clip', clip_teacher(layers=2)),
     'dino_vit': ('teacher_dino', 'dino', dino_teacher(layers=2, heads=4)),
 }
@@ -26,7 +26,7 @@ CASES = {  # file in data/ -> its teacher's weights, their kind, our config
 
 @pytest.fixture(scope='module', params=CASES)
 def official(request):
-    """A case; the student and the input are the same in all."""
+    """The official numbers of a case. All have the same student and input."""
     first, case = (
         torch.load(f'tests/fixtures/official_{name}.pth', weights_only=True)
         for name in ('clip_vit', request.param))
@@ -37,6 +37,7 @@ def official(request):
 
 @pytest.fixture
 def ours(official, tmp_path):
+    """Our model with the official weights."""
     file = tmp_path / 'teacher.pth'
     checkpoints.save(official['teacher'], file, {})
     model = MODELS.build(
@@ -77,20 +78,19 @@ def test_gradient_of_every_parameter_equals_the_official_one(ours, official):
 
 # --- optimizer: groups and learning rates ---
 
-SWIN = ('fd/esvit_swinb_fd', 'classification/esvit_swinb_fd_in1k')
-# Those of the ViTs.
-CONFIGS = sorted(f'{path.parent.name}/{path.stem}'
-                 for folder in ('fd', 'classification')
-                 for path in Path('configs', folder).glob('*_vit*.py')
-                 if not path.stem.endswith('_linear'))
+VITS = sorted(f'{path.parent.name}/{path.stem}'
+              for folder in ('fd', 'classification')
+              for path in Path('configs', folder).glob('*_vit*.py')
+              if not path.stem.endswith('_linear'))
 RUNS = {  # official yaml -> our config
     'fd_pretrain__clip_vit_base__img224__100ep': 'fd/clip_vitb_fd_100e',
     'fd_pretrain__clip_vit_base__img224__300ep': 'fd/clip_vitb_fd',
     'fd_pretrain__clip_vit_large__img224__300ep': 'fd/clip_vitl_fd',
     'fd_pretrain__deit_vit_base__img224__300ep': 'fd/deit_vitb_fd',
     'fd_pretrain__dino_vit_base__img224__300ep': 'fd/dino_vitb_fd',
-    'fd_pretrain__esvit_swin_base__img224__300ep': SWIN[0],
-    'fd_finetune__esvit_swin_base__img224__300ep': SWIN[1],
+    'fd_pretrain__esvit_swin_base__img224__300ep': 'fd/esvit_swinb_fd',
+    'fd_finetune__esvit_swin_base__img224__300ep':
+    'classification/esvit_swinb_fd_in1k',
     'fd_finetune__clip_vit_base__img224__100ep':
     'classification/clip_vitb_fd_100e_in1k',
     'fd_finetune__clip_vit_base__img224__300ep':
@@ -105,7 +105,7 @@ RUNS = {  # official yaml -> our config
 
 
 class Run:
-    """As much of a Runner as the curve asks for: 7 iterations an epoch."""
+    """What the hook reads of a Runner, with 7 iterations an epoch."""
 
     def __init__(self, optim_wrapper, epochs, batch):
         self.optim_wrapper = optim_wrapper
@@ -158,39 +158,40 @@ def test_lr_counts_batch_processes_and_accumulation(monkeypatch):
 
 
 def official_layer(name, depth):
-    """Facts C.3: the layer id of an official name."""
+    """The layer that an official name counts to (`optimizer.py` there)."""
     if name.startswith(('cls_token', 'pos_embed', 'patch_embed', 'pre_norm')):
         return 0  # CLIP's pre_norm, which the official code does not fine-tune
     block = re.match(r'blocks\.(\d+)\.', name)
     return int(block[1]) + 1 if block else depth + 1
 
 
-@pytest.mark.parametrize('config', CONFIGS)
+@pytest.mark.parametrize('config', VITS)
 def test_decay_and_layer_of_every_parameter_are_the_official_ones(config):
     cfg, model, optim_wrapper = build(config)
     depth = model.backbone.num_layers
     decay = cfg.optim_wrapper.get('paramwise_cfg', {}).get('layer_decay', 1.)
-    found = {}
-    for group in optim_wrapper.optimizer.param_groups:
-        for name, param in zip(group['param_names'], group['params']):
-            found[name] = group['weight_decay'], group['lr']
-    assert found.keys() == dict(model.named_parameters()).keys()
+    settings = {  # parameter -> weight decay, learning rate
+        name: (group['weight_decay'], group['lr'])
+        for group in optim_wrapper.optimizer.param_groups
+        for name in group['param_names']
+    }
+    assert settings.keys() == dict(model.named_parameters()).keys()
+    recipe = cfg.optim_wrapper.optimizer
     for name, param in model.named_parameters():
-        own = official_name(name.removeprefix('backbone.'))
-        weight_decay, lr = found[name]
-        kept = (
+        theirs = official_name(name.removeprefix('backbone.'))
+        undecayed = (
             param.ndim == 1 or name.endswith('bias')
-            or own in ('cls_token', 'pos_embed'))
-        decayed = cfg.optim_wrapper.optimizer.weight_decay
-        assert weight_decay == (0 if kept else decayed), name
-        scale = decay**(depth + 1 - official_layer(own, depth))
-        assert lr == pytest.approx(cfg.optim_wrapper.optimizer.lr * scale)
-    tables = [n for n in found if n.endswith('bias_table')]
+            or theirs in ('cls_token', 'pos_embed'))
+        weight_decay, lr = settings[name]
+        assert weight_decay == (0 if undecayed else recipe.weight_decay), name
+        scale = decay**(depth + 1 - official_layer(theirs, depth))
+        assert lr == pytest.approx(recipe.lr * scale)
+    tables = [name for name in settings if name.endswith('bias_table')]
     assert bool(tables) == ('fd' in config)  # the students have them
-    assert all(found[n][0] > 0 for n in tables)
+    assert all(settings[name][0] > 0 for name in tables)
 
 
-PARAMETERS = {  # config -> official count; with the projection
+PARAMETERS = {  # config -> the official count, the projection included
     'fd/clip_vitb_fd': 85_665_360 + 590_592,
     'fd/dino_vitb_fd': 85_665_360 + 590_592,
     'fd/deit_vitb_fd': 85_665_360 + 590_592,

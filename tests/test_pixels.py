@@ -1,14 +1,14 @@
-"""The official evaluation's statistics, and how they are asked for."""
+"""Pixels of a batch, and evaluation with CLIP's statistics."""
 import argparse
 
 import pytest
 import torch
 from mmengine.registry import MODELS
 
+from mmfd.errors import Refused
 from mmfd.launch.config_options import load_config
 
-QUIRK = 'model.data_preprocessor.type'
-OFFICIAL = {QUIRK: 'mmfd.OfficialEvalPreprocessor'}
+OFFICIAL = {'model.data_preprocessor.type': 'mmfd.OfficialEvalPreprocessor'}
 
 
 def load(leaf, options):
@@ -41,7 +41,7 @@ def test_one_option_evaluates_in_clips_statistics_and_trains_as_before(leaf):
     assert not torch.allclose(evaluated, plain(images, False)['inputs'])
 
 
-def test_no_config_evaluates_in_other_statistics_unasked():
+def test_configs_evaluate_in_their_own_statistics_by_default():
     for leaf in 'clip_vitb_fd_in1k', 'dino_vitb_fd_linear':
         kind = load(leaf, {}).model.data_preprocessor.type
         assert kind == 'mmpretrain.ClsDataPreprocessor'
@@ -50,3 +50,18 @@ def test_no_config_evaluates_in_other_statistics_unasked():
 def test_statistics_are_in_no_checkpoint():
     cfg = load('clip_vitb_fd_in1k', OFFICIAL).model.data_preprocessor
     assert not MODELS.build(dict(cfg, _scope_='mmpretrain')).state_dict()
+
+
+def test_preprocessor_turns_bgr_bytes_into_rgb_pixels():
+    preprocess = MODELS.build(dict(type='mmfd.PixelPreprocessor'))
+    bgr = [torch.tensor([1, 2, 3], dtype=torch.uint8).view(3, 1, 1)] * 2
+    inputs = preprocess(dict(inputs=bgr))['inputs']
+    assert inputs.dtype is torch.float32
+    assert inputs.flatten(1).tolist() == [[3, 2, 1]] * 2
+
+
+def test_images_of_different_sizes_say_what_to_set():
+    preprocess = MODELS.build(dict(type='mmfd.PixelPreprocessor'))
+    images = [torch.zeros(3, 4, 4), torch.zeros(3, 4, 6)]
+    with pytest.raises(Refused, match='end the pipeline with a crop'):
+        preprocess(dict(inputs=images))

@@ -55,6 +55,11 @@ def randomise(network):
     return network.eval()
 
 
+def pixels(batch=2, size=32):
+    """Random RGB pixels of 0-255, square images."""
+    return torch.randint(0, 256, (batch, 3, size, size)).float()
+
+
 def arch(width=48, layers=3, heads=3):
     return dict(
         embed_dims=width,

@@ -1,0 +1,108 @@
+"""The teacher: frozen, hidden, with its own statistics and input size."""
+import copy
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers.models import clip_teacher, distillation, pixels, student
+from mmengine.model import ExponentialMovingAverage
+from mmengine.registry import MODELS
+
+
+@pytest.fixture
+def model():
+    return MODELS.build(distillation())
+
+
+def test_teacher_sees_clip_statistics_whatever_the_student_sees(model):
+    seen = []
+    model.teacher.backbone.register_forward_pre_hook(
+        lambda module, args: seen.append(args[0]))
+    x = pixels()
+    model.loss(x)
+    mean = torch.tensor([.48145466, .4578275, .40821073]).view(3, 1, 1)
+    std = torch.tensor([.26862954, .26130258, .27577711]).view(3, 1, 1)
+    torch.testing.assert_close(seen[0], (x / 255 - mean) / std)
+
+
+def test_teacher_stays_in_eval_when_model_trains(model):
+    model.train()
+    assert model.backbone.training
+    assert not any(m.training for m in model.teacher.backbone.modules())
+
+
+def test_teacher_is_in_no_parameters_checkpoint_or_average(model):
+    names = [name for name, _ in model.named_parameters()]
+    assert {n.split('.')[0] for n in names} == {'backbone', 'neck'}
+    assert {k.split('.')[0]
+            for k in model.state_dict()} == {'backbone', 'neck'}
+    average = ExponentialMovingAverage(model)
+    assert average.module.teacher.backbone is model.teacher.backbone
+    assert copy.deepcopy(model).backbone is not model.backbone
+
+
+def test_teacher_gets_no_gradient_and_student_does(model):
+    model.loss(pixels())['loss'].backward()
+    assert all(p.grad is None for p in model.teacher.backbone.parameters())
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_teacher_follows_the_model_to_another_dtype(model):
+    model.double()
+    assert model.teacher.backbone.cls_token.dtype is torch.float64
+    assert model.teacher.normalize.mean.dtype is torch.float64
+
+
+def test_teacher_sees_pixels_at_its_own_resolution():
+    model = MODELS.build(
+        distillation(
+            clip_teacher(img_size=32),
+            backbone=student(img_size=64, patch_size=16)))
+    x = pixels(size=64)
+    shrunk = F.interpolate(x, (32, 32), mode='bilinear', antialias=True)
+    assert torch.equal(model.teacher(x), model.teacher(shrunk))
+    assert model.loss(x)['loss'] > 0
+
+
+def test_map_of_a_teacher_holds_its_patch_tokens():
+    """In row-major order, as a convolution's."""
+    model = MODELS.build(distillation())
+    x = pixels()
+    tokens = model.teacher(x)
+    model.teacher.backbone.out_type = 'featmap'
+    torch.testing.assert_close(model.teacher(x), tokens[:, 1:])
+
+
+def test_drop_path_of_the_teacher_is_on_only_while_the_model_trains():
+    rate, samples = 0.4, 600
+    teacher = clip_teacher(drop_path_rate=rate)
+    model = MODELS.build(distillation(teacher))
+    ours, dropped = model.teacher, []
+    last = ours.backbone.layers[-1].attn.out_drop  # at the highest rate
+
+    def watch(module, args, out):
+        gone = out.abs().amax((1, 2)) == 0
+        torch.testing.assert_close(out[~gone], (args[0] / (1 - rate))[~gone])
+        dropped.append(gone.float().mean())
+
+    handle = last.register_forward_hook(watch)
+    x = pixels(1).expand(samples, -1, -1, -1)
+    model.train()
+    on = [m for m in ours.backbone.modules() if m.training]
+    assert {type(m).__name__ for m in on} == {'DropPath'}
+    assert len(on) == 2 * 3  # both branches of three blocks
+    noisy = ours(x)
+    assert abs(dropped[0] - rate) < 4 * math.sqrt(rate * (1 - rate) / samples)
+    assert len(noisy.unique(dim=0)) > 10
+    handle.remove()
+    model.eval()
+    assert not any(m.training for m in ours.backbone.modules())
+    assert torch.equal(ours(x[:2])[0], ours(x[:2])[1])
+
+
+def test_teacher_drops_nothing_without_its_own_drop_path_rate():
+    teacher = clip_teacher()
+    teacher.backbone.drop_path_rate = 0.4  # as its own training had it
+    model = MODELS.build(distillation(teacher)).train()
+    assert not any(m.training for m in model.teacher.backbone.modules())
