@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and their sums."""
+"""Files that are written completely or not at all, and their sums."""
 import hashlib
 import os
 from contextlib import contextmanager
@@ -11,11 +11,14 @@ from mmfd.hosts import system
 
 @contextmanager
 def or_refuse(what, advice):
-    """Raise Refused in the place of an OSError.
+    """Turn an OSError of the body into a message for the user.
 
     Args:
         what (str): what could not be done, with the path.
-        advice (str): what to turn.
+        advice (str): what the user can do about it.
+
+    Raises:
+        Refused: in place of an OSError.
     """
     try:
         yield
@@ -25,10 +28,10 @@ def or_refuse(what, advice):
 
 
 def make_folder(path):
-    """Make a folder and those above it, if they are not there.
+    """Make a folder, and those above it, unless it exists.
 
     Raises:
-        Refused: if that cannot be done.
+        Refused: if it cannot be made.
     """
     try:
         os.makedirs(path, exist_ok=True)
@@ -39,7 +42,7 @@ def make_folder(path):
 
 
 def cache_folder(name):
-    """Where files of one kind are kept between runs; it need not exist.
+    """The folder for files of one kind that later runs use; it may not exist.
 
     `$XDG_CACHE_HOME/mmfd/NAME`, else `~/.cache/mmfd/NAME`.
     """
@@ -49,14 +52,15 @@ def cache_folder(name):
 
 @contextmanager
 def written_whole(path, durable=True):
-    """Give a temporary path to write to, which becomes `path` at the end.
+    """Yield a temporary path to write to, and rename it to `path` at the end.
 
-    So `path` is complete or absent, whoever else writes it at the same time.
+    So `path` is either complete or absent, even if the body fails or several
+    processes write it at the same time.
 
     Args:
         path (str): file to write.
-        durable (bool): the file outlasts a power failure as soon as it has
-            its name, which takes some milliseconds.
+        durable (bool): wait until the disk has the file, so that it survives a
+            power failure. This takes some milliseconds.
 
     Raises:
         OSError: if it cannot be written.
@@ -78,19 +82,19 @@ def written_whole(path, durable=True):
 
 @contextmanager
 def output_file(path):
-    """`written_whole`, of a file that a user asked for.
+    """Do as `written_whole`, for a file that a user named.
 
     Raises:
         Refused: if it cannot be written.
     """
     make_folder(Path(path).parent)
     with or_refuse(f'{path} cannot be written', 'name another place'):
-        with written_whole(path) as beside:
-            yield beside
+        with written_whole(path) as temporary:
+            yield temporary
 
 
 def sha256(path):
-    """The sum of a file, as `sha256sum` prints it."""
+    """The SHA-256 of a file, 64 hexadecimal digits as `sha256sum` prints."""
     digest = hashlib.sha256()
     with open(path, 'rb') as file:
         while block := file.read(1 << 20):
@@ -98,11 +102,21 @@ def sha256(path):
     return digest.hexdigest()
 
 
-def check_sha256(found, expected, what):
-    """Refuse a sum that does not begin with every one that is expected."""
-    for published in expected:
-        if not found.startswith(published.lower()):
+def check_sha256(actual, published, what):
+    """Compare the sum of a file with those that its authors published.
+
+    Args:
+        actual (str): the sum, as `sha256` returns it.
+        published (Iterable[str]): sums that it must have, or the beginnings of
+            them.
+        what (str): path or address, for the message.
+
+    Raises:
+        Refused: if `actual` does not begin with each of them.
+    """
+    for expected in published:
+        if not actual.startswith(expected.lower()):
             raise Refused(
-                f'{what} has sha256 {found}, expected was {published}: it is '
+                f'{what} has sha256 {actual}, expected was {expected}: it is '
                 'another file, or was damaged on its way; get it again, or '
                 'compare the sum with that of its authors')

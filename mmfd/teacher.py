@@ -1,4 +1,4 @@
-"""The teacher: a frozen backbone that eats pixels. Never trained or saved."""
+"""The teacher: a frozen network that sees pixels. Never trained or saved."""
 import torch
 import torch.nn.functional as F
 from mmengine.dist import is_main_process
@@ -14,25 +14,32 @@ from mmfd.weights import checkpoints, strict_loading
 class Teacher(nn.Module):
     """Freeze `backbone` and let it see pixels in its own normalisation.
 
-    The backbone is hidden from PyTorch's bookkeeping on purpose. It is in no
-    `parameters()`, so in no optimizer, gradient bucket or EMA; in no
-    `state_dict()`, so in no checkpoint; and `train()` does not reach it, so
-    it stays in eval mode, but for the noise of `drop_path_rate` where that is
-    asked for. Moves to a device or dtype do reach it.
+    PyTorch does not know of the backbone, on purpose. It is in no
+    `parameters()`, hence in no optimizer, gradient bucket or EMA. It is in no
+    `state_dict()`, hence in no checkpoint. `train()` does not reach it, so it
+    stays in eval mode, except for drop path if `drop_path_rate` is set. Moves
+    to another device or dtype do reach it.
 
     Args:
-        checkpoint (str): file of the backbone's weights in the host's names,
-            as `tools/convert.py` writes it, matched strictly. `'random'`
-            trains against random weights, for tests and benchmarks.
-        normalize (dict): config of `mmfd.Normalize`, the statistics that the
+        checkpoint (str): file with the backbone's weights in the names of
+            mmpretrain, as `tools/convert.py` writes it. All must match.
+            `'random'` trains against random weights, for tests and benchmarks.
+        normalize (dict): config of `mmfd.Normalize`: the statistics that the
             teacher was trained with.
-        backbone (dict): any registered backbone that returns tokens, with
-            its own final norm.
-        neck (dict): what makes the target of the tokens: `WhiteningNeck`.
-        img_size (int): side in pixels that the teacher was trained at;
-            inputs of another size are resized to it. None keeps the input's.
-        source (str): where the weights come from and how they get into
-            `checkpoint`; told to who has not got them.
+        backbone (dict): any registered backbone that returns tokens, with its
+            own final norm.
+        neck (dict): what turns tokens into the target: `mmfd.WhiteningNeck`.
+        img_size (int): side in pixels of the images that the teacher was
+            trained on. Pixels of another size are resized to it. None keeps
+            their size.
+        source (str): where the weights can be had and how they get into
+            `checkpoint`. The message for a missing file says it.
+        drop_path_rate (float): drop path of the teacher while the model
+            trains, an ablation (sec. 3.2). The rate in `backbone` is that of
+            the teacher's own training, and not used.
+
+    Raises:
+        Refused: if the file is missing or does not fit the backbone.
     """
 
     def __init__(self,
@@ -58,7 +65,7 @@ class Teacher(nn.Module):
         if checkpoint != checkpoints.RANDOM:
             strict_loading.load_into(
                 backbone, checkpoint, source=source, exact=True)
-            if is_main_process():  # which writes it into checkpoints
+            if is_main_process():  # it alone writes checkpoints
                 self.fingerprint = checkpoints.fingerprint(
                     dict(
                         backbone.state_dict(),
@@ -66,9 +73,9 @@ class Teacher(nn.Module):
                         std=self.normalize.std))
         backbone.eval()
         backbone.requires_grad_(False)
-        self._hidden = (backbone, )  # a tuple, so not a submodule
+        self._hidden = (backbone, )  # PyTorch looks for submodules in no tuple
         self._backbone_forward = FrozenForward(backbone)
-        self._noise = tuple(
+        self._drop_paths = tuple(
             module for module in backbone.modules()
             if drop_path_rate and type(module).__name__ == 'DropPath')
         self.neck = MODELS.build(neck)
@@ -92,16 +99,16 @@ class Teacher(nn.Module):
 
     def train(self, mode=True):
         super().train(mode)
-        for module in self._noise:
+        for module in self._drop_paths:
             module.train(mode)
         return self
 
     def __deepcopy__(self, memo):
-        return self  # a copy of what never changes is itself
+        return self  # EMA copies the model; what never changes is shared
 
     @torch.no_grad()
     def forward(self, pixels):
-        """Pixels (B, 3, H, W) RGB 0-255 to the target (B, L, C)."""
+        """Pixels (B, 3, H, W) RGB 0-255 -> the target (B, L, C) in fp32."""
         if self.img_size and pixels.shape[-2:] != (self.img_size, ) * 2:
             pixels = F.interpolate(
                 pixels, (self.img_size, ) * 2, mode='bilinear', antialias=True)

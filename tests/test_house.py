@@ -52,6 +52,22 @@ def test_every_room_has_its_place_in_the_order():
     assert {room for room, _ in files()} - UNORDERED == order().keys() - BESIDE
 
 
+def test_table_of_rooms_names_all_folders_and_only_files_that_exist():
+    table = re.findall(r'^\| `(?:mmfd/)?(\S+)` \| .* \| (.*) \|$',
+                       DESIGN.read_text(), re.M)
+    rooms = {
+        Path('mmfd', name.removesuffix('*.py')): text
+        for name, text in table
+    }
+    folders = {path.parent for _, path in files()}
+    assert rooms.keys() == folders - {Path('mmfd/former_names')}
+    named = [
+        folder / f'{name}.py' for folder, text in rooms.items()
+        for name in re.findall('`([a-z_]+)`', text)
+    ]
+    assert not [path for path in named if not path.is_file()]
+
+
 def test_no_room_imports_a_segmentation_or_detection_library():
     assert not [(path, name) for room, path in files()
                 for name in imported(path)
