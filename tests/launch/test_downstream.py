@@ -2,191 +2,51 @@
 import json
 import os
 import re
-import subprocess
-import sys
+import shutil
+from argparse import ArgumentParser
 from importlib.util import find_spec
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from helpers.commands import command, refused
+from helpers.downstream import (ours, theirs, theirs_alone, write_configs,
+                                write_student)
 from helpers.models import arch, student
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.visualization import Visualizer
 from PIL import Image
-from test_tools import command, refused
 
 from mmfd.data import toy_images
+from mmfd.errors import Refused
 from mmfd.hosts import mmcv_ops
-from mmfd.launch import dataset_checks
+from mmfd.launch import command_line
 from mmfd.launch.config_options import load_config, read_config
 from mmfd.launch.parallel_config import replace_sync_batch_norm
 from mmfd.launch.runner import augment, prepare
 from mmfd.weights import checkpoints
 
 mmcv_ops.install()
-STOCK = "f'{__import__(\"%s\").__path__[0]}/.mim/configs/_base_/{name}.py'"
-BACKBONE = '''
-    backbone=dict(
-        _delete_=True, type='mmfd.StudentViT', img_size=48, patch_size=8,
-        arch=dict(
-            embed_dims=48, num_layers=4, num_heads=3,
-            feedforward_channels=192),
-        use_rel_pos_bias=True, out_type='featmap', {more}
-        init_cfg=dict(
-            type='Pretrained', checkpoint='{folder}/fd.pth',
-            prefix='backbone.')),'''
-OPTIM = '''
-optim_wrapper = dict(
-    _delete_=True, type='OptimWrapper',
-    constructor='mmfd.LayerDecayOptimWrapperConstructor',
-    paramwise_cfg=dict(layer_decay=0.8),
-    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
-    clip_grad=dict(max_norm=1.0))
-'''
-SEGMENTOR = '''
-_base_ = [
-    {stock}
-    for name in ('models/upernet_beit', 'datasets/ade20k', 'default_runtime',
-                 'schedules/schedule_160k')
-]
-heads = dict(norm_cfg=dict(type='{norm}'), num_classes=11)
-model = dict(
-    data_preprocessor=dict(size=(96, 96)), {backbone}
-    neck=dict(embed_dim=48),
-    decode_head=dict(in_channels=[48] * 4, channels=32, **heads),
-    auxiliary_head=dict(in_channels=48, channels=32, **heads),
-    test_cfg=dict(mode='slide', crop_size=(64, 64), stride=(32, 32)))
-load = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
-    dict(type='PackSegInputs')]
-dataset = dict(
-    _delete_=True, type='BaseSegDataset', data_root='{shapes}/ade',
-    metainfo=dict(classes={classes}, palette=[[i] * 3 for i in range(11)]),
-    img_suffix='.jpg', seg_map_suffix='.png', pipeline=load)
-train_dataloader = dict(
-    batch_size=4, num_workers=0, persistent_workers=False,
-    dataset=dict(dataset, data_prefix=dict(
-        img_path='images/training', seg_map_path='annotations/training')))
-val_dataloader = dict(
-    num_workers=0, persistent_workers=False,
-    dataset=dict(dataset, data_prefix=dict(
-        img_path='images/validation', seg_map_path='annotations/validation')))
-test_dataloader = val_dataloader
-param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, end=5),
-    dict(type='PolyLR', power=1.0, by_epoch=False, begin=5, end=24)]
-train_cfg = dict(max_iters=24, val_interval=12)
-default_hooks = dict(logger=dict(interval=4), checkpoint=dict(interval=12))
-'''
-DETECTOR = '''
-_base_ = [
-    {stock}
-    for name in ('models/mask-rcnn_r50_fpn', 'datasets/coco_instance',
-                 'default_runtime', 'schedules/schedule_1x')
-]
-custom_imports = dict(
-    imports=['mmfd.hosts.mmcv_ops'], allow_failed_imports=False)
-rois = dict(
-    out_channels=32, featmap_strides=[2, 4, 8, 16], finest_scale=14)
-model = dict({backbone}
-    neck=dict(
-        _delete_=True, type='mmfd.SimplePyramid', in_channels=48,
-        out_channels=32),
-    rpn_head=dict(
-        in_channels=32, feat_channels=32,
-        anchor_generator=dict(scales=[4], strides=[2, 4, 8, 16, 32])),
-    roi_head=dict(
-        bbox_roi_extractor=rois, mask_roi_extractor=rois,
-        bbox_head=dict(in_channels=32, fc_out_channels=64, num_classes=10),
-        mask_head=dict(
-            in_channels=32, conv_out_channels=32, num_convs=1,
-            num_classes=10)),
-    test_cfg=dict(rpn=dict(nms_pre=100, max_per_img=100)))
-dataset = dict(
-    data_root='{shapes}/coco/',
-    metainfo=dict(classes={classes}))
-train = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
-    dict(type='PackDetInputs')]
-test = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(96, 96), keep_ratio=True),
-    dict(
-        type='PackDetInputs',
-        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape',
-                   'scale_factor'))]
-train_dataloader = dict(
-    batch_size=4, num_workers=0, persistent_workers=False,
-    dataset=dict(dataset, indices=40, pipeline=train))
-val_dataloader = dict(
-    num_workers=0, persistent_workers=False,
-    dataset=dict(dataset, indices=4, pipeline=test))
-test_dataloader = val_dataloader
-val_evaluator = dict(
-    ann_file='{shapes}/coco/annotations/instances_val2017.json')
-test_evaluator = val_evaluator
-param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, end=5)]
-train_cfg = dict(max_epochs=1)
-default_hooks = dict(logger=dict(interval=5))
-'''
+
+
+@pytest.fixture(scope='session')
+def distilled(tmp_path_factory):
+    path = tmp_path_factory.mktemp('student') / 'fd.pth'
+    write_student(path)
+    return path
 
 
 @pytest.fixture
-def project(tmp_path, shapes_root):
+def project(tmp_path, shapes_root, distilled):
     """A folder with an FD student and configs on a part of the shapes."""
     for host in Visualizer, *Visualizer.__subclasses__():
         host._instance_dict.clear()  # it writes where a test before did
-    model = MODELS.build(student(arch=arch(layers=4), img_size=48))
-    checkpoints.save(
-        model.state_dict(prefix='backbone.'), tmp_path / 'fd.pth', {})
-    values = dict(folder=tmp_path, shapes=shapes_root)
-    for name, text, library, more, classes, norm in (
-        ('seg', SEGMENTOR, 'mmseg', 'out_indices=[0, 1, 2, 3],',
-         ['other', *toy_images.CLASSES], 'BN'),
-        ('sync', SEGMENTOR, 'mmseg', 'out_indices=[0, 1, 2, 3],',
-         ['other', *toy_images.CLASSES], 'SyncBN'),
-        ('det', DETECTOR, 'mmdet', 'window_size=6, global_blocks=[1, 3],',
-         list(toy_images.CLASSES), ''),
-    ):
-        (tmp_path / f'{name}.py').write_text(
-            text.format(
-                stock=STOCK % library,
-                backbone=BACKBONE.format(more=more, **values),
-                classes=classes,
-                norm=norm,
-                **values) + OPTIM)
+    shutil.copy(distilled, tmp_path)
+    write_configs(tmp_path, shapes_root)
     return tmp_path
-
-
-def hosts(library, tool, *args):
-    """Run a host's own tool from its installed package."""
-    folder = Path(find_spec(library).origin).parent / '.mim/tools'
-    # mmdet's test.py imports its models before it reads a config
-    via = ['-m', 'mmfd.hosts.mmcv_ops'] if (library, tool) == ('mmdet',
-                                                               'test') else []
-    environ = dict(
-        os.environ,
-        # mmengine 0.10.7 on its own reads its checkpoints in no other way
-        TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD='1')
-    environ.pop('TORCH_FORCE_WEIGHTS_ONLY_LOAD', None)  # of ours, from before
-    done = subprocess.run(
-        [sys.executable, *via, folder / f'{tool}.py', *map(str, args)],
-        capture_output=True,
-        text=True,
-        env=environ)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout + done.stderr
-
-
-def ours(library, tool, *args):
-    return command(tool, *args)
 
 
 MEASURES = dict(seg=r'mIoU: ([\d.]+)', det=r'coco/bbox_mAP: ([\d.]+)')
@@ -194,8 +54,9 @@ MEASURES = dict(seg=r'mIoU: ([\d.]+)', det=r'coco/bbox_mAP: ([\d.]+)')
 
 @pytest.mark.parametrize('run, name, library', [
     (ours, 'sync', 'mmseg'),
-    (hosts, 'det', 'mmdet'),
-    pytest.param(hosts, 'seg', 'mmseg', marks=pytest.mark.full),
+    (theirs, 'det', 'mmdet'),
+    pytest.param(theirs_alone, 'det', 'mmdet', marks=pytest.mark.full),
+    pytest.param(theirs_alone, 'seg', 'mmseg', marks=pytest.mark.full),
     pytest.param(ours, 'det', 'mmdet', marks=pytest.mark.full),
 ])
 def test_student_trains_and_is_tested_either_way(project, run, name, library):
@@ -265,10 +126,10 @@ def test_compile_stays_the_hosts(project):
         assert not {*block.branches_to_compile} & {*vars(block)}
 
 
-def test_scales_are_refused_where_the_config_has_none(project, monkeypatch):
-    said = refused(monkeypatch, 'test', project / 'det.py', 'any.pth', '--tta')
-    assert said == ('error: --tta: the config has no tta_model and no '
-                    'tta_pipeline')
+def test_scales_are_refused_where_the_config_has_none():
+    message = refused('test', 'configs/demo/simclr_fd.py', 'any.pth', '--tta')
+    assert message == ('error: --tta: the config has no tta_model and no '
+                       'tta_pipeline')
 
 
 @pytest.mark.parametrize('start', ['simclr', 'simclr_fd', 'scratch'])
@@ -409,35 +270,17 @@ def test_stock_resnet_still_runs(name, tmp_path):
 # --- bad input ---
 
 
-@pytest.mark.parametrize('library', ['mmseg', 'mmdet'])
-def test_library_that_is_not_there_is_named_with_the_command(
-        project, monkeypatch, library):
-    monkeypatch.setitem(sys.modules, library, None)  # cannot be imported
-    name = dict(mmseg='seg', mmdet='det')[library]
-    said = refused(monkeypatch, 'train', project / f'{name}.py')
-    assert library in said and said.endswith("pip install 'mmfd[downstream]'")
-
-
-def test_data_root_reaches_nested_datasets_and_evaluators(project, tmp_path):
-    args = dict(
-        config=str(project / 'det.py'),
-        work_dir=None,
-        launcher='none',
-        local_rank=0,
-        data_root=[str(tmp_path / 'other')],
-        cfg_options={})
-    text = (project / 'det.py').read_text()
-    (project / 'det.py').write_text(text + '''
-train_dataloader = dict(batch_size=4, dataset=dict(
-    _delete_=True, type='RepeatDataset', times=2, dataset=dict(
-        type='CocoDataset', data_root='{shapes}/coco/')))
-''')
-    cfg = load_config(type('Arguments', (), args))
-    assert cfg.train_dataloader.dataset.dataset.data_root == args['data_root'][
-        0]
-    assert cfg.val_dataloader.dataset.data_root == args['data_root'][0]
-    assert cfg.test_evaluator.ann_file == str(
-        tmp_path / 'other/annotations/instances_val2017.json')
+def refusal(config, *options):
+    """The message with which a training is refused, in this process."""
+    parser = ArgumentParser()
+    command_line.add_arguments(parser)
+    args = parser.parse_args([
+        str(config), '--work-dir',
+        str(config.parent / 'run'), '--cfg-options', *options
+    ])
+    with pytest.raises(Refused) as error:
+        prepare(load_config(args), train=True).train()
+    return str(error.value)
 
 
 def no_boxes(project):
@@ -513,31 +356,16 @@ FAULTS = {
 
 
 @pytest.mark.parametrize('fault', FAULTS)
-def test_mistake_is_one_message_and_leaves_nothing(project, monkeypatch,
-                                                   fault):
+def test_mistake_is_refused_and_leaves_nothing(project, fault):
     name, options, message = FAULTS[fault]
     options = options(project)
-    there = set(os.listdir(project))
-    said = refused(monkeypatch, 'train', project / f'{name}.py', '--work-dir',
-                   project / 'run', '--cfg-options', *options)
-    assert re.search(message, said), said
-    assert set(os.listdir(project)) == there
+    before = set(os.listdir(project))
+    refused_with = refusal(project / f'{name}.py', *options)
+    assert re.search(message, refused_with), refused_with
+    assert set(os.listdir(project)) == before
 
 
-def test_heads_of_edges_may_have_one_class():
-    data = SimpleNamespace(metainfo=dict(classes=('a', 'b', 'c')))
-    model = dict(
-        decode_head=dict(num_classes=3), auxiliary_head=[dict(num_classes=1)])
-    dataset_checks.check_classes(model, data)
-    model['auxiliary_head'][0]['num_classes'] = 2
-    with pytest.raises(
-            ValueError,
-            match=r'set --cfg-options '
-            r'model\.auxiliary_head\.0\.num_classes=3$'):
-        dataset_checks.check_classes(model, data)
-
-
-def test_images_smaller_than_a_patch_are_one_message(project, monkeypatch):
+def test_images_smaller_than_a_patch_are_refused(project):
     folder = project / 'tiny'
     for kind in 'images/training', 'annotations/training':
         (folder / kind).mkdir(parents=True)
@@ -546,8 +374,6 @@ def test_images_smaller_than_a_patch_are_one_message(project, monkeypatch):
         for i in range(8):
             Image.fromarray(np.zeros(shape, np.uint8)).save(folder / kind /
                                                             f'{i}.{suffix}')
-    said = refused(monkeypatch, 'train', project / 'seg.py', '--work-dir',
-                   project / 'run', '--cfg-options',
-                   f'train_dataloader.dataset.data_root={folder}',
-                   'model.data_preprocessor.size=(5,40)')
-    assert 'images of 5 x 40 pixels are smaller than the patch' in said
+    assert 'images of 5 x 40 pixels are smaller than the patch' in refusal(
+        project / 'seg.py', f'train_dataloader.dataset.data_root={folder}',
+        'model.data_preprocessor.size=(5,40)')

@@ -5,13 +5,13 @@ import re
 import pytest
 import timm
 import torch
+from helpers.commands import command
+from helpers.downstream import ours, theirs_alone
 from helpers.models import official_name as official_vit
 from helpers.models import official_swin_name as official_swin
 from mmengine.config import Config
 from mmengine.registry import MODELS
 from test_checkpoints import write_clip
-from test_downstream import hosts, ours
-from test_tools import command
 
 from mmfd.data import toy_images
 from mmfd.weights import checkpoints
@@ -121,7 +121,7 @@ default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=1))
 
 
 @pytest.mark.full
-@pytest.mark.parametrize('run', [ours, hosts])
+@pytest.mark.parametrize('run', [ours, theirs_alone])
 @pytest.mark.parametrize('library, distilled, official, text', [
     ('mmseg', 'clip_vitb_fd', official_vit, SEGMENTOR),
     ('mmdet', 'esvit_swinb_fd', official_swin, DETECTOR),
