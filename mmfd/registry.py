@@ -31,7 +31,7 @@ DATA_SAMPLERS = _child(host.DATA_SAMPLERS, 'data.sampler')  # ResumableSampler
 LOOPS = _child(host.LOOPS, 'training.loop')  # ResumableLoop
 TRANSFORMS = _child(
     host.TRANSFORMS,
-    'data.image_folder',  # LoadImage, LoadCrop, ClampedCrop
+    'data.transforms',  # LoadImage, LoadCrop, ClampedCrop
     'training.cached_teacher')  # StoredViews
 METRICS = _child(host.METRICS,
                  'training.metrics')  # HeldOutLoss, NearestNeighbours

@@ -3,7 +3,8 @@ import random
 
 from mmengine.dataset import Compose
 
-from mmfd.data.image_folder import BrokenImage, ImageFolder
+from mmfd.data.decode import BrokenImage
+from mmfd.data.image_folder import ImageFolder
 from mmfd.errors import Refused
 
 

@@ -1,1 +1,1 @@
-"""Images: found, decoded, drawn."""
+"""Images: which, in which order, as which pixels."""

@@ -1,59 +1,132 @@
-"""Plain JPEG files, decoded by OpenCV; everything else is left to Pillow.
+"""From an image file to its pixels.
 
-Both read with libjpeg and find the same pixels, OpenCV with fewer copies. But
-it takes a file that ends early for an image with a grey end, so it is given
-none but whole ones.
+Plain JPEGs are decoded by OpenCV, which copies less, all else by Pillow. Both
+use libjpeg and give the same pixels. But OpenCV gives a JPEG that ends early a
+grey end, so it gets none that might.
 """
 import io
+import os
+import stat
+from contextlib import contextmanager
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps, UnidentifiedImageError
 
+MAX_PIXELS = 100_000_000  # of an image
+BYTES_PER_PIXEL = 16  # of a file, at most
+# What the suffixes in `scan` mean, whichever of them a file has. Pillow reads
+# more, such as PostScript, for which it calls a program that runs it.
+FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF', 'PPM', 'GIF')
+
+# Markers of a JPEG
 START, END = b'\xff\xd8', b'\xff\xd9'
 FRAMES = {0xC0, 0xC1, 0xC2}  # baseline, extended, progressive
 TABLES = {0xC4, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0)}  # before the frame
 APP1 = 0xE1  # Exif or XMP, which may say that the image lies on its side
-ORIENTATION = 0x0112
+ORIENTATION = 0x0112  # Exif
 FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 
 
-def plain_size(data, max_pixels):
+class BrokenImage(ValueError):
+    """A file that cannot be read as an image; the message says why."""
+
+
+@contextmanager
+def or_broken():
+    """Raise BrokenImage in the place of whatever a decoder raises."""
+    try:
+        yield
+    except Exception as error:
+        raise BrokenImage(_reason(error)) from None
+
+
+def read(path, max_pixels):
+    """The bytes of a file, if an image of `max_pixels` can have so many."""
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):  # a pipe may have no end
+        raise BrokenImage('it is no regular file')
+    if status.st_size > BYTES_PER_PIXEL * max_pixels:
+        raise BrokenImage(f'it has {status.st_size:,} bytes, more than an '
+                          f'image of max_pixels={max_pixels:,}')
+    with open(path, 'rb') as file:
+        return file.read()
+
+
+def decode(data, max_pixels):
+    """The bytes of any image to BGR uint8 (H, W, 3), upright."""
+    pixels = decode_plain_jpeg(data, max_pixels)
+    if pixels is None:
+        pixels = np.array(_to_rgb(open_image(data, max_pixels)))[..., ::-1]
+    return pixels
+
+
+def open_image(data, max_pixels):
+    """A Pillow image, whose header is read and whose pixels are not."""
+    Image.MAX_IMAGE_PIXELS = None  # Pillow's limit; ours follows
+    image = Image.open(io.BytesIO(data), formats=FORMATS)
+    if not 0 < image.width * image.height <= max_pixels:
+        raise BrokenImage(f'it has {image.width} x {image.height} pixels; '
+                          f'max_pixels={max_pixels:,} of mmfd.LoadImage or '
+                          'mmfd.LoadCrop sets the limit')
+    return image
+
+
+def plain_jpeg_size(data, max_pixels):
     """(height, width) of a plain JPEG, None of anything else.
 
-    Plain is whole, upright, and has one or three colours of 8 bits. A scan
-    holds no END but its own, so a file that ends in one, after its header, has
-    not lost its tail.
+    Plain means complete, upright, of one or three colours and 8 bits. The
+    compressed data of a JPEG holds no END but the last, so a file that ends in
+    one, after its header, is complete.
     """
     if data[:2] != START or data[-2:] != END:
         return None
-    at, turned = 2, False
+    at, has_app1 = 2, False
     while at + 10 < len(data) and data[at] == 0xFF:
-        kind, length = data[at + 1], _number(data, at + 2)
+        kind, length = data[at + 1], _uint16(data, at + 2)
         if kind in FRAMES:
-            size = _number(data, at + 5), _number(data, at + 7)
+            size = _uint16(data, at + 5), _uint16(data, at + 7)
             plain = data[at + 4] == 8 and data[at + 9] in (1, 3)
             small = 0 < size[0] * size[1] <= max_pixels
-            upright = not turned or _is_upright(data)
+            upright = not has_app1 or _is_upright(data)
             return size if plain and small and upright else None
         if kind not in TABLES:
             return None
-        turned |= kind == APP1
+        has_app1 |= kind == APP1
         at += 2 + length
     return None
 
 
-def decode(data, max_pixels):
-    """The pixels of a plain JPEG as BGR uint8 (H, W, 3), None of others."""
-    if plain_size(data, max_pixels) is None:
+def decode_plain_jpeg(data, max_pixels):
+    """A plain JPEG to BGR uint8 (H, W, 3); None of anything else."""
+    if plain_jpeg_size(data, max_pixels) is None:
         return None
     return cv2.imdecode(np.frombuffer(data, np.uint8), FLAGS)
 
 
-def _number(data, at):
+def _uint16(data, at):
     return data[at] << 8 | data[at + 1]
 
 
 def _is_upright(data):
     with Image.open(io.BytesIO(data)) as image:
         return image.getexif().get(ORIENTATION, 1) == 1
+
+
+def _to_rgb(image):
+    image = ImageOps.exif_transpose(image)
+    if image.mode == 'F':
+        raise BrokenImage('it holds floating-point numbers of unknown range')
+    if image.mode.startswith('I'):  # 16 bits; some formats store them in 32
+        grey = (np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)
+        image = Image.fromarray(grey)
+    if image.mode == 'P':  # its transparency may be of a kind of its own
+        image = image.convert('RGBA')
+    return image.convert('RGB')
+
+
+def _reason(error):
+    if isinstance(error, UnidentifiedImageError):
+        return f'it is none of {", ".join(FORMATS)}'
+    text = error.strerror if isinstance(error, OSError) else None
+    return text or str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""The order of images, and what is drawn for each, as functions of a seed."""
+"""The order of images, and the seed of each, from the seed of a run."""
 import random
 
 import numpy as np
@@ -10,7 +10,7 @@ from mmfd.registry import DATA_SAMPLERS
 
 
 def seed_all(*numbers):
-    """Let what will be drawn here depend on `numbers` and on nothing else.
+    """Seed Python, NumPy and PyTorch from `numbers` and nothing else.
 
     Args:
         numbers (int): not negative.
@@ -24,8 +24,13 @@ def seed_all(*numbers):
         torch.cuda.manual_seed(seed)
 
 
-class Draw(int):
-    """An index that brings the seed of what is drawn for its sample."""
+class SeededIndex(int):
+    """The index of a sample, with the seed of its random transforms.
+
+    Args:
+        index (int): of the sample, part of the seed.
+        numbers (int): the rest of the seed, as in `seed_all`.
+    """
 
     def __new__(cls, index, *numbers):
         self = super().__new__(cls, index)
@@ -33,7 +38,7 @@ class Draw(int):
         return self
 
     def __reduce__(self):  # on its way to a worker
-        return Draw, (int(self), *self.numbers)
+        return SeededIndex, (int(self), *self.numbers)
 
     def seed_all(self):
         seed_all(*self.numbers, self)
@@ -41,18 +46,22 @@ class Draw(int):
 
 @DATA_SAMPLERS.register_module()
 class ResumableSampler(Sampler):
-    """Each image once an epoch, in an order that seed and epoch determine.
+    """Each image once an epoch, in an order that depends on seed and epoch.
 
-    Processes take turns, so that as many images make the same batch on any
-    number of them. What they cannot share evenly is left to other epochs; the
-    host's sampler repeats images, and then has epochs of other lengths on
-    other numbers of processes. Yields `Draw`, by which `mmfd.ImageFolder`
-    crops and flips alike in any worker.
+    Processes take turns, so a batch has the same images on any number of
+    processes. Images that they cannot share evenly are left out of an epoch,
+    other ones each time; the host's sampler repeats images instead, so its
+    epochs have other lengths on other numbers of processes. Yields
+    `SeededIndex`, so that `mmfd.ImageFolder` crops and flips an image alike in
+    any worker.
 
     Args:
         dataset (Sized): what the indices are of.
-        seed (int): None leaves it to `mmfd.ResumableLoop`, which sets the
-            run's.
+        seed (int): None: `mmfd.ResumableLoop` sets that of the run.
+
+    Attributes:
+        start (int): how many indices of this epoch are left out, since a run
+            that is resumed has used them.
     """
 
     def __init__(self, dataset, seed=None):
@@ -65,14 +74,14 @@ class ResumableSampler(Sampler):
         words = np.random.SeedSequence((self.seed, self.epoch))
         order.manual_seed(int(words.generate_state(1, np.uint64)[0] >> 1))
         indices = torch.randperm(len(self.dataset), generator=order)
-        own = indices[get_rank()::get_world_size()][:len(self)]
-        for index in own[self.start:].tolist():
-            yield Draw(index, self.seed, self.epoch)
+        of_process = indices[get_rank()::get_world_size()][:len(self)]
+        for index in of_process[self.start:].tolist():
+            yield SeededIndex(index, self.seed, self.epoch)
 
     def __len__(self):
-        """Of a whole epoch, wherever this one starts."""
+        """Of a whole epoch, whatever `start` is."""
         return len(self.dataset) // get_world_size()
 
     def set_epoch(self, epoch):
-        """As the host's."""
+        """Called by the host before each epoch."""
         self.epoch = epoch

@@ -1,4 +1,4 @@
-"""Which images lie below a folder: found once, then remembered."""
+"""List the images below a folder, and cache the list of a large one."""
 import hashlib
 import json
 import logging
@@ -12,21 +12,24 @@ from mmfd.files import cache_folder, written_whole
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff', '.ppm',
             '.pgm', '.gif')
-REMEMBERED = 10_000  # images from which on a scan is worth a file
-SETTLED = 2.  # seconds after which a folder's time of change can be trusted
+LARGE = 10_000  # images from which on a list is cached
+# A folder that changed less than so many seconds before it was listed may
+# change again without another time of change
+SETTLED = 2.
+CHANGING = -1  # in the place of that folder's time of change
 
 
-def find_images(root, tell_every=5.):
+def find_images(root, log_every=5.):
     """All images below a folder, by suffix in any case.
 
     Hidden files and folders are left out. Links are followed, loops of links
-    are not. From 10,000 images on, what was found is remembered under
-    `$XDG_CACHE_HOME/mmfd` (else `~/.cache/mmfd`), so the next call only asks
-    each folder whether it changed, and lists those that did.
+    are not. The list of 10,000 images or more is cached in
+    `$XDG_CACHE_HOME/mmfd/scans` (else `~/.cache/mmfd/scans`): the next call
+    only lists the folders that have changed.
 
     Args:
         root (str): folder.
-        tell_every (float): seconds between lines of progress in the log.
+        log_every (float): seconds between lines of progress in the log.
 
     Returns:
         list[str]: paths relative to `root`, sorted.
@@ -38,37 +41,43 @@ def find_images(root, tell_every=5.):
         raise Refused(
             f'no image folder {root}: name another with --data-root (with '
             '--images in tools/analyze.py)')
-    memory, listings, images = _recall(root), {}, []
-    told, start = time.monotonic(), time.time()
-    above = [('', frozenset())]
-    while above:
-        folder, ancestors = above.pop()
-        changed, names, subfolders, inode = _list(root, folder,
-                                                  memory.get(folder), start)
-        if inode in ancestors:  # a link that leads to a folder above itself
+    cached, listings, images = _read_cache(root), {}, []
+    logged, start = time.monotonic(), time.time()
+    to_list = [('', frozenset())]  # folder, identities of those above it
+    while to_list:
+        folder, above = to_list.pop()
+        changed, names, subfolders, identity = _list(root, folder,
+                                                     cached.get(folder), start)
+        if identity in above:  # a link that leads to a folder above itself
             continue
         listings[folder] = changed, names, subfolders
         images += [os.path.join(folder, name) for name in names]
-        above += [(os.path.join(folder, name), ancestors | {inode})
-                  for name in subfolders]
-        if time.monotonic() - told > tell_every:
-            told = time.monotonic()
+        to_list += [(os.path.join(folder, name), above | {identity})
+                    for name in subfolders]
+        if time.monotonic() - logged > log_every:
+            logged = time.monotonic()
             print_log(
                 f'{root}: {len(images):,} images in {len(listings):,} '
                 'folders so far', 'current')
-    if len(images) >= REMEMBERED and listings != memory:
-        _remember(root, listings)
+    if len(images) >= LARGE and listings != cached:
+        _write_cache(root, listings)
     return sorted(images)
 
 
-def _list(root, folder, known, now):
-    """A folder's time of change, images, subfolders and identity."""
+def _list(root, folder, cached, now):
+    """A folder's time of change (ns), images, subfolders and identity.
+
+    Args:
+        cached (tuple): the first three of the last scan, or None.
+        now (float): time when this scan began, in seconds.
+    """
     path = os.path.join(root, folder)
     try:
         status = os.stat(path)
-        inode = status.st_dev, status.st_ino
-        if known and known[0] == status.st_ctime_ns:  # nobody can set it
-            return *known, inode
+        identity = status.st_dev, status.st_ino
+        # unlike the time of modification, nobody can set that of change
+        if cached and cached[0] == status.st_ctime_ns:
+            return *cached, identity
         names, subfolders = [], []
         with os.scandir(path) as entries:
             for entry in entries:
@@ -81,13 +90,13 @@ def _list(root, folder, known, now):
                     names.append(entry.name)
     except OSError as error:
         if folder and not os.path.lexists(os.path.realpath(path)):
-            return -1, [], [], None  # what a link led to has gone
+            return CHANGING, [], [], None  # a link to what has gone
         raise Refused(f'cannot list the image folder {path}: '
                       f'{error.strerror}; grant the right to read it, or '
                       'name another with --data-root') from None
-    # what is being written to while it is listed has to be listed again
     settled = now - status.st_ctime > SETTLED
-    return status.st_ctime_ns if settled else -1, names, subfolders, inode
+    changed = status.st_ctime_ns if settled else CHANGING
+    return changed, names, subfolders, identity
 
 
 def _is_folder(entry):
@@ -97,28 +106,28 @@ def _is_folder(entry):
         return False
 
 
-def _memory_of(root):
+def _cache_file(root):
     name = hashlib.sha256(os.fsencode(os.path.realpath(root))).hexdigest()
     return cache_folder('scans') / f'{name[:32]}.json'
 
 
-def _recall(root):
-    """What is remembered of a folder: nothing if it cannot be read."""
+def _read_cache(root):
+    """Folder -> its listing in the last scan; empty if there is none."""
     try:
-        with open(_memory_of(root), encoding='ascii') as file:
-            memory = json.load(file)
-        return {folder: tuple(listing) for folder, listing in memory.items()}
-    except (OSError, ValueError, AttributeError, TypeError):
+        with open(_cache_file(root), encoding='ascii') as file:
+            cached = json.load(file)
+        return {folder: tuple(listing) for folder, listing in cached.items()}
+    except (OSError, ValueError, AttributeError, TypeError):  # damaged
         return {}
 
 
-def _remember(root, listings):
-    file = _memory_of(root)
+def _write_cache(root, listings):
+    path = _cache_file(root)
     try:
-        with written_whole(file) as beside:
-            beside.write_text(json.dumps(listings), encoding='ascii')
+        with written_whole(path, durable=False) as temporary:
+            temporary.write_text(json.dumps(listings), encoding='ascii')
     except OSError as error:
         print_log(
-            f'the scan of {root} could not be remembered in {file}: '
-            f'{error.strerror}. It will be made again next time; set '
+            f'the list of images in {root} could not be cached in {path}: '
+            f'{error.strerror}. They will be listed again next time; set '
             'XDG_CACHE_HOME to a folder with room', 'current', logging.WARNING)

@@ -1,11 +1,14 @@
-"""Shapes: a small image set that mmfd draws itself, for demo and tests.
+"""A small set of images that mmfd draws itself, for the demo and tests.
 
-Every picture shows one large shape, its class, among smaller ones on clutter.
-Colour, pose and light say nothing about the class and texture only in part,
-as in nature, so a network has to see form. The same pictures are laid out as
-ImageNet (`imagenet/`), ADE20K (`ade/`) and COCO (`coco/`), with masks of
-everything that is visible.
+    python -m mmfd.data.toy_images DIR
+
+Every image shows one large shape, its class, among smaller ones on clutter.
+Colour, pose and light are independent of the class, texture depends on it in
+part, as in nature, so a network has to see form. The images are laid out as
+ImageNet (`imagenet/`), ADE20K (`ade/`) and COCO (`coco/`), with masks of all
+that is visible.
 """
+import argparse
 import json
 import os
 import shutil
@@ -13,16 +16,18 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
+from uuid import uuid4
 
 import cv2
 import numpy as np
 
 from mmfd import files
+from mmfd.errors import Refused
 
-SIZE = 96  # pixels, both sides
+SIZE = 96  # height and width in pixels
 SUPERSAMPLE = 4  # shapes are drawn at 4x and shrunk, for soft edges
 TEXTURES = 6
-FAVOUR = .6  # share of shapes that wear their class's favourite texture
+FAVOURITE = .6  # share of shapes with the favourite texture of their class
 SPLITS = dict(train=6000, val=1500)  # images
 FOLDERS = dict(  # split -> name of its folder in each layout
     train=('train', 'training', 'train2017'),
@@ -77,7 +82,7 @@ def _noise(rng, cells):
 
 
 def _pattern(rng, kind):
-    """A texture in 0-1, (SIZE, SIZE): how much of the second colour shows."""
+    """A texture: the share of the second colour, 0-1, (SIZE, SIZE)."""
     y, x = np.mgrid[:SIZE, :SIZE].astype(np.float32)
     angle, period = rng.uniform(0, np.pi), rng.uniform(4, 14)
     u = (x * np.cos(angle) + y * np.sin(angle)) * 2 * np.pi / period
@@ -96,7 +101,7 @@ def _pattern(rng, kind):
 
 
 def _textured(rng, kind, contrast=1.):
-    """Two random colours in a texture, (SIZE, SIZE, 3)."""
+    """A texture in two random colours, 0-255, (SIZE, SIZE, 3)."""
     first, second = rng.uniform(0, 255, (2, 3)).astype(np.float32)
     return first + contrast * _pattern(rng, kind)[..., None] * (second - first)
 
@@ -120,7 +125,11 @@ def _clutter(rng):
 
 
 def _shape(rng, name, radius, centre):
-    """How much of each pixel a shape covers, (SIZE, SIZE) in 0-1."""
+    """The share of each pixel that a shape covers, 0-1, (SIZE, SIZE).
+
+    Args:
+        radius, centre: in pixels; centre (x, y).
+    """
     turn = rng.uniform(0, 2 * np.pi)
     cos, sin = np.cos(turn), np.sin(turn)
     squeeze = np.diag([1., rng.uniform(.7, 1.)])
@@ -129,18 +138,18 @@ def _shape(rng, name, radius, centre):
                  SUPERSAMPLE).round().astype(np.int32)
                 for outline in OUTLINES[name]]
     canvas = np.zeros((SIZE * SUPERSAMPLE, ) * 2, np.uint8)
-    cv2.fillPoly(canvas, contours, 255)  # even-odd: the second is a hole
+    cv2.fillPoly(canvas, contours, 255)  # even-odd rule
     small = cv2.resize(canvas, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
     return small.astype(np.float32) / 255
 
 
 def draw(split, index):
-    """Draw picture `index` of a split; the same for ever.
+    """Draw image `index` of a split; it is the same in every run.
 
     Returns:
-        image: (SIZE, SIZE, 3) uint8, BGR.
-        label: index of the large shape's class in `CLASSES`.
-        objects: list of (class index, visible mask (SIZE, SIZE) bool).
+        tuple: BGR uint8 (SIZE, SIZE, 3); class of the large shape, an index
+        of `CLASSES`; list of (class, mask of what is visible (SIZE, SIZE)
+        bool) of all shapes.
     """
     rng = np.random.default_rng([list(SPLITS).index(split), index])
     label = index % len(CLASSES)
@@ -153,7 +162,7 @@ def draw(split, index):
         reach = .8 * radius if large else radius
         centre = rng.uniform(reach, SIZE - reach, 2)
         cover = _shape(rng, CLASSES[kind], radius, centre)[..., None]
-        favourite = rng.random() < FAVOUR
+        favourite = rng.random() < FAVOURITE
         texture = kind % TEXTURES if favourite else rng.integers(TEXTURES)
         image = image * (1 - cover) + _textured(rng, texture) * cover
         mask = cover[..., 0] > .5
@@ -164,7 +173,7 @@ def draw(split, index):
 
 
 def _annotate(kind, mask):
-    """One object's COCO annotation, None where too little is visible."""
+    """COCO annotation of an object, None if too little of it is visible."""
     outlines, _ = cv2.findContours(
         mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     polygons = [o.ravel().tolist() for o in outlines if len(o) > 3]
@@ -180,21 +189,23 @@ def _annotate(kind, mask):
 
 
 def _write(index, split, root):
-    """Write one picture into the three layouts; return its annotations."""
+    """Write an image into the three layouts; return its annotations."""
     image, label, objects = draw(split, index)
     imagenet, ade, coco = FOLDERS[split]
     name = f'{index:05d}'
     jpeg = root / f'imagenet/{imagenet}/{CLASSES[label]}/{name}.jpg'
-    cv2.imwrite(str(jpeg), image, [cv2.IMWRITE_JPEG_QUALITY, 92])
+    quality = [cv2.IMWRITE_JPEG_QUALITY, 92]
+    jpeg.write_bytes(cv2.imencode('.jpg', image, quality)[1])
     for copy in (root / f'ade/images/{ade}/{name}.jpg',
                  root / f'coco/{coco}/{name}.jpg'):
         os.link(jpeg, copy)
     classes = np.zeros((SIZE, SIZE), np.uint8)  # 0 is 'other', as in ADE20K
     for kind, mask in objects:
         classes[mask] = kind + 1
-    cv2.imwrite(str(root / f'ade/annotations/{ade}/{name}.png'), classes)
-    found = [_annotate(kind, mask) for kind, mask in objects]
-    return [a for a in found if a]
+    png = root / f'ade/annotations/{ade}/{name}.png'
+    png.write_bytes(cv2.imencode('.png', classes)[1])
+    annotations = [_annotate(kind, mask) for kind, mask in objects]
+    return [a for a in annotations if a]
 
 
 def _write_split(split, root, count, pool):
@@ -205,8 +216,8 @@ def _write_split(split, root, count, pool):
         files.make_folder(root / folder)
     write = partial(_write, split=split, root=root)
     annotations = []
-    for i, found in enumerate(pool.map(write, range(count), chunksize=50)):
-        annotations += [dict(a, image_id=i) for a in found]
+    for i, of_image in enumerate(pool.map(write, range(count), chunksize=50)):
+        annotations += [dict(a, image_id=i) for a in of_image]
     images = [
         dict(id=i, file_name=f'{i:05d}.jpg', width=SIZE, height=SIZE)
         for i in range(count)
@@ -221,24 +232,39 @@ def _write_split(split, root, count, pool):
 
 
 def write(root, counts=SPLITS):
-    """Write the set below `root`, whole or not at all; keep one that is there.
+    """Draw the set into a new folder, which appears when it is complete.
 
     Args:
-        root (str): folder to make.
-        counts (dict): images per split.
+        root (str): folder. If it is there already, nothing is done.
+        counts (dict): split -> number of images.
+
+    Raises:
+        Refused: if it cannot be written.
     """
     root = Path(root)
     if root.exists():
         return
-    beside = root.with_name(f'{root.name}.{os.getpid()}.part')
+    unfinished = root.with_name(f'{root.name}.{uuid4().hex[:8]}.part')
     try:
-        with ProcessPoolExecutor(os.cpu_count()) as pool:
-            for split, count in counts.items():
-                _write_split(split, beside, count, pool)
-        beside.rename(root)
+        with files.or_refuse(f'{root} cannot be written',
+                             'name another place'):
+            with ProcessPoolExecutor(os.cpu_count()) as pool:
+                for split, count in counts.items():
+                    _write_split(split, unfinished, count, pool)
+            unfinished.rename(root)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument('folder', metavar='DIR', help='to make')
+    try:
+        write(parser.parse_args().folder)
+    except Refused as error:
+        sys.exit(f'error: {error}')
 
 
 if __name__ == '__main__':
-    write(sys.argv[1])
+    main()

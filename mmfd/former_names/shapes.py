@@ -1,8 +1,6 @@
 """`mmfd.shapes` of version 0.1, which is `mmfd.data.toy_images` now."""
-import sys
-
 from mmfd.data.toy_images import *  # noqa: F401, F403
-from mmfd.data.toy_images import write
+from mmfd.data.toy_images import main
 
 if __name__ == '__main__':
-    write(sys.argv[1])
+    main()

@@ -8,7 +8,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
-from mmfd.data.image_folder import LoadImage
+from mmfd.data.transforms import LoadImage
 from mmfd.errors import Refused
 from mmfd.registry import HOOKS
 from mmfd.weights import checkpoints

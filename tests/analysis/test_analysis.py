@@ -21,7 +21,7 @@ from mmfd.analysis.attention import Recorder, layout, weights_of
 from mmfd.analysis.images import Images
 from mmfd.analysis.networks import Network
 from mmfd.analysis.survey import SAMPLE, Survey
-from mmfd.data.image_folder import LoadImage
+from mmfd.data.transforms import LoadImage
 from mmfd.weights import checkpoints
 from mmfd.weights.convert import CONVERTERS
 from mmfd.weights.export import export

@@ -2,9 +2,13 @@
 import re
 from pathlib import Path
 
+import pytest
 import yaml
 from helpers.configs import (TABLES, check_all, leaves, load, on_meta_device,
                              parameters)
+from mmengine.config import Config
+
+from mmfd.hosts import system
 
 TASKS = leaves('classification', 'ade20k', 'coco')
 BATCHES = {  # images of an update
@@ -147,3 +151,16 @@ def test_downstream_of_a_metafile_is_all_that_starts_from_it():
         for name, model in metafile(folder).items() if 'Downstream' in model
     }
     assert listed == starts
+
+
+@pytest.mark.parametrize('cores, processes, workers', [(1, 1, 1), (2, 1, 2),
+                                                       (64, 1, 16), (64, 8, 8),
+                                                       (4, 8, 1)])
+def test_workers_are_the_cores_of_a_process_and_sixteen_at_most(
+        monkeypatch, cores, processes, workers):
+    monkeypatch.setattr(system, 'available_cores', lambda: cores)
+    monkeypatch.setenv('LOCAL_WORLD_SIZE', str(processes))
+    for leaf in 'fd/clip_vitb_fd', 'classification/clip_vitb_linear':
+        cfg = Config.fromfile(f'configs/{leaf}.py')
+        assert cfg.train_dataloader.num_workers == workers
+        assert cfg.train_dataloader.persistent_workers

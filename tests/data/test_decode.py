@@ -1,36 +1,22 @@
-"""JPEG files: what OpenCV decodes is what Pillow would; crops of them."""
+"""Files of every mode and format become the pixels that Pillow decodes."""
 import io
+import resource
 
 import cv2
 import numpy as np
 import pytest
-import torch
+from helpers.images import BROKEN, exif, gradient, jpeg, photo, solid
 from PIL import Image
-from torchvision import transforms as T
 
-from mmfd.data import decode
-from mmfd.data.image_folder import BrokenImage, LoadImage
-from mmfd.registry import TRANSFORMS
+from mmfd.data.decode import (BrokenImage, decode, decode_plain_jpeg,
+                              or_broken, plain_jpeg_size, read)
 
-
-def photo(width, height, seed=0):
-    """Smooth shapes with edges and some grain, as photos have."""
-    noise = np.random.default_rng(seed)
-    coarse = noise.integers(0, 256, (6, 8, 3)).astype(np.uint8)
-    image = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
-    for _ in range(12):
-        x, y = noise.integers(0, (width, height))
-        colour = tuple(int(c) for c in noise.integers(0, 256, 3))
-        radius = int(noise.integers(4, height // 3))
-        cv2.circle(image, (int(x), int(y)), radius, colour, -1)
-    grain = noise.normal(0, 4, image.shape)
-    return Image.fromarray((image + grain).clip(0, 255).astype(np.uint8))
+LIMIT = 100_000_000
 
 
-def saved(image, **kwargs):
-    file = io.BytesIO()
-    image.save(file, 'JPEG', **kwargs)
-    return file.getvalue()
+def decoded(path):
+    with or_broken():
+        return decode(read(path, LIMIT), LIMIT)
 
 
 def by_pillow(data):
@@ -41,82 +27,161 @@ def by_pillow(data):
         return None
 
 
-def load_crop(scale=32, interpolation='bilinear', kind=None, **kwargs):
-    return TRANSFORMS.build(
-        dict(
-            type='mmfd.LoadCrop',
-            crop=dict(
-                type=kind or 'mmpretrain.RandomResizedCrop',
-                scale=scale,
-                interpolation=interpolation),
-            **kwargs))
+# --- any mode ---
 
 
-FACES = {
+def test_colour_comes_as_bgr_bytes_as_opencv_reads_it(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (12, 8, 3), np.uint8)
+    Image.fromarray(image).save(tmp_path / 'a.png')
+    pixels = decoded(tmp_path / 'a.png')
+    assert np.array_equal(pixels, image[..., ::-1])
+    assert np.array_equal(pixels, cv2.imread(str(tmp_path / 'a.png')))
+
+
+def test_every_mode_becomes_the_same_grey(tmp_path):
+    """Eight modes of one image; CMYK rounds twice on its way."""
+    grey = gradient()
+    image = Image.fromarray(grey)
+    alpha = image.convert('RGBA')
+    alpha.putalpha(7)
+    modes = dict(
+        grey=image,
+        grey_alpha=image.convert('LA'),
+        colour=image.convert('RGB'),
+        alpha=alpha,
+        palette=image.convert('RGB').quantize(96),
+        sixteen=Image.fromarray(grey.astype(np.uint16) * 257),
+        thirty_two=Image.fromarray(grey.astype(np.int32) * 257),
+        cmyk=image.convert('RGB').convert('CMYK'))
+    for name, face in modes.items():
+        tif = name in ('cmyk', 'thirty_two')
+        path = tmp_path / f'{name}.{"tif" if tif else "png"}'
+        face.save(path)
+        pixels = decoded(path).astype(int)
+        assert pixels.shape == (12, 8, 3), name
+        assert abs(pixels - grey[..., None]).max() <= 2, name
+
+
+def test_image_of_one_bit_is_black_and_white(tmp_path):
+    Image.fromarray(gradient()).convert('1').save(tmp_path / 'a.png')
+    assert set(np.unique(decoded(tmp_path / 'a.png'))) == {0, 255}
+
+
+def test_image_taken_sideways_stands_upright(tmp_path):
+    Image.fromarray(gradient()).save(tmp_path / 'a.png', exif=exif(6))
+    assert np.array_equal(
+        decoded(tmp_path / 'a.png')[..., 0], np.rot90(gradient(), -1))
+
+
+def test_first_frame_stands_for_an_animation(tmp_path):
+    frames = [Image.new('RGB', (8, 8), (v, 0, 0)) for v in (255, 9)]
+    for suffix in 'webp', 'gif':
+        path = tmp_path / f'a.{suffix}'
+        frames[0].save(path, save_all=True, append_images=frames[1:])
+        assert abs(decoded(path)[..., 2].astype(int) - 255).max() < 4
+
+
+def test_right_image_with_the_wrong_suffix_is_read(tmp_path):
+    solid(tmp_path / 'a.png', 50)
+    (tmp_path / 'a.png').rename(tmp_path / 'a.jpg')
+    assert (decoded(tmp_path / 'a.jpg') == 50).all()
+
+
+# --- broken files ---
+
+
+@pytest.mark.parametrize('name', BROKEN)
+def test_broken_file_is_refused_with_a_reason_and_without_memory(
+        tmp_path, name):
+    BROKEN[name](tmp_path / name)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(BrokenImage) as refused:
+        decoded(tmp_path / name)
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert len(str(refused.value)) > 8 and '0x' not in str(refused.value)
+    assert after - before < 50 << 10  # kilobytes
+
+
+def test_size_of_an_image_has_a_limit_of_our_own(tmp_path, monkeypatch):
+    """Pillow's limit would warn at so many pixels and fail at twice."""
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 100)
+    solid(tmp_path / 'a.png', size=(32, 40))
+    data = read(tmp_path / 'a.png', 1280)
+    with pytest.raises(
+            BrokenImage,
+            match='it has 32 x 40 pixels; max_pixels=1,279 of mmfd.LoadImage'):
+        decode(data, 1279)
+    assert decode(data, 1280).shape == (40, 32, 3)
+
+
+@pytest.mark.full
+def test_largest_image_takes_eleven_bytes_a_pixel(tmp_path):
+    Image.new('1', (10_000, 10_000)).save(tmp_path / 'a.png')
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    image = decoded(tmp_path / 'a.png')
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert image.shape == (10_000, 10_000, 3)
+    assert after - before < 11.5 * 10**8 / 1024  # kilobytes
+
+
+# --- plain JPEGs ---
+
+PLAIN = {
     'plain': dict(),
     'fine chroma': dict(subsampling=0, quality=95),
     'wide chroma': dict(subsampling=1, quality=50),
     'progressive': dict(progressive=True),
     'grey': dict(),
     'profile and comment': dict(icc_profile=bytes(3000), comment='a'),
-    'upright': dict(exif=Image.Exif()),
+    'upright': dict(exif=exif(1)),
 }
 
 
-@pytest.mark.parametrize('face', FACES)
-def test_opencv_finds_the_pixels_that_pillow_finds(face):
+@pytest.mark.parametrize('kind', PLAIN)
+def test_opencv_decodes_the_pixels_that_pillow_decodes(kind):
     image = photo(83, 61)
-    if face == 'upright':
-        FACES[face]['exif'][decode.ORIENTATION] = 1
-    image = image.convert('L') if face == 'grey' else image
-    data = saved(image, **FACES[face])
-    assert decode.plain_size(data, 10_000) == (61, 83)
-    assert np.array_equal(decode.decode(data, 10_000), by_pillow(data))
+    data = jpeg(image.convert('L') if kind == 'grey' else image, **PLAIN[kind])
+    assert plain_jpeg_size(data, 10_000) == (61, 83)
+    assert np.array_equal(decode_plain_jpeg(data, 10_000), by_pillow(data))
 
 
 @pytest.mark.parametrize('make', [
-    lambda: saved(photo(83, 61).convert('CMYK')),
-    lambda: saved(photo(83, 61)) + b'\0',
-    lambda: saved(photo(83, 61))[:-2],
-    lambda: saved(photo(83, 61), exif=exif(6)),
+    lambda: jpeg(photo(83, 61).convert('CMYK')),
+    lambda: jpeg(photo(83, 61)) + b'\0',
+    lambda: jpeg(photo(83, 61))[:-2],
+    lambda: jpeg(photo(83, 61), exif=exif(6)),
     lambda: b'\xff\xd8\xff\xd9',
     lambda: b'\x89PNG\xff\xd9',
     lambda: b'',
 ])
 def test_what_is_not_plain_is_left_to_pillow(make):
-    assert decode.plain_size(make(), 10_000) is None and decode.decode(
-        make(), 10_000) is None
-
-
-def exif(orientation):
-    tags = Image.Exif()
-    tags[decode.ORIENTATION] = orientation
-    return tags
+    assert plain_jpeg_size(make(), 10_000) is None
+    assert decode_plain_jpeg(make(), 10_000) is None
 
 
 @pytest.mark.parametrize('progressive', [False, True])
-def test_no_beginning_of_a_file_is_taken_for_the_whole(progressive):
+def test_no_beginning_of_a_file_is_taken_for_all_of_it(progressive):
     """Nor when a thumbnail in its header has an end of its own."""
-    thumbnail = b'Exif\0\0' + saved(photo(24, 18))
+    thumbnail = b'Exif\0\0' + jpeg(photo(24, 18))
     header = b'\xff\xe1' + (len(thumbnail) + 2).to_bytes(2, 'big') + thumbnail
-    data = saved(photo(83, 61), progressive=progressive)
+    data = jpeg(photo(83, 61), progressive=progressive)
     data = data[:2] + header + data[2:]
-    assert sum(
-        decode.plain_size(data[:end], 10_000) is not None
-        for end in range(len(data))) == 0
+    assert plain_jpeg_size(data, 10_000) == (61, 83)
+    assert not any(
+        plain_jpeg_size(data[:end], 10_000) for end in range(len(data)))
 
 
-def test_damaged_file_is_read_or_refused_as_pillow_does(tmp_path):
-    whole = saved(photo(83, 61), quality=90)
-    noise, refused, changed = np.random.default_rng(0), 0, 0
+def test_damaged_file_is_read_or_refused_as_pillow_does():
+    data = jpeg(photo(83, 61), quality=90)
+    rng, refused, changed = np.random.default_rng(0), 0, 0
     for _ in range(150):
-        data = bytearray(whole)
-        for at in noise.integers(2, len(data) - 2, noise.integers(1, 4)):
-            data[at] = noise.integers(0, 256)
-        theirs = by_pillow(bytes(data))
-        (tmp_path / 'x.jpg').write_bytes(data)
+        damaged = bytearray(data)
+        for at in rng.integers(2, len(data) - 2, rng.integers(1, 4)):
+            damaged[at] = rng.integers(0, 256)
+        theirs = by_pillow(bytes(damaged))
         try:
-            ours = LoadImage()(dict(img_path=tmp_path / 'x.jpg'))['img']
+            with or_broken():
+                ours = decode(bytes(damaged), LIMIT)
         except BrokenImage:
             ours = None
         assert (ours is None) == (theirs is None)
@@ -124,97 +189,3 @@ def test_damaged_file_is_read_or_refused_as_pillow_does(tmp_path):
         refused += theirs is None
         changed += theirs is not None
     assert refused > 3 and changed > 50
-
-
-@pytest.mark.parametrize('suffix, size',
-                         [('jpg', (83, 61)), ('jpg', (830, 610)),
-                          ('png', (83, 61))])
-def test_crop_of_a_file_that_ends_early_is_refused(tmp_path, suffix, size):
-    """Also where it is decoded at a smaller scale."""
-    path = tmp_path / f'x.{suffix}'
-    photo(*size).save(path)
-    load_crop()(dict(img_path=path))
-    for share in 0.05, 0.5, 0.9:
-        data = path.read_bytes()
-        (tmp_path / 'short').write_bytes(data[:int(share * len(data))])
-        with pytest.raises(BrokenImage):
-            load_crop()(dict(img_path=tmp_path / 'short'))
-
-
-def difference(tmp_path, size, scale, interpolation, **kwargs):
-    """From crop and resize in Pillow, mean over pixels of 20 crops, 0-255."""
-    transform, found = load_crop(scale, interpolation, **kwargs), []
-    method = Image.Resampling[interpolation.upper()]
-    for seed in range(20):
-        image = photo(*size, seed % 5)
-        (tmp_path / 'x.jpg').write_bytes(saved(image, quality=95))
-        np.random.seed(seed)
-        ours = transform(dict(img_path=tmp_path / 'x.jpg'))['img']
-        np.random.seed(seed)
-        top, left, height, width = transform.crop.rand_crop_params(
-            np.empty((size[1], size[0])))
-        whole = Image.open(tmp_path / 'x.jpg')
-        theirs = whole.crop((left, top, left + width, top + height)).resize(
-            (scale, scale), method)
-        found.append(abs(ours[..., ::-1].astype(int) - theirs).mean())
-    return np.mean(found)
-
-
-@pytest.mark.parametrize('interpolation', ['bilinear', 'bicubic'])
-def test_crop_is_pillows_to_a_tenth_of_a_step(tmp_path, interpolation):
-    assert difference(tmp_path, (250, 187), 112, interpolation) < 0.1
-
-
-def test_crop_of_a_large_image_is_pillows_to_one_step(tmp_path):
-    size = 500, 375  # crops of 8 to 100 % are 8 to 28 times larger
-    smaller = difference(tmp_path, size, 16, 'bilinear')
-    assert 0.1 < smaller < 1  # it was decoded at another scale
-    assert difference(tmp_path, size, 16, 'bilinear', gap=100) < 0.1
-
-
-def test_crop_is_antialiased(tmp_path):
-    """Stripes of one pixel become grey, not stripes of another width."""
-    stripes = np.zeros((256, 256, 3), np.uint8)
-    stripes[:, ::2] = 255
-    Image.fromarray(stripes).save(tmp_path / 'x.png')
-    transform = load_crop(32)
-    transform.crop.crop_ratio_range = (0.9, 1)
-    crop = transform(dict(img_path=tmp_path / 'x.png'))['img']
-    assert abs(crop[2:-2, 2:-2].astype(int) - 127).max() <= 24
-
-
-def test_same_random_numbers_give_torchvisions_boxes(monkeypatch):
-    monkeypatch.setattr(
-        np.random, 'uniform',
-        lambda low, high: torch.empty(1).uniform_(low, high).item())
-    monkeypatch.setattr(
-        np.random, 'randint',
-        lambda low, high: torch.randint(low, high, (1, )).item())
-    crop, image = load_crop().crop, np.empty((61, 83))
-    for seed in range(200):
-        torch.manual_seed(seed)
-        ours = crop.rand_crop_params(image)
-        torch.manual_seed(seed)
-        theirs = T.RandomResizedCrop.get_params(
-            torch.empty(3, 61, 83), (0.08, 1), (3 / 4, 4 / 3))
-        assert ours == theirs
-
-
-def test_crop_is_drawn_alike_whatever_the_file(tmp_path):
-    """A JPEG's from its header, a PNG's when it is decoded."""
-    image = photo(83, 61)
-    for kind in 'mmpretrain.RandomResizedCrop', 'mmfd.ClampedCrop':
-        image.save(tmp_path / 'x.jpg', quality=100, subsampling=0)
-        image.save(tmp_path / 'x.png')
-        crops = []
-        for name in 'x.jpg', 'x.png':
-            np.random.seed(3)
-            found = load_crop(kind=kind)(dict(img_path=tmp_path / name))
-            assert found['ori_shape'] == (61, 83)
-            crops.append(found['img'].astype(int))
-        assert abs(crops[0] - crops[1]).mean() < 2
-
-
-def test_resize_that_does_not_antialias_is_refused():
-    with pytest.raises(ValueError, match="'area' is not antialiased"):
-        load_crop(interpolation='area')

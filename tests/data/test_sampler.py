@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from mmfd.data import sampler
 from mmfd.data.image_folder import ImageFolder
-from mmfd.data.sampler import Draw, ResumableSampler, seed_all
+from mmfd.data.sampler import ResumableSampler, SeededIndex, seed_all
 
 
 def orders(monkeypatch, images, processes, epoch=0, start=0):
@@ -36,13 +36,13 @@ def test_batches_are_the_same_in_any_number_of_processes(
     """12 images an update of 50: a last batch of 2 is not shared by 3."""
     [alone] = orders(monkeypatch, 50, 1)
     shared = [*orders(monkeypatch, 50, processes)]
-    assert len({len(own) for own in shared}) == 1  # none waits for another
+    assert len({len(part) for part in shared}) == 1  # none waits for another
     each = 12 // processes
     for update in range(50 // 12):
         batch = {
             index
-            for own in shared
-            for index in own[update * each:(update + 1) * each]
+            for part in shared
+            for index in part[update * each:(update + 1) * each]
         }
         assert batch == {*alone[update * 12:(update + 1) * 12]}
 
@@ -50,7 +50,7 @@ def test_batches_are_the_same_in_any_number_of_processes(
 def test_epoch_goes_on_amid_it(monkeypatch):
     whole, rest = ([*orders(monkeypatch, 50, 2, start=start)]
                    for start in (0, 10))
-    assert rest == [own[10:] for own in whole]
+    assert rest == [part[10:] for part in whole]
 
 
 def test_what_is_drawn_depends_on_the_seed_alone():
@@ -104,6 +104,6 @@ def test_crops_are_the_same_in_any_number_of_workers(folder):
         torch.testing.assert_close(batches(folder, workers), alone)
     torch.testing.assert_close(batches(folder, 2, start=8), alone[2:])
     assert (torch.cat(alone).sort(0)[0] != torch.cat(other).sort(0)[0]).any()
-    assert (folder[0]['inputs'] != folder[0]['inputs']).any()  # no Draw: free
-    torch.testing.assert_close(folder[Draw(0, 5)]['inputs'],
-                               folder[Draw(0, 5)]['inputs'])
+    assert (folder[0]['inputs'] != folder[0]['inputs']).any()  # not seeded
+    torch.testing.assert_close(folder[SeededIndex(0, 5)]['inputs'],
+                               folder[SeededIndex(0, 5)]['inputs'])

@@ -1,0 +1,165 @@
+"""Images are found in any folder, and listed once."""
+import json
+import logging
+import os
+import re
+import resource
+
+import pytest
+from helpers.images import solid
+from helpers.rights import without_root_rights
+
+from mmfd.data import scan
+from mmfd.data.decode import BrokenImage, or_broken, read
+from mmfd.errors import Refused
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    return tmp_path / 'cache' / 'mmfd' / 'scans'
+
+
+def test_loop_of_links_ends(tmp_path):
+    solid(tmp_path / 'a/b/x.jpg')
+    (tmp_path / 'a/b/up').symlink_to(tmp_path / 'a')
+    (tmp_path / 'a/side').symlink_to(tmp_path / 'a/b')
+    assert scan.find_images(tmp_path) == ['a/b/x.jpg', 'a/side/x.jpg']
+
+
+def test_link_to_itself_is_one_broken_image_among_good_ones(tmp_path):
+    solid(tmp_path / 'a.jpg')
+    (tmp_path / 'b.jpg').symlink_to(tmp_path / 'b.jpg')
+    (tmp_path / 'c').symlink_to(tmp_path / 'c')
+    assert scan.find_images(tmp_path) == ['a.jpg', 'b.jpg']
+    with pytest.raises(BrokenImage, match='Too many levels of symbolic'):
+        with or_broken():
+            read(tmp_path / 'b.jpg', 100)
+
+
+def test_name_that_is_no_utf8_is_found_and_read(tmp_path):
+    name = os.fsdecode(b'caf\xe9.png')
+    solid(tmp_path / 'a.png')
+    (tmp_path / 'a.png').rename(tmp_path / name)
+    assert scan.find_images(tmp_path) == [name]
+    assert read(tmp_path / name, 100)[1:4] == b'PNG'
+
+
+def test_folder_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(Refused, match='no image folder .*--data-root'):
+        scan.find_images(tmp_path / 'images')
+
+
+@pytest.mark.parametrize('locked', ['', 'deep'])
+def test_folder_without_the_right_to_read_is_refused(tmp_path, locked):
+    solid(tmp_path / 'images/deep/a.jpg')
+    (tmp_path / 'images' / locked).chmod(0)
+    message = (f'cannot list the image folder {tmp_path}/images/{locked}: '
+               'Permission denied; grant the right')
+    with without_root_rights(), pytest.raises(
+            Refused, match=re.escape(message)):
+        scan.find_images(tmp_path / 'images')
+
+
+# --- the cached list ---
+
+
+@pytest.fixture
+def eager(monkeypatch):
+    """Cache the list of any folder, however new."""
+    monkeypatch.setattr(scan, 'LARGE', 1)
+    monkeypatch.setattr(scan, 'SETTLED', -1.)
+
+
+def record_listed(monkeypatch):
+    listed, scandir = [], os.scandir
+
+    def listing(path):
+        listed.append(os.path.basename(path))
+        return scandir(path)
+
+    monkeypatch.setattr(scan.os, 'scandir', listing)
+    return listed
+
+
+def test_second_scan_lists_only_the_folders_that_changed(
+        tmp_path, eager, monkeypatch):
+    for name in 'a/1.jpg', 'b/2.jpg', 'c/3.jpg':
+        solid(tmp_path / 'images' / name)
+    first = scan.find_images(tmp_path / 'images')
+    listed = record_listed(monkeypatch)
+    assert scan.find_images(tmp_path / 'images') == first and not listed
+    solid(tmp_path / 'images/b/4.jpg')
+    (tmp_path / 'images/c/3.jpg').unlink()
+    assert scan.find_images(tmp_path /
+                            'images') == ['a/1.jpg', 'b/2.jpg', 'b/4.jpg']
+    assert sorted(listed) == ['b', 'c']
+
+
+def test_folder_that_was_just_written_to_is_listed_again(
+        tmp_path, cache, monkeypatch):
+    """Two changes within one tick of the clock leave one time behind."""
+    monkeypatch.setattr(scan, 'LARGE', 1)
+    solid(tmp_path / 'images/1.jpg')
+    scan.find_images(tmp_path / 'images')
+    [file] = cache.iterdir()
+    assert json.loads(file.read_text())[''] == [-1, ['1.jpg'], []]
+    listed = record_listed(monkeypatch)
+    scan.find_images(tmp_path / 'images')
+    assert listed == ['']
+
+
+def test_image_unpacked_into_a_folder_with_its_old_time_is_found(
+        tmp_path, eager):
+    solid(tmp_path / 'images/1.jpg')
+    scan.find_images(tmp_path / 'images')
+    before = os.stat(tmp_path / 'images')
+    solid(tmp_path / 'images/2.jpg')
+    os.utime(tmp_path / 'images', ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert len(scan.find_images(tmp_path / 'images')) == 2
+
+
+def test_cached_link_whose_folder_has_gone_is_left_out(tmp_path, eager):
+    solid(tmp_path / 'images/1.jpg')
+    solid(tmp_path / 'disk/2.jpg')
+    (tmp_path / 'images/linked').symlink_to(tmp_path / 'disk')
+    assert len(scan.find_images(tmp_path / 'images')) == 2
+    (tmp_path / 'disk').rename(tmp_path / 'unmounted')
+    assert scan.find_images(tmp_path / 'images') == ['1.jpg']
+
+
+def test_long_scan_logs_how_far_it_is(tmp_path, monkeypatch):
+    for name in 'a/1.jpg', 'b/2.jpg', 'b/c/3.jpg':
+        solid(tmp_path / 'images' / name)
+    lines = []
+    monkeypatch.setattr(scan, 'print_log', lambda line, _: lines.append(line))
+    scan.find_images(tmp_path / 'images', log_every=0.)
+    assert len(lines) == 4
+    assert lines[-1].endswith(': 3 images in 4 folders so far')
+
+
+@pytest.mark.parametrize('content', ['', '[]', '{"": 3}', '{"": [1, 2', 'x'])
+def test_damaged_cache_is_made_anew(tmp_path, eager, cache, content):
+    solid(tmp_path / 'images/1.jpg')
+    scan.find_images(tmp_path / 'images')
+    [file] = cache.iterdir()
+    file.write_text(content)
+    assert scan.find_images(tmp_path / 'images') == ['1.jpg']
+    assert json.loads(file.read_text())['']
+
+
+def test_no_room_for_the_cache_is_a_warning_and_leaves_nothing(
+        tmp_path, eager, cache, monkeypatch):
+    solid(tmp_path / 'images/1.jpg')
+    lines = []
+    monkeypatch.setattr(scan, 'print_log', lambda *args: lines.append(args))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))  # bytes a file
+    try:
+        assert scan.find_images(tmp_path / 'images') == ['1.jpg']
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    [(message, _, level)] = lines
+    assert level == logging.WARNING
+    assert 'File too large' in message and 'XDG_CACHE_HOME' in message
+    assert not list(cache.iterdir())
