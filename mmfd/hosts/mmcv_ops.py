@@ -22,6 +22,7 @@ from functools import partial
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
+import numpy as np
 import torch
 import torchvision
 
@@ -56,44 +57,73 @@ def softnms(boxes, scores, dets, iou_threshold, sigma, min_score, method,
     Returns:
         Tensor: indices of the boxes kept.
     """
-    left = torch.arange(len(boxes))
-    boxes, scores = boxes.clone(), scores.clone()
-    kept = []
-    while len(left):
-        # among equals, and where empty boxes make NaN, the C++ function's
-        better = scores[left] > scores[left[0]]
-        best = scores[left].where(better, -torch.inf).argmax().item()
-        left[[0, best]] = left[[best, 0]]
-        first, left = left[0], left[1:]
-        dets[len(kept)] = torch.cat([boxes[first], scores[first, None]])
-        kept.append(first)
-        overlap = _overlap(boxes[first], boxes[left], offset)
-        if method == GAUSSIAN:
-            scores[left] *= torch.exp(-overlap**2 / sigma)
-        else:
-            weight = 1 - overlap if method == LINEAR else 0 * overlap
-            covered = overlap >= iou_threshold
-            scores[left] *= torch.where(covered, weight, 1.)
-        left = _closed_up(left, ~(scores[left] < min_score))
-    return torch.stack(kept) if kept else left
+    corners = boxes.detach().numpy().T.copy()  # (4, N)
+    areas = (corners[2:] - corners[:2] + offset).prod(0)
+    current = scores.detach().numpy().copy(
+    )  # NaN of boxes that are kept or dropped
+    order = [*range(len(boxes))]  # kept boxes, best first, then the others
+    place = [*order]  # of each box in `order`
+    final = []  # scores of the kept boxes
+    lowered = np.arange(len(boxes))  # all are compared once with min_score
+
+    with np.errstate(invalid='ignore', divide='ignore'):  # of empty boxes
+        while len(final) < len(order):
+            best = first = order[len(final)]
+            highest = np.fmax.reduce(current)
+            # among equals, and where empty boxes make NaN, the C++ function's
+            if highest > current[first]:
+                equals = (current == highest).nonzero()[0].tolist()
+                best = min(equals, key=place.__getitem__)
+                order[place[best]], place[first] = first, place[best]
+                order[len(final)], place[best] = best, len(final)
+            final.append(current[best])
+            current[best] = np.nan
+            overlap = _overlap(corners, areas, best, offset)
+            covered = (overlap != 0 if method == GAUSSIAN else overlap
+                       >= iou_threshold).nonzero()
+            current[covered] *= _weights(overlap[covered], method, sigma)
+            lowered = lowered if len(final) == 1 else covered[0]
+            dropped = lowered[current[lowered] < min_score]
+            current[dropped] = np.nan
+            _close_gaps(order, place, dropped.tolist())
+    kept = torch.tensor(order, dtype=torch.int64)
+    dets[:len(kept), :4] = boxes.detach()[kept]
+    dets[:len(kept), 4] = torch.from_numpy(np.array(final, current.dtype))
+    return kept
 
 
-def _overlap(box, boxes, offset):
-    """Intersection over union of one box (4, ) and many (N, 4)."""
-    top_left = torch.maximum(box[:2], boxes[:, :2])
-    bottom_right = torch.minimum(box[2:], boxes[:, 2:])
-    shared = (bottom_right - top_left + offset).clamp(min=0).prod(1)
-    area, areas = ((b[..., 2:] - b[..., :2] + offset).prod(-1)
-                   for b in (box, boxes))
-    return shared / (area + areas - shared)
+def _overlap(corners, areas, box, offset):
+    """Intersection over union of one box and all, (N, )."""
+    left, top, right, bottom = corners
+    width = np.minimum(right, right[box]) - np.maximum(left, left[box])
+    height = np.minimum(bottom, bottom[box]) - np.maximum(top, top[box])
+    shared = np.maximum(width + offset, 0) * np.maximum(height + offset, 0)
+    return shared / (areas[box] + areas - shared)
 
 
-def _closed_up(items, alive):
-    """Those alive, the last of them in the gaps of the dead."""
-    count = int(alive.sum())
-    closed, gaps = items[:count].clone(), ~alive[:count]
-    closed[gaps] = items[count:][alive[count:]].flip(0)
-    return closed
+def _weights(overlap, method, sigma):
+    """What is left of the scores of covered boxes, (N, ).
+
+    The exponential is PyTorch's: NumPy's rounds otherwise, which decides
+    between boxes that are nearly equal.
+    """
+    if method == GAUSSIAN:
+        return torch.from_numpy(overlap * overlap / -sigma).exp_().numpy()
+    return 1 - overlap if method == LINEAR else 0 * overlap
+
+
+def _close_gaps(order, place, dropped):
+    """Drop boxes from `order`; the last of the others take their places."""
+    if not dropped:
+        return
+    count = len(order) - len(dropped)
+    gaps = sorted(p for p in map(place.__getitem__, dropped) if p < count)
+    dropped = {*dropped}
+    others = [box for box in order[count:] if box not in dropped]
+    for gap in gaps:
+        order[gap] = others.pop()
+        place[order[gap]] = gap
+    del order[count:]
 
 
 def roi_align_forward(input, rois, output, argmax_y, argmax_x, aligned_height,

@@ -78,3 +78,15 @@ def test_compiled_mmcv_keeps_its_own(program):
                           capture_output=True,
                           text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_soft_nms_takes_boxes_of_equal_scores_in_the_order_of_the_cpp_loop():
+    """The first of equals; the last boxes come to the places of dropped."""
+    boxes = torch.tensor([[0., 0, 4, 4], [0, 0, 4, 4], [8, 8, 9, 9],
+                          [16, 16, 17, 17]])
+    boxes.requires_grad_()  # as those of a network that is trained
+    dets = torch.zeros(4, 5)
+    kept = mmcv_ops.softnms(boxes, torch.full((4, ), 0.5), dets, 0.3, 0.5, 0.1,
+                            mmcv_ops.NAIVE, 0)
+    assert kept.tolist() == [0, 3, 2]  # box 1 is dropped, box 3 is last
+    assert dets[:, 4].tolist() == [0.5, 0.5, 0.5, 0]
