@@ -1,25 +1,26 @@
-"""A ViT with relative position bias on images of any size.
+"""The ViT student on images of any size, for detectors and segmentors.
 
-For detectors and segmentors. The bias tables are resampled to the grid at
-hand (`relative_position`), block by block: of a grid of 64 x 64 patches one
-block's bias is 0.8 GB, so none is kept that no gradient needs.
+Tables of relative position bias are resampled for the grid of the images
+(`relative_position`), in each block when it is computed: on 64 x 64 patches
+the bias of one block takes 0.8 GB, so it is kept only where a gradient needs
+it.
 """
 import torch
 import torch.nn.functional as F
 from mmpretrain.models.utils import resize_pos_embed
 
-from mmfd.fast import attention
+from mmfd.fast.attention import attend
 from mmfd.networks import image_size, relative_position
 
-EXTRA = 3  # rows of a table for a cls token: to it, from it, within it
+CLS_ROWS = 3  # of a table, for a cls token: to it, from it, to itself
 
 
 def forward(vit, x):
     """Normalised images (B, 3, H, W) to a tuple of maps (B, C, h, w).
 
-    What the host's own forward gives at the size of training, at any size.
-    Sides that the patch does not divide are padded with zeros at the bottom
-    and the right.
+    At the size of training the maps are those of the host's forward. Sides
+    that the patch does not divide are padded with zeros at the bottom and the
+    right.
 
     Args:
         vit (StudentViT): with `window_size` and `global_blocks`.
@@ -34,12 +35,12 @@ def forward(vit, x):
         x = x + resize_pos_embed(vit.pos_embed, vit.patch_resolution, grid,
                                  vit.interpolate_mode, 1)
     x = vit.drop_after_pos(x)
-    whole = Attention(vit, grid)
-    windows = Windows(vit, grid) if vit.window_size else None
+    over_grid = GridAttention(vit, grid)
+    in_windows = WindowAttention(vit, grid) if vit.window_size else None
     maps = []
     for i, layer in enumerate(vit.layers):
-        attend = windows if windows and i not in vit.global_blocks else whole
-        x = layer(x, attend=attend)
+        windowed = in_windows and i not in vit.global_blocks
+        x = layer(x, attend=in_windows if windowed else over_grid)
         if i in vit.out_indices:
             last = i == len(vit.layers) - 1 and vit.final_norm
             tokens = (vit.ln1(x) if last else x)[:, 1:]
@@ -47,11 +48,12 @@ def forward(vit, x):
     return tuple(maps)
 
 
-class Attention:
-    """A host `BEiTAttention`, over all tokens of a grid.
+class GridAttention:
+    """Attention over all patches of a grid, with the cls token before them.
 
     Args:
-        grid (tuple[int]): (h, w), in patches.
+        vit (StudentViT): whose tables are resampled.
+        grid (tuple[int]): (h, w) in patches.
     """
 
     def __init__(self, vit, grid):
@@ -62,26 +64,35 @@ class Attention:
             shared.relative_position_bias_table)
 
     def bias(self, table):
-        """Rows of the grid of training to (H, 1 + L, 1 + L) of this one."""
-        table = relative_position.resize(table, self.trained, self.grid, EXTRA)
+        """A table of the trained grid to the bias of this grid's pairs.
+
+        Returns:
+            Tensor: (H, 1 + L, 1 + L).
+        """
+        table = relative_position.resize(table, self.trained, self.grid,
+                                         CLS_ROWS)
         bias = table.t().index_select(1, self.index.flatten())
         return bias.unflatten(1, self.index.shape)
 
     def __call__(self, attn, x, _, gamma):
-        """Tokens (B, 1 + L, C), the cls token first, to the same."""
+        """gamma * attn(x) for tokens (B, 1 + L, C).
+
+        Args:
+            attn (BEiTAttention): of a block, with its table if it has one.
+            gamma (Tensor): layer scale, (C, ). None is 1.
+        """
         bias, table = self.shared, attn.relative_position_bias_table
         if table is not None:
             bias = self.bias(table)
-        return attention.attend(attn, x, bias, gamma)
+        return attend(attn, x, bias, gamma)
 
 
-class Windows(Attention):
-    """The same in windows that do not overlap (Li et al., arXiv 2203.16527).
+class WindowAttention(GridAttention):
+    """Attention in windows that do not overlap (Li et al., arXiv 2203.16527).
 
-    Windows that stick out of the grid are padded with zeros at the bottom and
-    the right. The cls token goes along into every window and comes back as
-    the mean of what it got there, so one window as large as the grid is
-    attention over all.
+    Where windows do not divide the grid it is padded with zeros at the bottom
+    and the right. Every window has a copy of the cls token; their outputs are
+    averaged. So one window as large as the grid is attention over all.
     """
 
     def __init__(self, vit, grid):
@@ -108,9 +119,15 @@ class Windows(Attention):
 
 
 def position_index(grid, device=None):
-    """Row of the table for every pair of tokens, (1 + L, 1 + L) int32.
+    """The row of the bias table for every pair of tokens.
 
-    As the host's `relative_position_index`, of any grid.
+    The host's `relative_position_index`, for any grid.
+
+    Args:
+        grid (tuple[int]): (h, w) in patches.
+
+    Returns:
+        Tensor: (1 + L, 1 + L), int32.
     """
     height, width = grid
     rows, columns = (

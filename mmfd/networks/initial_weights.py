@@ -35,14 +35,18 @@ def load_init_cfg(network):
     """Load the weights that `network.init_cfg` names, if it is set.
 
     Raises:
-        Refused: if its type is not 'Pretrained', or if the file does not fit
-            the network in every weight that it should have.
+        Refused: if it is not `dict(type='Pretrained', checkpoint=FILE)`, or
+            if the file does not fit the network in every weight that it
+            should have.
     """
-    init_cfg, name = network.init_cfg, type(network).__name__
+    init_cfg = network.init_cfg
     if init_cfg is None:
         return
-    if init_cfg.get('type') != 'Pretrained':
-        raise Refused(f"init_cfg={init_cfg}: {name} draws FD's initial "
-                      "weights or loads a file with type='Pretrained'")
+    if (not isinstance(init_cfg, dict) or init_cfg.get('type') != 'Pretrained'
+            or 'checkpoint' not in init_cfg):
+        raise Refused(
+            f"init_cfg={init_cfg}: {type(network).__name__} draws FD's "
+            'initial weights or loads a file: set backbone.init_cfg to '
+            "dict(type='Pretrained', checkpoint=FILE)")
     strict_loading.load_into(network, init_cfg['checkpoint'],
                              init_cfg.get('prefix') or '')

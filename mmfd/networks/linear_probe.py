@@ -1,4 +1,4 @@
-"""The linear probe: what a backbone's features tell without being changed."""
+"""The linear probe: a linear classifier on a frozen backbone."""
 from mmpretrain.models import ImageClassifier
 
 from mmfd.registry import MODELS
@@ -8,9 +8,9 @@ from mmfd.registry import MODELS
 class LinearProbe(ImageClassifier):
     """A classifier whose backbone is frozen; neck and head learn.
 
-    Official file `main_linear.py`. The backbone has no gradients, so it is
-    in no optimizer group. It stays in eval mode, so its drop path is off
-    whatever its config says; the official code has to be told so.
+    Official file `main_linear.py`. The backbone has no gradients, so it is in
+    no optimizer group. It stays in eval mode, so its drop path is off whatever
+    its config says; in the official code it is off only if the options say so.
     """
 
     def __init__(self, *args, **kwargs):

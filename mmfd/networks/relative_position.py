@@ -1,4 +1,4 @@
-"""Relative position bias, carried over to another grid of patches."""
+"""Tables of relative position bias, fitted to another grid of patches."""
 from functools import lru_cache
 from math import isqrt, prod
 
@@ -10,23 +10,24 @@ from mmfd.weights.checkpoints import DERIVED_BUFFERS
 
 
 def resize(table, source, target, extra=3):
-    """Resample a table of relative position bias in geometric sequence.
+    """Resample a bias table for another grid, in geometric sequence.
 
-    As BEiT and FD do (official file `utils.py`): the offsets of the small
-    grid are spread to those of the large one in steps that grow by a constant
-    ratio, so near offsets keep their bias, and a cubic spline reads off the
-    whole offsets. Separable and linear in the table, so it has a gradient.
+    As BEiT and FD do (official file `utils.py`): the offsets of the source
+    are spread over those of the target in steps that grow by a constant
+    ratio, so that near offsets keep their bias; a cubic spline gives the bias
+    at integer offsets. This is linear in the table, so it has a gradient, and
+    separable: one matrix for rows and one for columns.
 
     Args:
         table (Tensor): ((2h - 1)(2w - 1) + extra, H), as in
             `mmpretrain.BEiTViT`.
-        source (tuple[int]): the grid (h, w) of the table.
-        target (tuple[int]): the grid to resample for.
-        extra (int): last rows that are no offset and are kept; the three to,
-            from and within a cls token.
+        source (tuple[int]): the grid (h, w) of the table, in patches.
+        target (tuple[int]): the grid to resample for, in patches.
+        extra (int): how many of the last rows are no offsets and stay as they
+            are: the three to, from and within a cls token.
 
     Returns:
-        Tensor: as `table`, for the target grid.
+        Tensor: a table as `table`, for the target grid.
 
     Raises:
         Refused: if the table is not one of the source grid.
@@ -47,14 +48,17 @@ def resize(table, source, target, extra=3):
 
 
 def fit(table, rows, grid):
-    """A file's table resampled for a network's grid.
+    """Resample a file's bias table for a network, if it is of another grid.
 
     Args:
-        table (Tensor): (rows of the file, H), of a square grid. Any other is
-            returned as it is: its size does not fit when it is loaded.
-        rows (int): of the network's table: the offsets of its grid, and
-            those for a cls token.
-        grid (tuple[int]): (h, w) of the network.
+        table (Tensor): (rows, H). Where the grid of its rows is not square,
+            it is returned as it is, and loading refuses its size.
+        rows (int): how many the network's table has: the offsets of `grid`,
+            and those of a cls token.
+        grid (tuple[int]): (h, w) in patches.
+
+    Returns:
+        Tensor: (`rows`, H).
     """
     extra = rows - prod(2 * side - 1 for side in grid)
     side = (isqrt(max(len(table) - extra, 0)) + 1) // 2
@@ -63,11 +67,10 @@ def fit(table, rows, grid):
     return resize(table, (side, side), grid, extra)
 
 
-def keep_computed(network, state_dict, prefix):
-    """Replace a file's tables that follow from grid and windows.
+def keep_derived_buffers(network, state_dict, prefix):
+    """Put a network's own derived buffers in the place of a file's.
 
-    Those of the network, which it has computed itself, take their place in
-    `state_dict`, so that strict loading finds them.
+    They follow from grid and windows, which may differ from the file's.
     """
     for name in list(state_dict):
         if name.startswith(prefix) and name.endswith(DERIVED_BUFFERS):
@@ -78,10 +81,10 @@ def keep_computed(network, state_dict, prefix):
 
 
 @lru_cache(maxsize=64)
-@unset_fake_temporarily()  # what is remembered may be asked for values later,
-@torch.inference_mode(False)  # and meet a gradient
+@unset_fake_temporarily()  # what is cached here must have values in later
+@torch.inference_mode(False)  # calls, and take part in gradients
 def matrix(source, target):
-    """What one axis is multiplied by, for sides in patches.
+    """The matrix that resamples one axis, for sides in patches.
 
     Returns:
         Tensor: (2 target - 1, 2 source - 1), fp64 on the CPU.
@@ -94,8 +97,8 @@ def matrix(source, target):
     known = torch.cat([-known.flip(0), known.new_zeros(1), known])
     wanted = torch.arange(1 - target, target, **exact)
     wanted = wanted.clamp(known[0], known[-1])  # no extrapolation
-    # A cubic spline has as many free numbers as points once it has no knot at
-    # the second and the last but one.
+    # Without knots at the second and the last but one point, a cubic spline
+    # has as many parameters as there are points ("not-a-knot").
     degree = min(3, len(known) - 1)
     ends = known.new_ones(degree + 1)
     knots = torch.cat([known[0] * ends, known[2:-2], known[-1] * ends])
@@ -106,11 +109,11 @@ def matrix(source, target):
 
 
 def common_ratio(source, target):
-    """By how much each step of the source is longer than the one before.
+    """The ratio of each step of the source to the one before.
 
-    So that `source - 1` steps, the first of them 1, span `target - 1`; between
-    1.01 and 1.5, and bisected only as far as the official code does. Where a
-    grid shrinks the ratio is 1.01 and the outer offsets are cut off.
+    `source - 1` steps, the first of length 1, span `target - 1`. The ratio is
+    between 1.01 and 1.5, bisected only as far as the official code does. Where
+    a grid shrinks it is 1.01, and the outer offsets are cut off.
     """
     low, high = 1.01, 1.5
     while high - low > 1e-6:
@@ -123,7 +126,7 @@ def common_ratio(source, target):
 
 
 def _b_splines(points, knots, degree):
-    """Values (points, splines) of B-splines, by de Boor's recursion."""
+    """Values of B-splines, (points, splines), by de Boor's recursion."""
     last = len(knots) - degree - 2  # the last interval that is not empty
     interval = torch.searchsorted(knots, points, right=True) - 1
     values = torch.nn.functional.one_hot(
@@ -134,7 +137,7 @@ def _b_splines(points, knots, degree):
         left, right = knots[:-d - 1], knots[d + 1:]
         rising = (points - left) / (knots[d:-1] - left)
         falling = (right - points) / (right - knots[1:-d])
-        # an empty interval has no spline of its own: 0 / 0 counts as 0
+        # an empty interval has no spline: 0 / 0 counts as 0
         values = (
             rising.nan_to_num(0, 0, 0) * values[:, :-1] +
             falling.nan_to_num(0, 0, 0) * values[:, 1:])

@@ -143,7 +143,7 @@ class StudentSwin(SwinTransformerV2):
 
     def _delete_reinit_params(self, state_dict, prefix, *_):
         """Load hook; it replaces the host's, which deletes the tables."""
-        relative_position.keep_computed(self, state_dict, prefix)
+        relative_position.keep_derived_buffers(self, state_dict, prefix)
         if self.use_shared_rel_pos_bias:
             _check_shared(state_dict, prefix)
 

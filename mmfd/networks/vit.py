@@ -121,7 +121,7 @@ class StudentViT(BEiTViT):
             shared = state_dict.pop(prefix + SHARED + TABLE)
             for i in range(self.num_layers):
                 state_dict[f'{prefix}layers.{i}.attn.{TABLE}'] = shared.clone()
-        relative_position.keep_computed(self, state_dict, prefix)
+        relative_position.keep_derived_buffers(self, state_dict, prefix)
         for name, table in self.named_parameters():
             if name.endswith(TABLE) and prefix + name in state_dict:
                 state_dict[prefix + name] = relative_position.fit(

@@ -65,7 +65,7 @@ def test_maps_at_the_size_of_training_are_the_tokens_of_the_student(
 def test_bias_of_another_grid_is_the_resampled_table(grid):
     """Read off offset by offset, as the host does of its own grid."""
     model = dense()
-    attention = any_size.Attention(model, grid)
+    attention = any_size.GridAttention(model, grid)
     table = model.layers[0].attn.relative_position_bias_table
     resampled = relative_position.resize(table, (4, 4), grid)
     bias, (h, w) = attention.bias(table), grid
@@ -101,8 +101,8 @@ def test_block_on_another_grid_equals_softmax_written_out():
     qkv = y @ attn.qkv.weight.T + torch.cat(
         [attn.q_bias, torch.zeros(48), attn.v_bias])
     q, k, v = (t.view(36, 3, 16).transpose(0, 1) for t in qkv[0].chunk(3, -1))
-    bias = any_size.Attention(model,
-                              grid).bias(attn.relative_position_bias_table)
+    bias = any_size.GridAttention(model,
+                                  grid).bias(attn.relative_position_bias_table)
     weights = (q @ k.mT / 4 + bias).softmax(-1)
     y = attn.proj((weights @ v).transpose(0, 1).flatten(1))
     x = x + layer.gamma_1 * y
