@@ -167,6 +167,9 @@ def _windows(img_size, patch_size, window_size, stages):
     """The windows of each stage, none larger than its grid."""
     if isinstance(window_size, int):
         window_size = [window_size] * stages
+    if len(window_size) != stages:
+        raise Refused(f'window_size={window_size} for {stages} stages: set '
+                      'backbone.window_size to one number or to one for each')
     return [
         max(1, min(window, img_size // patch_size // 2**stage))
         for stage, window in enumerate(window_size)

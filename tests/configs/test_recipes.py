@@ -148,6 +148,26 @@ def test_fine_tuning_has_the_papers_numbers():
     check_all(check, FINE_TUNING)
 
 
+def test_swin_has_the_papers_numbers():
+    fd, tune = (
+        load(f'configs/{name}.py')
+        for name in ('fd/esvit_swinb_fd',
+                     'classification/esvit_swinb_fd_in1k'))
+    for cfg, epochs, drop_path, batch in ((fd, 300, .3, 128), (tune, 100, .4,
+                                                               64)):
+        backbone = cfg.model.backbone
+        assert cfg.train_cfg.max_epochs == epochs
+        assert cfg.train_dataloader.batch_size == batch
+        assert (backbone.arch, backbone.img_size, backbone.window_size,
+                backbone.drop_path_rate) == ('base', 224, 14, drop_path)
+    assert fd.optim_wrapper.clip_grad.max_norm == 3.0
+    assert tune.optim_wrapper.clip_grad.max_norm == 5.0
+    assert tune.optim_wrapper.paramwise_cfg == dict(layer_decay=0.8)
+    crop = fd.train_dataloader.dataset.pipeline[0].crop
+    assert crop.crop_ratio_range == (.08, 1)
+    assert tune.model.head.init_cfg.std == 0.02
+
+
 def test_only_the_stages_of_beit_leave_out_mixup():
 
     def check(name):

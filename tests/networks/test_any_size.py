@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from helpers.models import arch, student, swin_student
 from mmengine.registry import MODELS
 
+from mmfd.errors import Refused
 from mmfd.networks import any_size, relative_position
 from mmfd.weights import checkpoints
 
@@ -279,7 +280,7 @@ def test_file_that_does_not_fit_is_one_message(tmp_path, change, prefix,
         use_shared_rel_pos_bias=False,
         out_type='featmap',
         init_cfg=pretrained(file, prefix))
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(Refused, match=message):
         MODELS.build(dict(config, **change)).init_weights()
 
 
@@ -291,13 +292,13 @@ def test_file_that_does_not_fit_is_one_message(tmp_path, change, prefix,
     (dict(window_size=2, out_type='raw'), "set backbone.out_type='featmap'"),
 ])
 def test_setting_that_cannot_be_is_refused(change, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(Refused, match=message):
         dense(**change)
 
 
 def test_image_smaller_than_a_patch_is_refused():
     with pytest.raises(
-            ValueError,
+            Refused,
             match='images of 32 x 7 pixels are smaller '
             'than the patch of 8 x 8: set the sizes'):
         dense()(torch.zeros(1, 3, 32, 7))

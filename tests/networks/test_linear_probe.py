@@ -1,16 +1,15 @@
 """The linear probe: a frozen backbone, a head as the official script's."""
-import os
 import re
 
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.commands import ROOT, command
 from helpers.models import arch, dino_teacher, downstream, student
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 from mmpretrain.structures import DataSample
-from test_tools import command
 
 from mmfd.weights import checkpoints, strict_loading
 
@@ -139,7 +138,7 @@ def test_teacher_is_probed_from_its_file(tmp_path, shapes_root):
     config, run = tmp_path / 'probe.py', tmp_path / 'run'
     config.write_text(
         TINY.format(
-            repo=os.getcwd(),
+            repo=ROOT,
             folder=tmp_path,
             shapes=shapes_root,
             arch=arch(128, 2, 2)))

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from mmengine.registry import MODELS
 
+from mmfd.errors import Refused
+
 
 def pyramid(**kwargs):
     return MODELS.build(
@@ -19,6 +21,12 @@ def test_levels_double_and_halve_the_map(outs):
     maps = pyramid(num_outs=outs)([None, torch.randn(2, 16, 6, 10)])
     sizes = [(24, 40), (12, 20), (6, 10), (3, 5), (2, 3), (1, 2)]
     assert [m.shape for m in maps] == [(2, 8, *s) for s in sizes[:outs]]
+
+
+def test_a_scale_that_cannot_be_is_refused():
+    with pytest.raises(
+            Refused, match=r'neck.scales has 3: .* \[4, 2, 1, 0.5\]'):
+        pyramid(scales=(4, 3))
 
 
 def norm(x, channels):

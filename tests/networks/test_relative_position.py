@@ -6,6 +6,7 @@ from mmengine.registry import MODELS
 from scipy.interpolate import RectBivariateSpline
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from mmfd.errors import Refused
 from mmfd.networks import relative_position
 from mmfd.weights import checkpoints
 
@@ -107,7 +108,7 @@ def test_autocast_does_not_round_the_table():
 
 
 def test_table_of_another_grid_is_refused():
-    with pytest.raises(ValueError, match='52 rows .* 3 x 3 .* 5 x 5'):
+    with pytest.raises(Refused, match='52 rows .* 3 x 3 .* 5 x 5'):
         relative_position.resize(torch.zeros(52, 3), (3, 3), (4, 4))
 
 
@@ -191,7 +192,7 @@ def test_shared_table_that_nothing_takes_is_refused_by_name(tmp_path):
             use_shared_rel_pos_bias=False,
             use_abs_pos_emb=True,
             init_cfg=init_cfg))
-    with pytest.raises(ValueError, match=f'lacks pos_embed .* {TABLE}'):
+    with pytest.raises(Refused, match=f'lacks pos_embed .* {TABLE}'):
         blind.init_weights()
 
 
@@ -202,5 +203,5 @@ def test_table_of_no_square_grid_or_of_other_heads_is_refused(
     broken = dict(before.state_dict(), **{TABLE: torch.zeros(rows, heads)})
     checkpoints.save(broken, tmp_path / 'student.pth', {})
     larger = MODELS.build(student(img_size=56, init_cfg=init_cfg))
-    with pytest.raises(ValueError, match=f'another size .*{TABLE}'):
+    with pytest.raises(Refused, match=f'another size .*{TABLE}'):
         larger.init_weights()

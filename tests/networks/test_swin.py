@@ -1,207 +1,34 @@
-"""Swin V2 as FD has it, and Swins of others as its teachers.
-
-`data/official_esvit_swinv2.pth` holds what the official code computed in fp32
-on a tiny random Swin V2 with a tiny random EsViT: weights, tokens, loss and
-gradients, and the same student fine-tuned at twice the size and window.
-"""
+"""Swin V2 as FD has it: its windows, its initial weights and its files."""
 import json
 import math
-import os
 import re
-import runpy
-import sys
 
 import pytest
 import torch
-from helpers.models import (distillation, esvit_teacher, official_swin_name,
-                            randomise, swin_arch, swin_student)
-from helpers.official import assert_relative, build, pixels_of
+from helpers.commands import ROOT, command
+from helpers.models import randomise, swin_arch, swin_student
+from helpers.pretrained import initialised, saved
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
+from mmfd.errors import Refused
 from mmfd.weights import checkpoints, strict_loading
-from mmfd.weights.convert import BRANCHES, CONVERTERS
+from mmfd.weights.convert import CONVERTERS
 from mmfd.weights.meta_device import RealSchedules
 
-SWIN = ('fd/esvit_swinb_fd', 'classification/esvit_swinb_fd_in1k')
-swin, swinv2 = CONVERTERS['swin'], CONVERTERS['swinv2']
 
-
-def fd_student(**kwargs):
-    model = MODELS.build(swin_student(**kwargs))
-    model.init_weights()
-    return model
-
-
-# --- parity with the official code ---
-
-
-@pytest.fixture(scope='module')
+@pytest.fixture
 def official():
     return torch.load('tests/fixtures/official_esvit_swinv2.pth')
 
 
-@pytest.fixture
-def ours(official, tmp_path):
-    file = tmp_path / 'checkpoint_best.pth'
-    wrong = {k: torch.randn(9) for k in official['teacher_esvit']}
-    torch.save(dict(student=official['teacher_esvit'], teacher=wrong), file)
-    weights = checkpoints.state_dict_of(
-        checkpoints.load(file), file, BRANCHES['esvit'])
-    checkpoints.save(CONVERTERS['esvit'](weights), tmp_path / 'esvit.pth', {})
-    model = MODELS.build(
-        distillation(
-            esvit_teacher(tmp_path / 'esvit.pth'),
-            backbone=swin_student(),
-            neck=dict(
-                type='mmfd.ProjectionNeck', in_channels=96, out_channels=64)))
-    model.backbone.load_state_dict(swinv2(official['student']), strict=False)
-    model.neck.projection.load_state_dict(
-        dict(
-            weight=official['decoder']['0.weight'][..., 0],
-            bias=official['decoder']['0.bias']))
-    return model.train()
-
-
-def test_target_tokens_pred_and_loss_equal_the_official_ones(ours, official):
-    pixels, out = pixels_of(official), official['out']
-    feats = ours.extract_feat(pixels)
-    tokens = feats[-1].flatten(2).transpose(1, 2)
-    teacher = ours.teacher.backbone(ours.normalize(pixels))[-1]
-    assert_relative(teacher.flatten(2).transpose(1, 2), out['teacher'], 1e-5)
-    assert_relative(ours.teacher(pixels), out['target'], 1e-5)
-    assert_relative(tokens, out['tokens'], 1e-5)
-    assert_relative(ours.neck(feats), out['pred'], 1e-5)
-    assert_relative(ours.loss(pixels)['loss'], out['loss'], 1e-5)
-
-
-@pytest.mark.parametrize('with_cp', [False, True])
-def test_gradient_of_every_parameter_equals_the_official_one(
-        ours, official, with_cp):
-    for stage in ours.backbone.stages:
-        for block in stage.blocks:
-            block.with_cp = with_cp
-    ours.loss(pixels_of(official))['loss'].backward()
-    grads = official['out']['grads']
-    # renaming and reordering gradients is renaming and reordering weights
-    expected = swinv2({
-        name.removeprefix('encoder.'): grad
-        for name, grad in grads.items() if name.startswith('encoder.')
-    })
-    found = dict(ours.backbone.named_parameters())
-    assert found.keys() == expected.keys() and len(grads) == len(found) + 2
-    for name, param in found.items():
-        assert_relative(param.grad, expected[name], 1e-4)
-    projection = ours.neck.projection
-    assert_relative(projection.weight.grad, grads['decoder.0.weight'][..., 0],
-                    1e-4)
-    assert_relative(projection.bias.grad, grads['decoder.0.bias'], 1e-4)
-
-
-def saved(model, file, prefix=''):
-    checkpoints.save({
-        prefix + k: v
-        for k, v in model.state_dict().items()
-    }, file, {})
-    return dict(type='Pretrained', checkpoint=str(file), prefix=prefix)
-
-
-def test_logits_at_another_size_and_window_equal_the_official_ones(
-        official, tmp_path):
-    case = official['finetune']
-    distilled = fd_student()
-    distilled.load_state_dict(swinv2(official['student']), strict=False)
-    model = MODELS.build(
-        dict(
-            type='mmpretrain.ImageClassifier',
-            backbone=swin_student(
-                img_size=128,
-                window_size=8,
-                init_cfg=saved(distilled, tmp_path / 'fd.pth', 'backbone.')),
-            neck=dict(type='mmpretrain.GlobalAveragePooling'),
-            head=dict(
-                type='mmpretrain.LinearClsHead', num_classes=7,
-                in_channels=96)))
-    model.init_weights()
-    model.head.fc.load_state_dict({
-        name.removeprefix('head.'): value
-        for name, value in case['head'].items()
-    })
-    assert_relative(model.eval()(case['input']), case['logits'], 1e-5)
-    for name, table in case['tables'].items():
-        attn = model.backbone.stages[0].blocks[0].attn.w_msa
-        assert_relative(attn.relative_coords_table, table, 1e-6)
-
-
-# --- names, layers, decay ---
-
-
-def official_layer(name, depths):
-    """Facts C.3: the layer id of an official name."""
-    if name.startswith('patch_embed'):
-        return 0
-    found = re.match(r'layers\.(\d+)\.(downsample|blocks\.(\d+))\.', name)
-    if not found:
-        return sum(depths) + 1
-    stage = int(found[1])
-    if found[2] == 'downsample':
-        return sum(depths[:stage + 1])
-    return sum(depths[:stage]) + int(found[3]) + 1
-
-
-UNDECAYED = {  # facts A.6; the second is Swin V1's own code
-    'mmfd.StudentSwin': ('rpe_mlp', 'logit_scale', 'absolute_pos_embed'),
-    'mmpretrain.SwinTransformer': ('relative_position_bias_table', ),
-}
-
-
-@pytest.mark.parametrize('config', [*SWIN, 'classification/esvit_swinb_in1k'])
-def test_decay_and_layer_of_every_parameter_are_the_official_ones(config):
-    cfg, model, optim_wrapper = build(config)
-    decay = cfg.optim_wrapper.get('paramwise_cfg', {}).get('layer_decay', 1.)
-    undecayed = UNDECAYED[cfg.model.backbone.type]
-    found = {
-        name: (group['weight_decay'], group['lr'])
-        for group in optim_wrapper.optimizer.param_groups
-        for name in group['param_names']
-    }
-    assert found.keys() == dict(model.named_parameters()).keys()
-    depths, layers, kinds = [2, 2, 18, 2], set(), set()
-    for name, param in model.named_parameters():
-        own = official_swin_name(name.removeprefix('backbone.'))
-        if cfg.model.backbone.type == 'mmpretrain.SwinTransformer':
-            own = re.sub(  # it merges where the official code does
-                r'^layers\.(-?\d+)\.downsample',
-                lambda found: f'layers.{int(found[1]) + 1}.downsample', own)
-        weight_decay, lr = found[name]
-        kept = param.ndim == 1 or own.endswith('.bias') or any(
-            part in own for part in undecayed)
-        kinds.update(part for part in undecayed if part in own)
-        assert weight_decay == (0 if kept else 0.05), name
-        layer = official_layer(own, depths)
-        layers.add(layer)
-        assert lr == pytest.approx(cfg.optim_wrapper.optimizer.lr *
-                                   decay**(25 - layer)), name
-    assert layers == set(range(26))
-    assert kinds == set(undecayed) - {'absolute_pos_embed'}
+def fd_student(**kwargs):
+    return initialised(swin_student(**kwargs))
 
 
 def count(network):
     with torch.device('meta'), RealSchedules():
         return sum(p.numel() for p in MODELS.build(network).parameters())
-
-
-def test_parameter_counts_are_the_official_ones():
-    _, fd, _ = build(SWIN[0])
-    assert sum(p.numel() for p in fd.backbone.parameters()) == 86_893_816
-    assert sum(p.numel() for p in fd.neck.parameters()) == 1_049_600
-    assert sum(p.numel()
-               for p in fd.teacher.backbone.parameters()) == 86_917_944
-    _, classifier, _ = build(SWIN[1])
-    assert sum(p.numel() for p in classifier.parameters()) == 87_918_816
-    assert count(dict(type='mmfd.StudentSwin')) == 86_893_816
-    assert count(dict(type='mmfd.StudentSwin',
-                      use_shared_rel_pos_bias=True)) == 86_701_304
 
 
 def test_giant_has_three_billion_parameters_and_norms_after_six_blocks():
@@ -286,18 +113,21 @@ def test_dropout_behind_the_projection_is_the_hosts():
     (dict(img_size=72), 'img_size=72 is not a multiple of 16.*64 or 80'),
     (dict(window_size=5), r'5 does not divide the grids \[16, 8, 4\].*'
      r'one of \[2, 4, 8, 16\]'),
+    (dict(window_size=[4, 4]), r'\[4, 4\] for 3 stages: set .* one number'),
     (dict(init_cfg=dict(type='Kaiming')), "StudentSwin draws FD's initial"),
+    (dict(init_cfg=dict(type='Pretrained')), 'checkpoint=FILE'),
+    (dict(init_cfg=[dict(type='Pretrained')]), 'checkpoint=FILE'),
     (dict(stage_cfgs=of_attention(attn_drop=0.1)), 'attn_drop=0.1, qkv_bias='),
     (dict(stage_cfgs=of_attention(qkv_bias=False)), 'qkv_bias=False: Student'),
 ])
 def test_size_or_setting_that_cannot_be_is_refused(change, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(Refused, match=message):
         fd_student(**change)
 
 
 def test_image_of_another_size_is_refused_unless_windows_are_padded():
     images = torch.randn(1, 3, 80, 56)
-    with pytest.raises(ValueError, match='80 x 56 .* img_size=64'):
+    with pytest.raises(Refused, match='80 x 56 .* img_size=64'):
         fd_student()(images)
     padded = fd_student(pad_small_map=True).eval()
     assert padded(images)[0].shape == (1, 96, 5, 4)
@@ -441,33 +271,10 @@ def test_shared_network_has_one_gradient_and_loads_into_every_block(tmp_path):
     assert torch.equal(again(images)[0], shared(images)[0])
 
 
-def test_official_shared_network_is_copied_into_every_block(official):
-    weights = {
-        k: v
-        for k, v in official['student'].items() if '.rpe_mlp.' not in k
-    }
-    per_block = swinv2(official['student'])
-    for stage, heads in enumerate((1, 2, 4)):
-        prefix = f'layers.{stage}.rel_pos_bias.'
-        weights |= {
-            f'{prefix}rpe_mlp.0.weight': torch.randn(512, 2),
-            f'{prefix}rpe_mlp.0.bias': torch.randn(512),
-            f'{prefix}rpe_mlp.2.weight': torch.randn(heads, 512),
-            f'{prefix}relative_coords_table': torch.zeros(1, 7, 7, 2),
-            f'{prefix}relative_position_index': torch.zeros(16, 16).long(),
-        }
-    converted = swinv2(weights)
-    assert converted.keys() == per_block.keys()
-    for block in range(2):
-        key = f'stages.1.blocks.{block}.attn.w_msa.cpb_mlp.2.weight'
-        assert torch.equal(converted[key],
-                           weights['layers.1.rel_pos_bias.rpe_mlp.2.weight'])
-
-
 def test_networks_of_blocks_are_not_taken_for_a_shared_one(tmp_path):
     init = saved(fd_student(), tmp_path / 'own.pth')
     with pytest.raises(
-            ValueError, match='stages.1.blocks.1.*use_shared_rel_pos_bias'):
+            Refused, match='stages.1.blocks.1.*use_shared_rel_pos_bias'):
         fd_student(use_shared_rel_pos_bias=True, init_cfg=init)
 
 
@@ -480,28 +287,8 @@ def test_networks_of_blocks_are_not_taken_for_a_shared_one(tmp_path):
 def test_weights_that_do_not_fit_are_refused_by_name(tmp_path, change,
                                                      message):
     init = saved(fd_student(), tmp_path / 'student.pth')
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(Refused, match=message):
         fd_student(**dict(change, init_cfg=init))
-
-
-def test_bias_tables_of_other_windows_are_refused_in_one_message(tmp_path):
-    small = swin_arch(16)
-    del small['extra_norm_every_n_blocks']
-    files, hosts = [], []
-    for window in (4, 8):
-        hosts.append(
-            MODELS.build(
-                dict(
-                    type='mmpretrain.SwinTransformer',
-                    arch=small,
-                    img_size=32 * window // 2,
-                    window_size=window,
-                    out_indices=(2, ))))
-        files.append(tmp_path / f'{window}.pth')
-        saved(hosts[-1], files[-1])
-    strict_loading.load_into(hosts[0], files[0])
-    with pytest.raises(ValueError, match='tables are of other windows. Set'):
-        strict_loading.load_into(hosts[1], files[0])
 
 
 def test_tables_are_never_those_of_a_file(tmp_path):
@@ -521,185 +308,7 @@ def test_tables_are_never_those_of_a_file(tmp_path):
                 assert torch.equal(value, right[name])
 
 
-# --- converters ---
-
-TINY = dict(
-    img_size=64,
-    window_size=4,
-    embed_dim=24,
-    depths=(1, 2, 2, 1),
-    num_heads=(1, 2, 4, 8))
-BASE = dict(
-    img_size=224,
-    window_size=14,
-    embed_dim=128,
-    depths=(2, 2, 18, 2),
-    num_heads=(4, 8, 16, 32))
-
-
-def timm_swin(version, size):
-    timm = pytest.importorskip('timm')
-    theirs = dict(
-        v1=timm.models.swin_transformer.SwinTransformer,
-        v2=timm.models.swin_transformer_v2.SwinTransformerV2)[version]
-    model = theirs(
-        **size,
-        **(dict(pretrained_window_sizes=PRETRAINED[size['img_size']])
-           if version == 'v2' else {}))
-    randomise(model)
-    for name, param in model.named_parameters():
-        if 'relative_position_bias_table' in name or 'cpb_mlp' in name:
-            torch.nn.init.normal_(param, std=0.5)
-        if version == 'v2' and re.search(r'blocks.*\.norm\d\.weight', name):
-            torch.nn.init.ones_(param)  # timm draws zeros: no branches
-    return model.eval()
-
-
-PRETRAINED = {64: (3, 3, 3, 2), 224: (12, 12, 12, 6)}
-
-
-def microsoft(state_dict):
-    """timm's names to those that timm's authors took over."""
-
-    def earlier(found):
-        return f'layers.{int(found[1]) - 1}.downsample'
-
-    weights = {
-        re.sub(r'layers\.(\d+)\.downsample', earlier,
-               name.replace('head.fc.', 'head.')):
-        value
-        for name, value in state_dict.items()
-    }
-    for name in [k for k in weights if k.endswith('attn.proj.bias')]:
-        block = name.removesuffix('attn.proj.bias')
-        weights[f'{block}attn.relative_position_index'] = torch.zeros(1)
-        weights[f'{block}attn_mask'] = torch.zeros(1)
-    return weights
-
-
-def host_of(version, size):
-    """The host's network: of the teacher bases at full size."""
-    name = dict(v1='esvit_swinb', v2='swinv2b')[version]
-    teacher = Config.fromfile(f'configs/_base_/teachers/{name}.py').teacher
-    config = teacher.backbone
-    if size is TINY:
-        small = swin_arch(24, (1, 2, 2, 1), (1, 2, 4, 8))
-        if version == 'v1':
-            del small['extra_norm_every_n_blocks']
-        config.update(arch=small, img_size=64)
-        if version == 'v1':
-            config.update(
-                window_size=4, stage_cfgs=[{}, {}, {},
-                                           dict(window_size=2)])
-        else:
-            config.update(
-                window_size=[4, 4, 4, 2],
-                pretrained_window_sizes=PRETRAINED[64])
-    return MODELS.build(config)
-
-
-@pytest.mark.parametrize('names', [dict, microsoft])
-@pytest.mark.parametrize('size', [
-    pytest.param(TINY, id='tiny'),
-    pytest.param(BASE, id='base', marks=pytest.mark.full),
-])
-@pytest.mark.parametrize('version', ['v1', 'v2'])
-def test_features_equal_those_of_timm(version, size, names, tmp_path):
-    theirs = timm_swin(version, size)
-    weights = names(theirs.state_dict())
-    converted = dict(v1=swin, v2=swinv2)[version](weights)
-    # each tensor once, but for what is left out on purpose
-    left_out = [k for k in weights if k.startswith('head.')
-                ] + [k for k in weights if k.endswith(('index', 'mask'))]
-    assert len(converted) == len(weights) - len(left_out)
-    checkpoints.save(converted, tmp_path / 'host.pth', {})
-    ours = host_of(version, size)
-    strict_loading.load_into(ours, tmp_path / 'host.pth')
-    ours.eval()
-    images = torch.randn(2, 3, size['img_size'], size['img_size'])
-    with torch.no_grad():
-        expected = theirs.forward_features(images)  # (B, h, w, C)
-        got = ours(images)[-1].permute(0, 2, 3, 1)
-    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
-
-
-def fresh(kind, **kwargs):
-    size = dict(TINY, depths=(1, 1, 1, 1), embed_dim=8)
-    weights = timm_swin(kind, size).state_dict()
-    return dict(weights, **kwargs)
-
-
-@pytest.mark.parametrize('kind, weights, message', [
-    ('swin', lambda: fresh('v2'), 'not Swin Transformer V1.*logit_scale'),
-    ('swinv2', lambda: fresh('v1'), 'not Swin Transformer V2.*relative_pos'),
-    ('swin', lambda: fresh('v1', new=torch.zeros(1)), "no 'new'"),
-    ('swin', lambda: dict(cls_token=torch.zeros(1)), "no 'cls_token'"),
-    ('esvit', lambda: {
-        'module.norm.weight': torch.zeros(1)
-    }, "not EsViT's Swin: nothing in it becomes 'patch_embed"),
-])
-def test_weights_of_another_kind_are_refused(kind, weights, message):
-    with pytest.raises(ValueError, match=message):
-        CONVERTERS[kind](weights())
-
-
-def test_student_of_an_esvit_checkpoint_is_converted_without_its_heads(
-        official, tmp_path, monkeypatch):
-    weights = official['teacher_esvit']
-    heads = {
-        'module.head.mlp.0.weight': torch.zeros(1),
-        'module.head.last_layer.weight_g': torch.zeros(1),
-        'module.head_dense.mlp.0.weight': torch.zeros(1),
-    }
-    wrong = {k: v + 1 for k, v in weights.items()}
-    source, to = tmp_path / 'checkpoint_best.pth', tmp_path / 'esvit.pth'
-    torch.save(dict(student=weights | heads, teacher=wrong, epoch=300), source)
-    monkeypatch.setattr(sys, 'argv',
-                        ['convert', 'esvit',
-                         str(source), str(to)])
-    runpy.run_path('tools/convert.py', run_name='__main__')
-    file = checkpoints.load(to)
-    assert file['meta']['kind'] == 'esvit'
-    found = file['state_dict']
-    assert torch.equal(found['norm2.weight'], weights['module.norm.weight'])
-    left_out = ('relative_position_index', 'attn_mask')
-    assert len(found) == sum(not name.endswith(left_out) for name in weights)
-
-
-# --- configs ---
-
-
-def test_recipes_have_the_official_numbers():
-    fd, tune = (Config.fromfile(f'configs/{name}.py') for name in SWIN)
-    for cfg, epochs, drop_path, batch in ((fd, 300, .3, 128), (tune, 100, .4,
-                                                               64)):
-        backbone = cfg.model.backbone
-        assert cfg.train_cfg.max_epochs == epochs
-        assert cfg.train_dataloader.batch_size == batch
-        assert (backbone.arch, backbone.img_size, backbone.window_size,
-                backbone.drop_path_rate) == ('base', 224, 14, drop_path)
-    assert fd.optim_wrapper.clip_grad.max_norm == 3.0
-    assert tune.optim_wrapper.clip_grad.max_norm == 5.0
-    assert tune.optim_wrapper.paramwise_cfg == dict(layer_decay=0.8)
-    crop = fd.train_dataloader.dataset.pipeline[0].crop
-    assert crop.crop_ratio_range == (.08, 1)
-    assert tune.model.head.init_cfg.std == 0.02
-
-
-def test_before_column_has_the_recipe_of_its_student():
-    before, after = (
-        Config.fromfile(f'configs/classification/esvit_swinb{x}_in1k.py')
-        for x in ('', '_fd'))
-    assert before.optim_wrapper.paramwise_cfg.pop('no_decay')
-    for key in ('train_cfg', 'train_dataloader', 'val_dataloader',
-                'default_hooks', 'optim_wrapper'):
-        assert before[key] == after[key]
-    for key in ('neck', 'head', 'train_cfg', 'data_preprocessor'):
-        assert before.model[key] == after.model[key]
-    assert before.model.backbone.drop_path_rate == 0.4
-
-
-# --- runs ---
+# --- a run of the official recipe ---
 
 RUN_FD = '''
 _base_ = '{repo}/configs/fd/esvit_swinb_fd.py'
@@ -730,7 +339,7 @@ default_hooks = dict(
     param_scheduler=dict(warmup_epochs=0))
 '''
 RUN_TUNE = RUN_FD.replace('fd/esvit_swinb_fd',
-                          'classification/{name}').split('model =')[0] + '''
+                          'classification/{leaf}').split('model =')[0] + '''
 model = dict(
     data_preprocessor=dict(num_classes=10),
     backbone=dict(
@@ -743,56 +352,49 @@ default_hooks = dict(
 '''
 
 
-@pytest.fixture(scope='module')
-def project(official, tmp_path_factory, shapes_root):
-    folder = tmp_path_factory.mktemp('swin')
+@pytest.fixture
+def train(official, tmp_path, shapes_root):
+    """Run a config to its end; the lines of its log."""
     checkpoints.save(CONVERTERS['esvit'](official['teacher_esvit']),
-                     folder / 'esvit.pth', {})
-    places = dict(repo=os.getcwd(), folder=folder, shapes=shapes_root)
-    for file, text in {
-            'fd.py':
-            RUN_FD.format(**places),
-            'after.py':
-            RUN_TUNE.format(
-                name='esvit_swinb_fd_in1k',
-                arch='student',
-                width=96,
-                weights='run/epoch_1.pth',
-                more='',
-                **places),
-            'before.py':
-            RUN_TUNE.format(
-                name='esvit_swinb_in1k',
-                arch='teacher',
-                width=64,
-                weights='esvit.pth',
-                more='stage_cfgs=[dict()] * 3',
-                **places)
-    }.items():
-        (folder / file).write_text(text)
-    return folder
+                     tmp_path / 'esvit.pth', {})
+
+    def train(name, text, **changes):
+        config, run = tmp_path / f'{name}.py', tmp_path / name
+        config.write_text(
+            text.format(
+                repo=ROOT, folder=tmp_path, shapes=shapes_root, **changes))
+        command('train', config, '--work-dir', run)
+        assert (run / 'epoch_1.pth').is_file()
+        file, = run.glob('*/vis_data/scalars.json')
+        return [json.loads(line) for line in file.read_text().splitlines()]
+
+    return train
 
 
-def scalars(run):
-    """What a run wrote down, one dict a line."""
-    return [
-        json.loads(line) for file in run.glob('*/vis_data/scalars.json')
-        for line in file.read_text().splitlines()
-    ]
-
-
-def test_swin_is_distilled_and_fine_tuned_before_and_after(
-        project, monkeypatch):
-    for config, run in (('fd', 'run'), ('before', 'before'), ('after',
-                                                              'after')):
-        arguments = [project / f'{config}.py', '--work-dir', project / run]
-        monkeypatch.setattr(sys, 'argv', ['train', *map(str, arguments)])
-        runpy.run_path('tools/train.py', run_name='__main__')
-        assert (project / run / 'epoch_1.pth').is_file()
+def test_swin_is_distilled_and_the_student_fine_tuned(train):
     losses = [
-        line['loss'] for line in scalars(project / 'run')
-        if 'grad_norm' in line
+        line['loss'] for line in train('fd', RUN_FD) if 'grad_norm' in line
     ]
     assert len(losses) == 4 and all(0.1 < loss < 1 for loss in losses)
-    for run in ('before', 'after'):
-        assert any('accuracy/top1' in line for line in scalars(project / run))
+    log = train(
+        'after',
+        RUN_TUNE,
+        leaf='esvit_swinb_fd_in1k',
+        arch='student',
+        width=96,
+        weights='fd/epoch_1.pth',
+        more='')
+    assert any('accuracy/top1' in line for line in log)
+
+
+@pytest.mark.full
+def test_teacher_is_fine_tuned(train):
+    log = train(
+        'before',
+        RUN_TUNE,
+        leaf='esvit_swinb_in1k',
+        arch='teacher',
+        width=64,
+        weights='esvit.pth',
+        more='stage_cfgs=[dict()] * 3')
+    assert any('accuracy/top1' in line for line in log)

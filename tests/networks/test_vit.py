@@ -5,6 +5,7 @@ import torch
 from helpers.models import arch, downstream, student
 from mmengine.registry import MODELS
 
+from mmfd.errors import Refused
 from mmfd.weights import checkpoints
 
 
@@ -127,7 +128,7 @@ def test_weights_that_do_not_fit_are_refused_by_name(tmp_path, change,
     config = dict(downstream(), **change)
     config['init_cfg'] = dict(
         type='Pretrained', checkpoint=str(file), prefix='backbone.')
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(Refused, match=message):
         MODELS.build(config).init_weights()
 
 
@@ -135,17 +136,17 @@ def test_forgotten_prefix_is_named(tmp_path):
     _, file = saved_run(tmp_path)
     model = MODELS.build(
         downstream(init_cfg=dict(type='Pretrained', checkpoint=str(file))))
-    with pytest.raises(ValueError, match="add prefix='backbone.'"):
+    with pytest.raises(Refused, match="add prefix='backbone.'"):
         model.init_weights()
 
 
 def test_image_that_the_patch_does_not_divide_is_refused():
-    with pytest.raises(ValueError, match='225 is not a multiple of .*16'):
+    with pytest.raises(Refused, match='225 is not a multiple of .*16'):
         fd_student(img_size=225, patch_size=16)
 
 
 def test_image_of_another_size_than_the_network_is_refused():
-    with pytest.raises(ValueError, match='48 x 32 .* img_size=32'):
+    with pytest.raises(Refused, match='48 x 32 .* img_size=32'):
         fd_student()(torch.zeros(1, 3, 48, 32))
 
 
