@@ -30,8 +30,8 @@ from mmfd.teacher import Teacher
 DETERMINISTIC = ('LoadImage', 'StoredViews', 'Resize', 'ResizeEdge',
                  'CenterCrop', 'PackInputs')
 VERIFIED = 4  # entries that are computed again and compared, at the start
-# Greatest relative error (root mean square) of an entry: it is rounded, and was
-# computed in another batch
+# Greatest relative error (root mean square) of an entry, which is rounded and
+# was computed in another batch
 TOLERANCE = 0.05
 INT8_STEPS = 16  # per standard deviation, so int8 reaches almost 8 of them
 CACHE_SETTINGS = ('folder', 'store', 'spare')  # which `Teacher` does not have
