@@ -24,10 +24,10 @@ resize = [
 loader = dict(
     num_workers=0, persistent_workers=False,
     dataset=dict(data_root='{root}/imagenet', pipeline=resize))
-train_dataloader = dict(loader, batch_size=24)
+train_dataloader = dict(loader, batch_size=12)
 val_dataloader = dict(loader, batch_size=7)
 test_dataloader = val_dataloader
-train_cfg = dict(max_epochs=4)  # of 5 updates with 24 of 120 images
+train_cfg = dict(max_epochs=2, val_interval=2)  # 20 updates, 120 images
 default_hooks = dict(logger=dict(interval=1))
 log_processor = dict(window_size=1)
 visualizer = dict(vis_backends=[dict(type='LocalVisBackend')])
@@ -62,10 +62,10 @@ val_dataloader = dict(dataset=dict(pipeline=resize))
 test_dataloader = val_dataloader
 optim_wrapper = dict(
     paramwise_cfg=dict(layer_decay=0.75), clip_grad=dict(max_norm=0.7))
-default_hooks = dict(checkpoint=dict(interval=2, max_keep_ckpts=2))
+default_hooks = dict(checkpoint=dict(interval=1, max_keep_ckpts=2))
 '''
 SHARDED = 'model_wrapper_cfg.type=mmfd.FullySharded'
-HALF = 'train_dataloader.batch_size=12'  # of a process of two
+HALF = 'train_dataloader.batch_size=6'  # of a process of two
 
 SCRIPT = '''
 import json
@@ -181,8 +181,8 @@ def test_checkpoint_is_that_of_one_process(alone, sharded):
     files = [{file.name
               for file in work_dir.glob('*.pth')}
              for work_dir, _ in (alone, sharded)]
-    assert files[0] == files[1] >= {'epoch_2.pth', 'epoch_4.pth'}
-    theirs, ours = (checkpoints.load(work_dir / 'epoch_4.pth')
+    assert files[0] == files[1] >= {'epoch_1.pth', 'epoch_2.pth'}
+    theirs, ours = (checkpoints.load(work_dir / 'epoch_2.pth')
                     for work_dir, _ in (alone, sharded))
     assert ours.keys() == theirs.keys()
     assert ours['meta'].keys() == theirs['meta'].keys() >= {'model'}
@@ -203,10 +203,10 @@ def test_sharded_run_resumes_where_one_process_stopped(config, alone,
         config,
         tmp_path / 'run',
         '--resume',
-        alone[0] / 'epoch_2.pth',
+        alone[0] / 'epoch_1.pth',
         processes=2)
-    assert 'resumed epoch: 2' in runs.log(tmp_path / 'run')
-    assert_close(*(checkpoints.load(work_dir / 'epoch_4.pth')['state_dict']
+    assert 'resumed epoch: 1' in runs.log(tmp_path / 'run')
+    assert_close(*(checkpoints.load(work_dir / 'epoch_2.pth')['state_dict']
                    for work_dir in (tmp_path / 'run', alone[0])))
 
 
@@ -217,7 +217,7 @@ def evaluation(log):
 
 def test_one_process_evaluates_what_two_have_trained(config, alone, sharded):
     log = runs.run(
-        config, sharded[0] / 'test', sharded[0] / 'epoch_4.pth', tool='test')
+        config, sharded[0] / 'test', sharded[0] / 'epoch_2.pth', tool='test')
     assert len(evaluation(log)) == 2
     for work_dir, _ in alone, sharded:
         assert evaluation(runs.log(work_dir)) == evaluation(log)
@@ -227,7 +227,7 @@ def test_one_process_evaluates_what_two_have_trained(config, alone, sharded):
 def test_dry_run_of_shards_reports_once(config, tmp_path):
     train(config, tmp_path / 'run', '--dry-run', processes=2)
     log = runs.log(tmp_path / 'run')
-    assert '12 x 2 processes x 1 accumulated = 24 images an update' in log
+    assert '6 x 2 processes x 1 accumulated = 12 images an update' in log
     assert log.count('10 iterations of 20 done') == 1
     assert 'parameters are not finite' not in log
     assert not (tmp_path / 'run').exists()
@@ -270,7 +270,7 @@ def test_accumulated_shards_give_the_same_losses(config, alone, tmp_path):
         config,
         tmp_path / 'run',
         options=[
-            'train_dataloader.batch_size=6',
+            'train_dataloader.batch_size=3',
             'optim_wrapper.accumulative_counts=2'
         ],
         processes=2)
