@@ -6,10 +6,11 @@ import torch.nn.functional as F
 def scaled_linear(linear, x, gamma=None):
     """gamma * linear(x).
 
-    With the factor in the weights the gradient of gamma follows from theirs:
-    no tokens are kept for it, which are an eighth of what a ViT's block keeps.
-    Tokens are multiplied instead where they are fewer than the inputs of the
-    layer, and in fp16, in which a small weight times a small gamma is zero.
+    With the factor in the weights the gradient of gamma follows from theirs
+    and no tokens are kept for it: a twelfth of what a ViT-B's block keeps at
+    batch 32. Tokens are multiplied instead where they are fewer than the
+    inputs of the layer, and in fp16, in which a small weight times a small
+    gamma is zero.
 
     Args:
         linear (nn.Linear): a layer with bias.

@@ -3,7 +3,7 @@
 A norm and a GELU keep their input for their own gradient. The layer behind
 them would keep their output as well, for the gradient of its weights. It
 follows from the input, is cheap to compute again, and is a third of what a
-ViT's block keeps. Gradients are the same bit for bit.
+ViT's block keeps in fp32. Gradients are the same bit for bit.
 """
 from contextlib import contextmanager
 

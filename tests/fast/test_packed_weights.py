@@ -1,4 +1,4 @@
-"""Products with packed weights, against the network's own."""
+"""Linear layers with packed weights, against those of the network."""
 import pytest
 import torch
 import torch.nn.functional as F
@@ -20,8 +20,8 @@ DTYPES = [
 ]
 
 
-def answers(teacher, pixels, dtype):
-    """Targets by packed products, and by the backbone on its own."""
+def targets(teacher, pixels, dtype):
+    """By packed weights, and by calling the backbone itself."""
     with torch.no_grad(), torch.autocast('cpu', torch.bfloat16,
                                          dtype == 'bf16'):
         feats = teacher.backbone(teacher.normalize(pixels))
@@ -30,38 +30,38 @@ def answers(teacher, pixels, dtype):
 
 @pytest.mark.parametrize('dtype', DTYPES)
 @pytest.mark.parametrize('name', ['clip_vitb16', 'dino_vitb16'])
-def test_a_teacher_says_what_its_backbone_says(name, dtype):
+def test_targets_are_those_of_the_backbone_itself(name, dtype):
     teacher = MODELS.build(small_teacher(name))
     before = {k: v.clone() for k, v in teacher.backbone.state_dict().items()}
     pixels = torch.randint(0, 256, (3, 3, 32, 32)).float()
-    ours, own = answers(teacher, pixels, dtype)
+    ours, plain = targets(teacher, pixels, dtype)
     torch.testing.assert_close(
-        ours.float(), own.float(), rtol=0, atol=BOUND[dtype])
+        ours.float(), plain.float(), rtol=0, atol=BOUND[dtype])
     products = [
         m for m in teacher.backbone.modules() if isinstance(m, nn.Linear)
     ]
     kept = teacher.copies()
     assert len(kept) == len(products) and all(w.is_mkldnn for w in kept)
-    answers(teacher, pixels[:1], dtype)  # other batches, the same copies
+    targets(teacher, pixels[:1], dtype)  # other batches, the same copies
     assert all(a is b for a, b in zip(kept, teacher.copies(), strict=True))
     after = teacher.backbone.state_dict()
     assert all(torch.equal(after[name], before[name]) for name in before)
 
 
-def test_what_is_written_or_moved_is_copied_again():
+def test_weights_that_are_written_to_or_moved_are_copied_again():
     teacher = MODELS.build(small_teacher('dino_vitb16'))
     pixels = torch.randint(0, 256, (2, 3, 32, 32)).float()
-    first, _ = answers(teacher, pixels, 'fp32')
+    first, _ = targets(teacher, pixels, 'fp32')
     with torch.no_grad():
         for weight in teacher.backbone.parameters():
             weight.add_(0.1 * torch.randn_like(weight))
-    ours, own = answers(teacher, pixels, 'fp32')
+    ours, plain = targets(teacher, pixels, 'fp32')
     assert (ours - first).abs().max() > 0.1
-    torch.testing.assert_close(ours, own, rtol=0, atol=1e-5)
+    torch.testing.assert_close(ours, plain, rtol=0, atol=1e-5)
     teacher.to(torch.float64)
     assert not teacher.copies()
-    ours, own = answers(teacher, pixels.double(), 'fp32')
-    assert torch.equal(ours, own)  # nothing packs fp64
+    ours, plain = targets(teacher, pixels.double(), 'fp32')
+    assert torch.equal(ours, plain)  # nothing packs fp64
 
 
 @pytest.mark.parametrize('act', [nn.GELU(), nn.GELU('tanh'), nn.ReLU()])
@@ -84,7 +84,7 @@ def test_only_a_gelu_behind_the_product_is_computed_in_it(act):
     torch.testing.assert_close(z, F.gelu(other(x)))
 
 
-def test_what_is_no_weight_of_a_frozen_network_passes_by():
+def test_other_tensors_and_trained_weights_are_used_as_they_are():
     x, network = torch.randn(4, 8), nn.Linear(8, 8)
     made = torch.randn(8, 8)  # another one could come to its address
     with PackedWeights(network) as packed:
@@ -93,7 +93,7 @@ def test_what_is_no_weight_of_a_frozen_network_passes_by():
     assert not packed.copies and learnt.grad_fn is not None
 
 
-def test_weights_that_come_later_pass_by_wherever_they_are_put():
+def test_weights_that_come_later_are_used_as_they_are_at_any_address():
     """As those do that a process gathers of a teacher in shards."""
     chain = nn.Sequential(nn.Linear(8, 8), nn.GELU()).requires_grad_(False)
     x, packed = torch.randn(4, 8), PackedWeights(chain)
@@ -122,7 +122,7 @@ class Twice(nn.Linear):
         return 2 * super().forward(x)
 
 
-def test_product_that_does_not_go_to_its_gelu_at_once_is_an_error():
+def test_product_that_does_not_go_straight_to_its_gelu_is_an_error():
     chain = nn.Sequential(Twice(8, 8), nn.GELU()).requires_grad_(False)
     with PackedWeights(chain), pytest.raises(
             RuntimeError, match=r'mul takes a product \(4, 8\)'):
