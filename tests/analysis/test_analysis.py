@@ -7,14 +7,13 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from helpers.commands import command, refused
+from helpers.foreign import TINY, build_exported, hf_vit
 from helpers.imports import imported
-from helpers.models import arch, distillation, randomise, student, swin_student
+from helpers.models import (arch, build_random, distillation, randomise,
+                            save_trained, student, swin_student)
 from mmengine.config import Config
 from mmengine.registry import MODELS
-from test_convert import TINY, hf_vit
-from test_export import built, randomised, saved
-from test_fd_official import run
-from test_tools import refused
 
 from mmfd.analysis import landscape, measures, tokens, whitening
 from mmfd.analysis.attention import Recorder, layout, weights_of
@@ -101,9 +100,9 @@ def test_maps_of_a_beit_are_those_of_transformers(tmp_path, bias):
     shared = bias == 'shared'
     config = student(
         use_shared_rel_pos_bias=shared, use_rel_pos_bias=not shared)
-    ours = randomised(config)
-    file = saved(ours, tmp_path / 'epoch_1.pth')
-    theirs = built(export(file, dict(backbone=config), 'hf'))
+    ours = build_random(config)
+    file = save_trained(ours, tmp_path / 'epoch_1.pth')
+    theirs = build_exported(export(file, dict(backbone=config), 'hf'))
     assert_same_maps(ours, hf_maps(theirs), 32)
 
 
@@ -136,15 +135,15 @@ def test_maps_of_swin_are_those_of_timm():
 
 def test_maps_of_swin_v2_are_those_of_timm(tmp_path):
     config = swin_student()
-    ours = randomised(config)
-    file = saved(ours, tmp_path / 'epoch_1.pth')
-    theirs = built(export(file, dict(backbone=config), 'timm'))
+    ours = build_random(config)
+    file = save_trained(ours, tmp_path / 'epoch_1.pth')
+    theirs = build_exported(export(file, dict(backbone=config), 'timm'))
     assert_same_maps(ours, timm_maps(theirs), 64)
 
 
 def test_fused_and_unfused_attention_of_the_student_give_the_same_maps():
     bias = dict(use_rel_pos_bias=True, use_shared_rel_pos_bias=False)
-    unfused = randomised(student(**bias))
+    unfused = build_random(student(**bias))
     fused = MODELS.build(student(out_type='featmap', **bias)).eval()
     fused.load_state_dict(unfused.state_dict())
     images = torch.randn(2, 3, 32, 32)
@@ -178,7 +177,7 @@ def test_recomputed_map_times_value_is_fused_attention(mask):
 
 
 def test_recording_changes_nothing_and_leaves_nothing_behind():
-    backbone = randomised(student())
+    backbone = build_random(student())
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         before = backbone(images)[0]
@@ -197,14 +196,14 @@ def test_shifted_windows_are_where_they_really_are():
     rolled = torch.arange(64).view(8, 8).roll((-2, -2), (0, 1))
     windows = rolled.unfold(0, 4, 4).unfold(1, 4, 4).reshape(4, 16)
     assert torch.equal(index[..., 0] * 8 + index[..., 1], windows)
-    maps = recorded(randomised(swin_student()), torch.randn(1, 3, 64, 64))
+    maps = recorded(build_random(swin_student()), torch.randn(1, 3, 64, 64))
     plain, shifted = (found for found in maps if found.layer[:8] == 'stages.1')
     assert plain.positions[0, 0].tolist() == [4, 4]
     assert shifted.positions[0, 0].tolist() == [20, 20]
 
 
 def test_masked_pairs_of_shifted_windows_weigh_nothing():
-    maps = recorded(randomised(swin_student()), torch.randn(1, 3, 64, 64))
+    maps = recorded(build_random(swin_student()), torch.randn(1, 3, 64, 64))
     shifted = [found for found in maps if found.layer[:8] == 'stages.1'][1]
     near = torch.cdist(shifted.positions, shifted.positions) < 40
     assert shifted.weights[0].transpose(0, 1)[:, ~near].max() < 1e-6
@@ -451,15 +450,15 @@ def classifier(backbone, width):
             in_channels=width))
 
 
-def analyze(monkeypatch, folder, *args):
+def analyze(folder, *args):
     """The numbers and the page that the tool writes."""
-    run(monkeypatch, 'analyze', *args, '--out', folder)
+    command('analyze', *args, '--out', folder)
     page = (folder / 'report.html').read_text()
     return json.loads((folder / 'numbers.json').read_text()), page
 
 
 def test_what_is_kept_of_each_image_is_a_sample_of_its_output():
-    model = randomised(distillation()).eval()
+    model = build_random(distillation()).eval()
     network = Network('student', None, model, model.backbone, model.backbone)
     survey, channels = Survey(network, images=SAMPLE), 48
     for _ in range(3):
@@ -473,11 +472,10 @@ def test_what_is_kept_of_each_image_is_a_sample_of_its_output():
 def test_one_config_shows_teacher_and_student(tmp_path, monkeypatch,
                                               shapes_root):
     config = written(tmp_path, 'fd', distillation())
-    model = randomised(distillation())
+    model = build_random(distillation())
     checkpoints.save(model.state_dict(), tmp_path / 'epoch_1.pth', {})
-    found, page = analyze(monkeypatch, tmp_path / 'out', config,
-                          tmp_path / 'epoch_1.pth', '--images',
-                          shapes_root / 'imagenet', '--count', 20,
+    found, page = analyze(tmp_path / 'out', config, tmp_path / 'epoch_1.pth',
+                          '--images', shapes_root / 'imagenet', '--count', 20,
                           '--landscape-images', 4, '--measures', 'attention',
                           'tokens', 'whitening', 'landscape')
     assert {*found['networks']} == {'teacher', 'student'}
@@ -502,12 +500,12 @@ def test_numbers_do_not_depend_on_the_batch(tmp_path, monkeypatch,
                                             shapes_root):
     config = written(tmp_path, 'swin', classifier(swin_student(), 96))
     config.write_text(config.read_text().replace('scale=32', 'scale=64'))
-    model = randomised(classifier(swin_student(), 96))
+    model = build_random(classifier(swin_student(), 96))
     checkpoints.save(model.state_dict(), tmp_path / 'epoch_1.pth', {})
     one, other = (
-        analyze(monkeypatch, tmp_path / str(size), config,
-                tmp_path / 'epoch_1.pth', '--images', shapes_root / 'imagenet',
-                '--count', 6, '--batch-size', size, '--measures',
+        analyze(tmp_path / str(size), config, tmp_path / 'epoch_1.pth',
+                '--images', shapes_root / 'imagenet', '--count', 6,
+                '--batch-size', size, '--measures',
                 'attention')[0]['networks']['swin']['attention']
         for size in (2, 6))
     assert one['stages.1.blocks.1.attn.w_msa']['windows'] == 4
@@ -520,7 +518,7 @@ def test_numbers_do_not_depend_on_the_batch(tmp_path, monkeypatch,
 def test_teacher_alone_is_asked_for_its_whitening(tmp_path, monkeypatch,
                                                   shapes_root):
     config = written(tmp_path, 'fd', distillation())
-    found, page = analyze(monkeypatch, tmp_path / 'out', config, '--images',
+    found, page = analyze(tmp_path / 'out', config, '--images',
                           shapes_root / 'imagenet', '--count', 4, '--measures',
                           'whitening')
     assert [*found['networks']] == ['teacher']
@@ -540,8 +538,8 @@ def test_network_without_attention_says_so_and_shows_the_rest(
     second = written(
         tmp_path, 'vit',
         classifier(student(final_norm=False, out_type='avg_featmap'), 48))
-    found, page = analyze(monkeypatch, tmp_path / 'out', first, 'random',
-                          second, 'random', '--images', images, '--count', 50,
+    found, page = analyze(tmp_path / 'out', first, 'random', second, 'random',
+                          '--images', images, '--count', 50,
                           '--landscape-images', 8, '--measures', 'attention',
                           'tokens', 'whitening', 'landscape')
     assert found['networks']['convnext']['attention'] == {}
@@ -572,7 +570,7 @@ def test_mistakes_are_one_message_and_leave_nothing(tmp_path, monkeypatch,
     paths = [
         str(tmp_path / a) if a in ('fd.py', 'vit.py') else a for a in arguments
     ]
-    assert message in refused(monkeypatch, 'analyze', *paths, '--images',
+    assert message in refused('analyze', *paths, '--images',
                               shapes_root / 'imagenet', '--out',
                               tmp_path / 'out')
     assert not (tmp_path / 'out').exists() and project == Path.cwd()

@@ -39,6 +39,11 @@ class Calls:
         return self.call
 
 
+def runs_command(path):
+    """What makes a file at this path when it is unpickled."""
+    return Calls(os.system, f'touch {path}')
+
+
 def touch(path):
     return f'touch {path.parent / CANARY}'
 
@@ -180,7 +185,7 @@ def laughing(path):
 
 
 def nested(path):
-    return b'\x80\x02' + b']' * 200_000 + b'a' * 199_999 + b'.'
+    return b'\x80\x02' + b']' * 100_000 + b'a' * 99_999 + b'.'
 
 
 BY_HAND = {
@@ -319,8 +324,9 @@ def honest(path=None):
 
 @made('bomb.pth')
 def bomb(path):
-    """400 MB of zeros in 400 kB."""
-    with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive:
+    """400 MB of zeros in 2 MB."""
+    with zipfile.ZipFile(
+            path, 'w', zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         archive.writestr('a/data.pkl', weights(tensor(numbers=100 << 20)))
         archive.writestr('a/version', '3\n')
         with archive.open('a/data/0', 'w') as file:
@@ -330,7 +336,8 @@ def bomb(path):
 
 @made('bomb_of_pickle.pt')
 def bomb_of_pickle(path):
-    with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(
+            path, 'w', zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         archive.writestr('a/data.pkl', b'N' * (300 << 20))
         archive.writestr(*CODE)
 

@@ -1,9 +1,13 @@
 """Tiny networks and the official names, for tests."""
+import json
 import re
 from functools import partial
 
 import torch
 from mmengine.config import Config
+from mmengine.registry import MODELS
+
+from mmfd.weights import checkpoints
 
 IMAGENET = dict(
     type='mmfd.Normalize',
@@ -153,3 +157,41 @@ def distillation(teacher=None, **kwargs):
             head=dict(
                 type='mmfd.DistillationHead',
                 loss=dict(type='torch.nn.SmoothL1Loss', beta=2.0))), **kwargs)
+
+
+def build_random(config):
+    """A network in eval mode in which every tensor matters."""
+    model = MODELS.build(config)
+    for name, parameter in model.named_parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+        if parameter.ndim == 1 and name.endswith('weight'):
+            parameter.data += 1
+        if name.endswith('bias_table'):
+            torch.nn.init.normal_(parameter)
+    model.eval()
+    return model
+
+
+def save_trained(model, file, config=None, **meta):
+    """Write a checkpoint as training does; return its path."""
+    if config:
+        meta['model'] = json.dumps(dict(backbone=config))
+    prefix = '' if hasattr(model, 'head') else 'backbone.'
+    checkpoints.save({
+        prefix + k: v
+        for k, v in model.state_dict().items()
+    }, file, meta)
+    return file
+
+
+def classifier(backbone, width=48, **kwargs):
+    """A linear classifier of 7 classes on a backbone of this width."""
+    return MODELS.build(
+        dict(
+            type='mmpretrain.ImageClassifier',
+            backbone=backbone,
+            head=dict(
+                type='mmpretrain.LinearClsHead',
+                num_classes=7,
+                in_channels=width),
+            **kwargs))

@@ -1,9 +1,10 @@
-"""Give files to what reads them, and write down what happens: a JSON a line.
+"""Give files to all that reads weights; print what happens, a JSON a line.
 
-    python tests/stress/ways_in.py FOLDER IMAGES WAY,WAY FILE...
+    python tests/helpers/ways_in.py FOLDER IMAGES WAY,WAY FILE...
 
-In a process of its own: it may not start another one, connect or write
-outside FOLDER/out, and has 3 GB beside its libraries.
+It is to be a process of its own. It records which processes are started,
+which connections made and which files written outside of FOLDER/out, and has
+3 GB of memory beside its libraries.
 """
 import contextlib
 import io
@@ -13,18 +14,20 @@ import resource
 import runpy
 import shutil
 import sys
+import tempfile
 import time
 import traceback
 from pathlib import Path
 
 from mmengine.visualization import Visualizer
 
-from mmfd.weights import checkpoints  # noqa: E402
+from mmfd.errors import Refused
+from mmfd.weights import checkpoints
 
-ROOM = 3 << 30  # bytes
+MEMORY = 3 << 30  # bytes
 EVENTS = ('os.system', 'os.exec', 'os.fork', 'os.posix_spawn', 'os.rename',
           'os.remove', 'subprocess.Popen', 'socket.connect')
-HOST = ('gcc', 'nvcc', 'fc-list')  # whose versions it logs, whose fonts it has
+HARMLESS = ('gcc', 'nvcc', 'fc-list')  # versions in logs, fonts of plots
 FD = 'configs/demo/simclr_fd.py'
 FINETUNE = 'configs/demo/simclr_fd_shapes.py'
 
@@ -35,7 +38,7 @@ def tool(name, *args):
 
 
 def train(config, folder, images, *args):
-    Visualizer._instance_dict.clear()  # the host tells them by the second
+    Visualizer._instance_dict.clear()  # named by the second
     tool('train', config, '--work-dir', folder / 'out/run', '--data-root',
          images, *args)
 
@@ -74,11 +77,11 @@ WAYS = {
 
 
 class Watch:
-    """What the process does that reading needs not."""
+    """Records what the process does and reading a file does not need."""
 
     def __init__(self, *allowed):
         self.allowed = tuple(f'{folder}/' for folder in allowed)
-        self.seen, self.on = [], False
+        self.events, self.on = [], False
         sys.addaudithook(self)
 
     def __call__(self, event, args):
@@ -93,9 +96,9 @@ class Watch:
             self.note(event, *map(str, args))  # not of a folder's own entries
 
     def note(self, event, *args):
-        known = any(tool in ''.join(args) for tool in HOST)
+        known = any(tool in ''.join(args) for tool in HARMLESS)
         if not known and not ''.join(args[:1]).startswith(self.allowed):
-            self.seen.append([event, *args])
+            self.events.append([event, *args])
 
 
 def memory(field):
@@ -110,40 +113,41 @@ def one(way, path, folder, images, watch):
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     Path('/proc/self/clear_refs').write_text('5')  # the peak is the present
-    before, start, said = memory('VmRSS'), time.monotonic(), ''
-    watch.seen, watch.on = [], True
+    before, start, message = memory('VmRSS'), time.monotonic(), ''
+    watch.events, watch.on = [], True
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             with contextlib.redirect_stderr(io.StringIO()):
                 WAYS[way](path, folder, images)
         end = 'accepted'
     except SystemExit as stop:
-        said = str(stop.code)
-        end = 'refused' if said.startswith('error: ') else 'usage'
-    except (ValueError, OSError) as error:
-        said, end = f'error: {error}', 'refused'
+        message = str(stop.code)
+        end = 'refused' if message.startswith('error: ') else 'usage'
+    except Refused as error:  # of `load`, which is no command
+        message, end = f'error: {error}', 'refused'
         if way != 'load':
-            said, end = traceback.format_exc()[-600:], 'traceback'
+            message, end = traceback.format_exc()[-600:], 'traceback'
     except BaseException:
-        said, end = traceback.format_exc()[-600:], 'traceback'
+        message, end = traceback.format_exc()[-600:], 'traceback'
     finally:
         watch.on = False
     return dict(
         way=way,
         file=path.name,
         end=end,
-        said=said,
+        message=message,
         left=sorted(os.listdir(out)),
-        seen=watch.seen,
+        events=watch.events,
         seconds=round(time.monotonic() - start, 2),
         peak=memory('VmHWM') - before)
 
 
 def main():
+    tempfile.tempdir = None  # of this process, not of the one that forked
     folder, images, ways = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
     watch = Watch(folder / 'out', folder / 'home')
-    room = memory('VmSize') + ROOM
-    resource.setrlimit(resource.RLIMIT_AS, (room, room))
+    limit = memory('VmSize') + MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     for name in sys.argv[4:]:
         for way in ways.split(','):
             row = one(way, folder / name, folder, images, watch)

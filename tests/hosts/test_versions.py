@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.commands import refused
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
-from test_tools import refused
 
 from mmfd.errors import Refused
 from mmfd.hosts import versions
@@ -152,10 +152,12 @@ def test_what_was_never_tested_is_refused_with_the_command_that_mends_it(
     assert re.search(f'{there}.*: .*{command}', refusal(packages))
 
 
-def test_tools_refuse_both_lines_at_once(tmp_path, monkeypatch):
+def test_tools_refuse_both_lines_at_once(tmp_path):
     install(tmp_path, MAINTAINED | ORIGINAL)
-    monkeypatch.syspath_prepend(tmp_path)
-    message = refused(monkeypatch, 'train', 'configs/demo/simclr_fd.py')
+    message = refused(
+        'train',
+        'configs/demo/simclr_fd.py',
+        before=f'import sys; sys.path.insert(0, {str(tmp_path)!r})')
     assert 'are of two lines of OpenMMLab' in message
 
 

@@ -5,7 +5,8 @@ import os
 import pytest
 import torch
 from helpers.commands import refused, run
-from test_checkpoints import resnet, write_clip
+from helpers.foreign import resnet
+from helpers.openai_clip import write_clip
 
 from mmfd.errors import Refused
 from mmfd.launch.command_line import one_message

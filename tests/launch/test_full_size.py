@@ -9,9 +9,9 @@ from helpers.commands import command
 from helpers.downstream import ours, theirs_alone
 from helpers.models import official_name as official_vit
 from helpers.models import official_swin_name as official_swin
+from helpers.openai_clip import write_clip
 from mmengine.config import Config
 from mmengine.registry import MODELS
-from test_checkpoints import write_clip
 
 from mmfd.data import toy_images
 from mmfd.weights import checkpoints

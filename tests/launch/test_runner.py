@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.commands import command, refused
+from helpers.corpus import runs_command
 from helpers.models import student
+from helpers.openai_clip import write_clip
 from mmengine.config import Config
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
 from mmpretrain import ImageClassificationInferencer
-from test_checkpoints import Hostile, write_clip
 
 import mmfd
 from mmfd.training.lr_schedule import warmup_cosine
@@ -267,7 +268,7 @@ def test_config_of_little_is_refused(project, tool):
 def test_file_that_two_zip_readers_read_differently_runs_nothing(project):
     """Harmless for our reader, hostile for the host's."""
     proof, file = project / 'was_here', project / 'two.pth'
-    torch.save(dict(state_dict=Hostile(proof)), file)
+    torch.save(dict(state_dict=runs_command(proof)), file)
     with zipfile.ZipFile(file) as archive:
         root = archive.namelist()[0].split('/')[0]
     with zipfile.ZipFile(file, 'a') as archive:

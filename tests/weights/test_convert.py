@@ -6,18 +6,21 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from helpers.models import arch, randomise, small_teacher
+from helpers.commands import refused
+from helpers.foreign import (TINY, hf_clip, hf_kwargs, hf_vit, mae_decoder,
+                             open_clip_model, open_clip_tokens, resnet,
+                             timm_vit)
+from helpers.models import arch, small_teacher
+from helpers.openai_clip import Clip
 from mmengine.config import Config
 from mmengine.registry import MODELS
-from test_checkpoints import Clip, resnet
-from test_tools import refused
 
+from mmfd.errors import Refused
 from mmfd.launch.config_options import override
 from mmfd.weights import checkpoints, strict_loading
 from mmfd.weights.convert import CONVERTERS, convert, note
 from mmfd.weights.published import PUBLISHED
 
-TINY = dict(width=128, layers=2, patch=8, size=32)
 BASE = dict(width=768, layers=12, patch=16, size=224)
 LARGE = dict(width=1024, layers=24, patch=14, size=224)
 LARGE_336 = dict(LARGE, size=336)
@@ -55,36 +58,6 @@ def assert_features(converted, base, size, theirs, **changes):
 
 
 # --- open_clip ---
-
-
-def open_clip_model(size, quick_gelu=True):
-    import open_clip
-    return randomise(
-        open_clip.model.CLIP(
-            embed_dim=32,
-            vision_cfg=open_clip.model.CLIPVisionCfg(
-                layers=size['layers'],
-                width=size['width'],
-                patch_size=size['patch'],
-                image_size=size['size']),
-            text_cfg=open_clip.model.CLIPTextCfg(
-                context_length=8, vocab_size=9, width=64, heads=1, layers=1),
-            quick_gelu=quick_gelu))
-
-
-def open_clip_tokens(model):
-    """All tokens after its last norm, before the projection."""
-
-    def tokens(images):
-        seen = []
-        hook = model.visual.ln_post.register_forward_hook(
-            lambda module, args, out: seen.append(out))
-        model.visual.pool_type = 'none'
-        model.visual(images)
-        hook.remove()
-        return seen[0]
-
-    return tokens
 
 
 @pytest.mark.parametrize('size', CLIP_SIZES)
@@ -136,34 +109,6 @@ def assert_same(ours, expected):
 # --- transformers ---
 
 
-def hf_kwargs(size):
-    return dict(
-        hidden_size=size['width'],
-        intermediate_size=4 * size['width'],
-        num_hidden_layers=size['layers'],
-        num_attention_heads=size['width'] // 64,
-        patch_size=size['patch'],
-        image_size=size['size'])
-
-
-def hf_clip(size, name='CLIPVisionModel'):
-    import transformers
-    if name == 'CLIPModel':
-        config = transformers.CLIPConfig(
-            vision_config=hf_kwargs(size),
-            text_config=dict(
-                hidden_size=32,
-                intermediate_size=32,
-                num_hidden_layers=1,
-                num_attention_heads=1,
-                vocab_size=9),
-            projection_dim=16)
-    else:
-        config = transformers.CLIPVisionConfig(
-            **hf_kwargs(size), projection_dim=16)
-    return randomise(getattr(transformers, name)(config))
-
-
 @pytest.mark.parametrize('size', CLIP_SIZES)
 def test_features_equal_those_of_transformers_clip(size):
     theirs = hf_clip(size)
@@ -188,14 +133,6 @@ def test_clip_of_transformers_is_the_same_in_every_class(name):
         whole.state_dict(),
         **{'vision_model.embeddings.position_ids': torch.arange(17)[None]})
     assert_same(CONVERTERS['hf-clip'](old), CONVERTERS['hf-clip'](tower))
-
-
-def hf_vit(size, name='ViTModel', **kwargs):
-    import transformers
-    vit = 'ViTMAE' if name.startswith('ViTMAE') else 'ViT'
-    config = getattr(transformers, f'{vit}Config')(
-        **hf_kwargs(size), layer_norm_eps=1e-6, **kwargs)
-    return randomise(getattr(transformers, name)(config))
 
 
 @pytest.mark.parametrize('size', SIZES)
@@ -225,38 +162,6 @@ def test_vit_of_transformers_is_the_same_below_a_classifier_and_a_decoder():
 
 
 # --- timm, and the names that others took from it ---
-
-
-def timm_vit(size=TINY, classes=0, **kwargs):
-    import timm
-    return randomise(
-        timm.models.VisionTransformer(
-            img_size=size['size'],
-            patch_size=size['patch'],
-            embed_dim=size['width'],
-            depth=size['layers'],
-            num_heads=size['width'] // 64,
-            num_classes=classes,
-            **kwargs))
-
-
-def mae_decoder(weights):
-    """What lies beside MAE's encoder, as models_mae.py names it."""
-    decoder = timm_vit(dict(TINY, width=64, layers=1)).state_dict()
-    return dict(
-        weights,
-        mask_token=torch.zeros(1, 1, 64),
-        decoder_pos_embed=torch.zeros(1, 17, 64),
-        **{
-            f'decoder_{key}': value
-            for key, value in decoder.items()
-            if key.startswith(('blocks', 'norm'))
-        },
-        **{
-            f'decoder_{name}.{x}': torch.zeros(2)
-            for name in ('embed', 'pred')
-            for x in ('weight', 'bias')
-        })
 
 
 @pytest.mark.parametrize('kind, base', [
@@ -566,7 +471,7 @@ REFUSED = [
 
 @pytest.mark.parametrize('kind, make, message', REFUSED)
 def test_weights_of_another_kind_are_refused_by_name(kind, make, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(Refused, match=message):
         convert(kind, make())
 
 
@@ -580,19 +485,27 @@ def test_clip_is_published_in_half_precision_and_becomes_whole(kind):
         assert torch.equal(value, whole[key].half().float())
 
 
-@pytest.mark.parametrize('kind, make, message', [
-    ('deit', swin, 'it is a Swin'),
-    ('dino', half(vit()), 'has lost digits'),
-    ('mae', vit(global_pool='avg', classes=5), 'is fine-tuned'),
-    ('dino', vit(classes=5), 'Kind deit or timm takes it'),
-])
-def test_refusal_is_one_message_with_the_file_and_nothing_is_written(
-        tmp_path, monkeypatch, kind, make, message):
+def test_refusal_is_one_message_with_the_file_and_nothing_is_written(tmp_path):
     file = tmp_path / 'file.pth'
-    torch.save(dict(model=make()), file)
-    said = refused(monkeypatch, 'convert', kind, file, tmp_path / 'out.pth')
-    assert said.startswith(f'error: {file}: ') and message in said
+    torch.save(dict(model=timm_vit(classes=5).state_dict()), file)
+    message = refused('convert', 'dino', file, tmp_path / 'out.pth')
+    assert message.startswith(f"error: {file}: this is not DINO's ViT")
+    assert message.endswith('Kind deit or timm takes it')
     assert os.listdir(tmp_path) == ['file.pth']
+
+
+def test_screen_is_not_steered_by_a_name_in_a_file(tmp_path):
+    torch.save({'\x1b[2J\x1b[31mall is well': torch.ones(1)},
+               tmp_path / 'weights.pth')
+    message = refused('convert', 'mae', tmp_path / 'weights.pth',
+                      tmp_path / 'out.pth')
+    assert '\x1b' not in message and 'all is well' in message
+
+
+def test_number_of_too_many_digits_in_a_name_is_refused():
+    weights = {f'layers.{"9" * 5000}.downsample.norm.bias': torch.ones(4)}
+    with pytest.raises(Refused, match='these are no weights of swin'):
+        convert('swin', swin() | weights)
 
 
 @pytest.mark.parametrize('name, size, message', [
@@ -607,5 +520,5 @@ def test_file_of_another_size_of_the_family_is_refused_when_it_is_loaded(
     """As L where B is expected."""
     weights = convert('openai-clip', Clip(**size).state_dict())
     checkpoints.save(weights, tmp_path / 'clip.pth', {})
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(Refused, match=message):
         MODELS.build(small_teacher(name, tmp_path / 'clip.pth', layers=2))

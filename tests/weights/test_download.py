@@ -1,27 +1,24 @@
 """Addresses, served on this machine: fetched once, whole, or not at all."""
 import hashlib
 import io
+import os
 import re
 import resource
-import runpy
 import signal
-import subprocess
-import sys
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
+from helpers import commands
+from helpers.commands import command, refused
+from helpers.foreign import TINY, hf_clip, timm_vit
+from helpers.openai_clip import Clip
 from safetensors import safe_open
-from test_checkpoints import Clip
-from test_convert import TINY, hf_clip, timm_vit
-from test_tools import refused
 
 from mmfd.errors import Refused
-from mmfd.weights import checkpoints, download, published, weight_files
+from mmfd.weights import checkpoints, download, weight_files
 from mmfd.weights.convert import CONVERTERS
-from mmfd.weights.published import PUBLISHED, Published
 
 
 class Site:
@@ -130,21 +127,14 @@ def sha256(content):
     return hashlib.sha256(content).hexdigest()
 
 
-def convert(monkeypatch, *args):
-    """The tool in this process."""
-    monkeypatch.setattr(sys, 'argv', ['convert', *map(str, args)])
-    runpy.run_path('tools/convert.py', run_name='__main__')
-
-
 # --- what works ---
 
 
-def test_address_is_converted_like_its_file(site, tmp_path, monkeypatch,
-                                            capfd):
+def test_address_is_converted_like_its_file(site, tmp_path):
     weights = dict(model=timm_vit(classes=5).state_dict())
     content, out = saved(weights), tmp_path / 'deit.pth'
     url = site.put('/deit/deit.pth', content)
-    convert(monkeypatch, 'deit', f'{url}?key=secret', out)
+    output = command('convert', 'deit', f'{url}?key=secret', out)
     file = checkpoints.load(out)
     assert file['meta'] == dict(
         kind='deit',
@@ -156,20 +146,23 @@ def test_address_is_converted_like_its_file(site, tmp_path, monkeypatch,
     assert file['state_dict'].keys() == expected.keys()
     assert all(
         torch.equal(file['state_dict'][k], expected[k]) for k in expected)
-    said = capfd.readouterr()
-    assert re.search(r'deit.pth: 100%.* [\d.]+M/[\d.]+M \[.*<00:00, ',
-                     said.err)
-    assert f'source sha256 {sha256(content)}, licence unknown' in said.out
+    assert re.search(r'deit.pth: 100%.* [\d.]+M/[\d.]+M \[.*<00:00, ', output)
+    assert f'source sha256 {sha256(content)}, licence unknown' in output
 
 
 def test_published_file_brings_its_licence_and_must_have_its_sum(
-        site, tmp_path, monkeypatch, cache):
+        site, tmp_path, cache):
     content = saved(Clip().state_dict())
     url = site.put('/clip/ViT.pt', content)
-    row = Published('openai-clip', f'{site.url}/clip', 'ViT.pt', 'MIT',
-                    sha256(content))
-    monkeypatch.setattr(published, 'PUBLISHED', [row])
-    convert(monkeypatch, 'openai-clip', url, tmp_path / 'clip.safetensors')
+    row = ('openai-clip', f'{site.url}/clip', 'ViT.pt', 'MIT', sha256(content))
+    before = ('from mmfd.weights import published; published.PUBLISHED = ['
+              f'published.Published(*{row})]')
+    command(
+        'convert',
+        'openai-clip',
+        url,
+        tmp_path / 'clip.safetensors',
+        before=before)
     with safe_open(tmp_path / 'clip.safetensors', 'pt') as file:
         meta = file.metadata()
     assert meta == dict(
@@ -179,17 +172,21 @@ def test_published_file_brings_its_licence_and_must_have_its_sum(
         sha256=sha256(content),
         licence='MIT')
     (tmp_path / 'mine.pt').write_bytes(content)  # known by its sum
-    convert(monkeypatch, 'openai-clip', tmp_path / 'mine.pt',
-            tmp_path / 'clip.pth')
+    command(
+        'convert',
+        'openai-clip',
+        tmp_path / 'mine.pt',
+        tmp_path / 'clip.pth',
+        before=before)
     meta = checkpoints.load(tmp_path / 'clip.pth')['meta']
     assert (meta['url'], meta['licence']) == (url, 'MIT')
 
     site.put('/clip/ViT.pt', content + b'x')
     for file in files_in(cache):
         file.unlink()
-    said = refused(monkeypatch, 'convert', 'openai-clip', url,
-                   tmp_path / 'other.pth')
-    assert f'has sha256 {sha256(content + b"x")}, expected was' in said
+    message = refused(
+        'convert', 'openai-clip', url, tmp_path / 'other.pth', before=before)
+    assert f'has sha256 {sha256(content + b"x")}, expected was' in message
     assert not files_in(cache) and not (tmp_path / 'other.pth').exists()
 
 
@@ -251,23 +248,21 @@ def test_shards_of_an_address_are_fetched_beside_their_list(
     for file in (tmp_path / 'clip').iterdir():
         site.put(f'/clip/{file.name}', file.read_bytes())
     url = f'{site.url}/clip/model.safetensors.index.json?download=true'
-    convert(monkeypatch, 'hf-clip', url, tmp_path / 'clip.pth')
+    command('convert', 'hf-clip', url, tmp_path / 'clip.pth')
     file = checkpoints.load(tmp_path / 'clip.pth')
     expected = CONVERTERS['hf-clip'](model.state_dict())
     assert all(
         torch.equal(file['state_dict'][k], expected[k]) for k in expected)
     assert file['meta']['sha256'] == weight_files.sha256(tmp_path / 'clip')
     asked = len(site.asked)
-    convert(monkeypatch, 'hf-clip', url, tmp_path / 'clip.pth')
+    download.fetch(url)
     assert len(site.asked) == asked
 
     shard = sorted((tmp_path / 'clip').glob('model-*'))[1].name
     del site.pages[f'/clip/{shard}']
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'another'))
-    assert f'{shard} is answered with 404' in refused(monkeypatch, 'convert',
-                                                      'hf-clip', url,
-                                                      tmp_path / 'out.pth')
-    assert not (tmp_path / 'out.pth').exists()
+    with pytest.raises(Refused, match=f'{shard} is answered with 404'):
+        download.fetch(url)
 
 
 # --- what does not ---
@@ -304,42 +299,48 @@ FAULTS = {
 
 
 @pytest.mark.parametrize('fault', FAULTS)
-def test_fault_is_one_message_and_leaves_nothing(site, cache, tmp_path,
-                                                 monkeypatch, fault):
+def test_fault_is_one_message_and_leaves_nothing(site, tmp_path, fault):
     make, message = FAULTS[fault]
     url = make(site)
-    said = refused(monkeypatch, 'convert', 'dino', url, tmp_path / 'out.pth')
-    with pytest.raises(Refused, match=message):
+    with pytest.raises(Refused, match=message) as error:
         download.fetch(url)
-    assert url in said and '\n' not in said
+    assert url in str(error.value) and '\n' not in str(error.value)
     assert not files_in(tmp_path)
 
 
+def test_failed_download_ends_the_command_and_nothing_is_written(
+        site, tmp_path):
+    url = site.put('/w.pth', broken)
+    message = refused('convert', 'dino', url, tmp_path / 'out.pth')
+    assert message.startswith(f'error: {url} is answered with 503')
+    assert '\n' not in message and not files_in(tmp_path)
+
+
 def test_no_room_while_writing_is_one_message_and_leaves_nothing(
-        site, cache, tmp_path, monkeypatch):
+        site, tmp_path):
     url = site.put('/w.pth', bytes(5000))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))  # bytes a file
     try:
-        said = refused(monkeypatch, 'convert', 'dino', url,
-                       tmp_path / 'out.pth')
+        with pytest.raises(
+                Refused,
+                match='cannot be written: File too large; set XDG_CACHE_HOME'):
+            download.fetch(url)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert 'cannot be written: File too large; set XDG_CACHE_HOME' in said
     assert not files_in(tmp_path)
 
 
 def test_cache_that_cannot_be_made_is_one_message(site, tmp_path, monkeypatch):
     (tmp_path / 'file').touch()
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'file'))
-    said = refused(monkeypatch, 'convert', 'dino',
-                   site.put('/w.pth', b'weights'), tmp_path / 'out.pth')
-    assert 'cannot be written: ' in said and 'XDG_CACHE_HOME' in said
+    with pytest.raises(Refused, match='cannot be written: .*XDG_CACHE_HOME'):
+        download.fetch(site.put('/w.pth', b'weights'))
 
 
 @pytest.mark.parametrize('source', ['address', 'file', 'folder'])
 def test_sum_that_is_asked_for_is_compared_whatever_the_source(
-        site, tmp_path, monkeypatch, cache, source):
+        site, tmp_path, cache, source):
     content = saved(timm_vit().state_dict())
     (tmp_path / 'vit').mkdir()
     (tmp_path / 'vit' / 'pytorch_model.bin').write_bytes(content)
@@ -348,34 +349,37 @@ def test_sum_that_is_asked_for_is_compared_whatever_the_source(
         file=tmp_path / 'vit' / 'pytorch_model.bin',
         folder=tmp_path / 'vit')[source]
     out, option = tmp_path / 'out.pth', '--sha256'
-    said = refused(monkeypatch, 'convert', 'dino', src, out, option, '0' * 64)
-    assert f'{src} has sha256 {sha256(content)}, expected was 000' in said
+    message = refused('convert', 'dino', src, out, option, '0' * 64)
+    assert f'{src} has sha256 {sha256(content)}, expected was 000' in message
     assert not out.exists() and not files_in(cache)
-    convert(monkeypatch, 'dino', src, out, option, sha256(content))
+    command('convert', 'dino', src, out, option, sha256(content))
     assert out.exists()
 
 
-def test_interrupted_download_leaves_nothing(site, tmp_path):
+def test_interrupted_download_leaves_nothing(site, cache, tmp_path):
+
+    stop = threading.Event()
 
     def stall(request):
         whole(b'12', size=900)(request)
-        time.sleep(60)
+        stop.wait(60)
 
     url = site.put('/w.pth', stall)
-    code = (
-        'import signal, sys; from mmfd.weights import download; '
-        # a shell has those ignore it whom it starts in the background
-        'signal.signal(signal.SIGINT, signal.default_int_handler); '
-        'download.fetch(sys.argv[1])')
-    run = subprocess.Popen([sys.executable, '-c', code, url],
-                           stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 60
-    while not files_in(tmp_path) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert [x.suffix for x in files_in(tmp_path)] == ['.part']
-    run.send_signal(signal.SIGINT)
-    run.communicate(timeout=60)
-    assert not files_in(tmp_path)
+    process = commands.start(
+        'convert',
+        'dino',
+        url,
+        tmp_path / 'out.pth',
+        log=tmp_path / 'log',
+        # a shell lets those ignore it that it starts in the background
+        before='import signal; signal.signal(signal.SIGINT, '
+        'signal.default_int_handler)')
+    assert commands.wait_for(lambda: files_in(cache), process)
+    assert [x.suffix for x in files_in(cache)] == ['.part']
+    os.kill(process.pid, signal.SIGINT)
+    process.join(60)
+    stop.set()
+    assert process.exitcode == 1 and not files_in(cache)
 
 
 def test_only_the_converter_downloads(site):
@@ -383,31 +387,3 @@ def test_only_the_converter_downloads(site):
     with pytest.raises(ValueError, match='is an address: download the file'):
         checkpoints.load(url)
     assert not site.asked
-
-
-# --- the list ---
-
-
-def test_list_shows_every_published_file_on_a_line(monkeypatch, capsys):
-    with pytest.raises(SystemExit) as stop:
-        convert(monkeypatch, '--list')
-    assert not stop.value.code
-    head, *lines = capsys.readouterr().out.split('\n\n')[0].split('\n')
-    assert head.split() == ['KIND', 'FILE', 'LICENCE', 'SHA256', 'ADDRESS']
-    assert [line.split() for line in lines] == [[
-        row.kind, row.file, row.licence, row.sha256 or 'unknown', row.url
-    ] for row in PUBLISHED]
-
-
-def test_published_sums_are_those_that_the_addresses_hold():
-    for row in PUBLISHED:
-        assert row.url.startswith('https://') and row.file and row.licence
-        if row.kind in ('openai-clip', 'deit', 'open-clip'):
-            assert row.sha256[:8] in row.url
-        assert len(row.sha256) in (0, 8, 64)
-        assert not set(row.sha256) - set('0123456789abcdef')
-    assert len({row.url for row in PUBLISHED}) == len(PUBLISHED)
-
-
-def test_every_kind_has_a_file_that_is_published():
-    assert set(CONVERTERS) <= {row.kind for row in PUBLISHED}

@@ -1,4 +1,4 @@
-"""Students in timm and transformers, and what files say of their origin."""
+"""Students in timm and transformers: the same features, by strict loading."""
 import json
 import os
 import re
@@ -8,55 +8,22 @@ import pytest
 import timm
 import torch
 import transformers
-from helpers.models import (downstream, official_name, official_swin_name,
+from helpers.commands import command, refused
+from helpers.foreign import build_exported
+from helpers.models import (arch, build_random, classifier, downstream,
+                            official_name, official_swin_name, save_trained,
                             student, swin_arch, swin_student)
 from helpers.official import assert_relative
+from helpers.official_files import (converted, distilled, fine_tuned,
+                                    fine_tuned_swin, official_case)
 from mmengine.config import Config
 from mmengine.registry import MODELS
 from safetensors import safe_open
-from test_fd_official import (classifier, converted, data, distilled,
-                              fine_tuned, fine_tuned_swin, run)
-from test_tools import refused
 
-from mmfd import __version__
-from mmfd.weights import checkpoints, provenance, weight_files
+from mmfd.errors import Refused
+from mmfd.weights import checkpoints, weight_files
 from mmfd.weights.convert import convert
 from mmfd.weights.export import export
-
-
-def randomised(config):
-    """A network in which every tensor matters."""
-    model = MODELS.build(config)
-    for name, parameter in model.named_parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
-        if parameter.ndim == 1 and name.endswith('weight'):
-            parameter.data += 1
-        if name.endswith('bias_table'):
-            torch.nn.init.normal_(parameter)
-    model.eval()
-    return model
-
-
-def saved(model, file, config=None, **meta):
-    """A file as training writes it."""
-    if config:
-        meta['model'] = json.dumps(dict(backbone=config))
-    prefix = '' if hasattr(model, 'head') else 'backbone.'
-    checkpoints.save({
-        prefix + k: v
-        for k, v in model.state_dict().items()
-    }, file, meta)
-    return file
-
-
-def built(exported):
-    """The network of the line that export prints, with its weights."""
-    weights, config, python = exported
-    arguments = ', '.join(f'{k}={v!r}' for k, v in config.items())
-    model = eval(
-        python.format(arguments), dict(timm=timm, transformers=transformers))
-    model.load_state_dict(weights, strict=True)
-    return model.eval()
 
 
 def tokens_of(model, images):
@@ -80,7 +47,7 @@ NETWORKS = {
     student(**ABSOLUTE),
     'no layer scale':
     student(layer_scale_init_value=0),
-    'the host BEiT':
+    "mmpretrain's BEiT":
     student(type='mmpretrain.BEiTViT'),
     'Swin V2':
     swin_student(),
@@ -90,7 +57,7 @@ NETWORKS = {
     swin_student(use_shared_rel_pos_bias=True),
     'Swin V2, extrapolating':
     swin_student(window_size=8, pretrained_window_sizes=[6, 6, 3]),
-    'the host Swin V2':
+    "mmpretrain's Swin V2":
     swin_student(
         type='mmpretrain.SwinTransformerV2', pretrained_window_sizes=[0] * 3),
 }
@@ -100,9 +67,9 @@ NETWORKS = {
 @pytest.mark.parametrize('name', NETWORKS)
 def test_tokens_in_another_library_equal_ours(tmp_path, name, library):
     config = NETWORKS[name]
-    ours = randomised(config)
-    file = saved(ours, tmp_path / 'epoch_1.pth')
-    theirs = built(export(file, dict(backbone=config), library))
+    ours = build_random(config)
+    file = save_trained(ours, tmp_path / 'epoch_1.pth')
+    theirs = build_exported(export(file, dict(backbone=config), library))
     images = torch.randn(2, 3, config['img_size'], config['img_size'])
     expected = tokens_of(ours, images)
     assert expected.std() > 0.1
@@ -132,8 +99,8 @@ def test_classifier_goes_along_and_gives_the_same_logits(
                 if not key.endswith(checkpoints.DERIVED_BUFFERS)
             },
             strict=False)
-    file = saved(ours, tmp_path / 'epoch_1.pth')
-    theirs = built(export(file, dict(backbone=backbone), library))
+    file = save_trained(ours, tmp_path / 'epoch_1.pth')
+    theirs = build_exported(export(file, dict(backbone=backbone), library))
     images = torch.randn(2, 3, backbone['img_size'], backbone['img_size'])
     logits = theirs(images)
     logits = logits if library == 'timm' else logits.logits
@@ -149,9 +116,9 @@ def test_official_networks_give_their_tokens_in_another_library(
     for name, teacher, config in (('clip_vit', 'teacher_openai', student()),
                                   ('esvit_swinv2', 'teacher_esvit',
                                    swin_student())):
-        case = data(name)
+        case = official_case(name)
         file = converted(distilled(case, teacher), tmp_path)['checkpoint']
-        theirs = built(export(file, dict(backbone=config), library))
+        theirs = build_exported(export(file, dict(backbone=config), library))
         assert_relative(
             tokens_of(theirs, case['input']), case['out']['tokens'], 1e-5)
 
@@ -159,13 +126,13 @@ def test_official_networks_give_their_tokens_in_another_library(
 @pytest.mark.parametrize('library', ['timm', 'hf'])
 def test_official_classifiers_give_their_logits_in_another_library(
         tmp_path, library):
-    for (case, weights), config in ((fine_tuned(data('clip_vit')),
-                                     dict(downstream(), img_size=56)),
-                                    (fine_tuned_swin(data('esvit_swinv2')),
-                                     swin_student(img_size=128,
-                                                  window_size=8))):
+    for (case,
+         weights), config in ((fine_tuned(official_case('clip_vit')),
+                               dict(downstream(), img_size=56)),
+                              (fine_tuned_swin(official_case('esvit_swinv2')),
+                               swin_student(img_size=128, window_size=8))):
         file = converted(weights, tmp_path)['checkpoint']
-        theirs = built(export(file, dict(backbone=config), library))
+        theirs = build_exported(export(file, dict(backbone=config), library))
         logits = theirs(case['input'])
         logits = logits if library == 'timm' else logits.logits
         assert_relative(logits, case['logits'], 1e-5)
@@ -194,7 +161,7 @@ def official_weights(model):
 def test_round_trip_at_full_width(tmp_path, name):
     config = Config.fromfile(f'configs/_base_/students/{name}.py').student
     config = json.loads(json.dumps(config))
-    ours = randomised(config)
+    ours = build_random(config)
     for parameter in ours.parameters():
         if parameter.ndim > 1:
             parameter.data *= 0.3
@@ -206,7 +173,8 @@ def test_round_trip_at_full_width(tmp_path, name):
             convert('fd-official', official_weights(ours)), file, {})
         del ours
         for library in ('timm', 'hf'):
-            theirs = built(export(file, dict(backbone=config), library))
+            theirs = build_exported(
+                export(file, dict(backbone=config), library))
             assert_relative(tokens_of(theirs, images), expected, 1e-5)
             del theirs
 
@@ -225,15 +193,15 @@ META = dict(
 
 @pytest.fixture
 def trained(tmp_path):
-    ours = randomised(student())
-    return ours, saved(ours, tmp_path / 'epoch_1.pth', student(), **META)
+    ours = build_random(student())
+    return ours, save_trained(ours, tmp_path / 'epoch_1.pth', student(),
+                              **META)
 
 
-def test_folder_loads_by_from_pretrained(trained, tmp_path, monkeypatch,
-                                         capsys):
+def test_folder_loads_by_from_pretrained(trained, tmp_path):
     ours, file = trained
-    run(monkeypatch, 'export', file, tmp_path / 'folder', '--to', 'hf')
-    assert "BeitModel.from_pretrained('" in capsys.readouterr().out
+    output = command('export', file, tmp_path / 'folder', '--to', 'hf')
+    assert "BeitModel.from_pretrained('" in output
     assert set(os.listdir(tmp_path /
                           'folder')) == {'config.json', 'model.safetensors'}
     images = torch.randn(2, 3, 32, 32)
@@ -248,12 +216,10 @@ def test_folder_loads_by_from_pretrained(trained, tmp_path, monkeypatch,
 @pytest.mark.parametrize('library', ['backbone', 'timm', 'hf'])
 @pytest.mark.parametrize('suffix', ['pth', 'safetensors'])
 def test_file_carries_its_origin_and_how_to_build_it(trained, tmp_path,
-                                                     monkeypatch, capsys,
                                                      library, suffix):
     ours, file = trained
     dst = tmp_path / f'student.{suffix}'
-    run(monkeypatch, 'export', file, dst, '--to', library)
-    printed = capsys.readouterr().out
+    printed = command('export', file, dst, '--to', library)
     if suffix == 'pth':
         read = torch.load(dst, weights_only=True)
         meta, weights = read['meta'], read['state_dict']
@@ -277,39 +243,38 @@ def test_file_carries_its_origin_and_how_to_build_it(trained, tmp_path,
         tokens_of(theirs.eval(), images), tokens_of(ours, images), 1e-5)
 
 
-def test_exported_backbone_can_be_exported_again(trained, tmp_path,
-                                                 monkeypatch, capsys):
-    ours, file = trained
-    run(monkeypatch, 'export', file, tmp_path / 'bare.safetensors')
-    run(monkeypatch, 'export', tmp_path / 'bare.safetensors',
-        tmp_path / 'timm.pth', '--to', 'timm')
+def test_exported_backbone_can_be_exported_again(trained, tmp_path):
+    _, file = trained
+    command('export', file, tmp_path / 'bare.safetensors')
+    command('export', tmp_path / 'bare.safetensors', tmp_path / 'timm.pth',
+            '--to', 'timm')
     meta = checkpoints.meta(tmp_path / 'timm.pth')
     assert meta['teacher.sha256'] == '5806e77c'
     assert meta['file'] == 'bare.safetensors'
 
 
-def test_config_is_asked_for_and_checked(trained, tmp_path, monkeypatch,
-                                         capsys):
+def test_config_is_asked_for_and_checked(trained, tmp_path):
     ours, _ = trained
-    file = saved(ours, tmp_path / 'plain.pth')
-    there = os.listdir(tmp_path)
+    file = save_trained(ours, tmp_path / 'plain.pth')
+    tiny, large = tmp_path / 'tiny.py', tmp_path / 'large.py'
+    tiny.write_text(f'model = dict(backbone={student()!r})')
+    large.write_text(f'model = dict(backbone={student(arch=arch(96))!r})')
+    before = sorted(os.listdir(tmp_path))
 
     def answer(*more):
-        return refused(monkeypatch, 'export', file, tmp_path / 'out.pth',
-                       '--to', 'timm', *more)
+        return refused('export', file, tmp_path / 'out.pth', '--to', 'timm',
+                       *more)
 
-    assert 'does not say of what network' in answer()
-    assert '--config configs/....py' in answer()
+    message = answer()
+    assert 'does not say of what network' in message
+    assert '--config configs/....py' in message
     assert 'no config file nowhere.py' in answer('--config', 'nowhere.py')
-    large = 'configs/fd/clip_vitl_fd.py'  # the file is of none of both
-    assert re.search(r'another size .*\[1, 1, 48\].*\[1, 1, 1024\]',
+    assert re.search(r'another size .*\[1, 1, 48\].*\[1, 1, 96\]',
                      answer('--config', large))
-    assert sorted(os.listdir(tmp_path)) == sorted(there)
-    config = tmp_path / 'tiny.py'
-    config.write_text(f'model = dict(backbone={student()!r})')
-    run(monkeypatch, 'export', file, tmp_path / 'out.pth', '--to', 'timm',
-        '--config', config)
-    lines = dict(re.findall(r'^  (\S+) +(.*)$', capsys.readouterr().out, re.M))
+    assert sorted(os.listdir(tmp_path)) == before
+    output = command('export', file, tmp_path / 'out.pth', '--to', 'timm',
+                     '--config', tiny)
+    lines = dict(re.findall(r'^  (\S+) +(.*)$', output, re.M))
     assert lines['sha256'] == weight_files.sha256(file)
     assert lines['recipe'] == lines['teacher.source'] == 'unknown'
 
@@ -337,83 +302,12 @@ CANNOT = {
 @pytest.mark.parametrize('name', CANNOT)
 def test_what_no_library_has_is_refused(tmp_path, name, library):
     network, config, message = CANNOT[name]
-    file = saved(MODELS.build(network), tmp_path / 'epoch_1.pth')
-    with pytest.raises(ValueError, match=message):
+    file = save_trained(MODELS.build(network), tmp_path / 'epoch_1.pth')
+    with pytest.raises(Refused, match=message):
         export(file, dict(backbone=config or network), library)
 
 
-@pytest.mark.parametrize('config', [
-    lambda command: dict(type='os.system', command=command),
-    lambda command: student(norm_cfg=dict(type='os.system', command=command)),
-    lambda command: student(patch_cfg=dict(conv_type='subprocess.run')),
-    lambda command: student(layer_cfgs=[dict(type='antigravity')]),
-    lambda command: student(bias='os.system'),
-])
-def test_config_in_a_file_calls_nothing(tmp_path, monkeypatch, capsys, config):
-    file = saved(
-        MODELS.build(student()), tmp_path / 'epoch_1.pth',
-        config(f'touch {tmp_path / "was_here"}'))
-    for library in ('timm', 'hf'):
-        assert 'no file is trusted to call' in refused(monkeypatch, 'export',
-                                                       file,
-                                                       tmp_path / 'out.pth',
-                                                       '--to', library)
-    assert os.listdir(tmp_path) == ['epoch_1.pth']
-    run(monkeypatch, 'export', file, tmp_path / 'out.pth')  # builds nothing
-    assert capsys.readouterr().out.endswith('built by its config\n')
-    assert sorted(os.listdir(tmp_path)) == ['epoch_1.pth', 'out.pth']
-
-
-def test_export_to_no_known_suffix_is_refused(trained, tmp_path, monkeypatch):
+def test_export_to_no_known_suffix_is_refused(trained, tmp_path):
     _, file = trained
-    assert '.pth or .safetensors' in refused(monkeypatch, 'export', file,
+    assert '.pth or .safetensors' in refused('export', file,
                                              tmp_path / 'student')
-
-
-# --- provenance ---
-
-
-def test_file_that_says_nothing_is_known_by_its_sum(tmp_path):
-    torch.save(dict(weight=torch.ones(1)), tmp_path / 'plain.pth')
-    told = provenance.of_file(tmp_path / 'plain.pth')
-    assert told == dict(
-        source='plain.pth', sha256=weight_files.sha256(tmp_path / 'plain.pth'))
-
-
-def test_run_tells_of_its_teacher_its_start_and_their_own(tmp_path):
-    weights = dict(w=torch.ones(1))
-    clip = dict(kind='openai-clip', source='ViT-B-16.pt', sha256='58')
-    checkpoints.save(weights, tmp_path / 'clip.pth', clip)
-    cfg = Config(
-        dict(model=dict(teacher=dict(checkpoint=str(tmp_path / 'clip.pth')))),
-        filename='configs/fd/clip_vitb_fd.py')
-    told = provenance.of_run(cfg)
-    assert told == dict(
-        recipe='clip_vitb_fd',
-        mmfd=__version__,
-        **{
-            'teacher.file': 'clip.pth',
-            'teacher.kind': 'openai-clip',
-            'teacher.source': 'ViT-B-16.pt',
-            'teacher.sha256': '58'
-        })
-    # the next run starts from what the first has written
-    checkpoints.save(weights, tmp_path / 'epoch_300.pth', told)
-    init_cfg = dict(
-        type='Pretrained', checkpoint=str(tmp_path / 'epoch_300.pth'))
-    cfg = Config(
-        dict(model=dict(backbone=dict(init_cfg=init_cfg))),
-        filename='configs/classification/clip_vitb_fd_in1k.py')
-    told = provenance.of_run(cfg)
-    assert told['recipe'] == 'clip_vitb_fd_in1k'
-    assert told['start.recipe'] == 'clip_vitb_fd'
-    assert told['start.teacher.sha256'] == '58'
-    assert 'start.teacher.source   ViT-B-16.pt' in provenance.describe(told)
-    assert 'start.teacher.licence  unknown' in provenance.describe(told)
-
-
-def test_random_teacher_is_called_so(tmp_path):
-    cfg = Config(dict(model=dict(teacher=dict(checkpoint='random'))))
-    told = provenance.of_run(cfg)
-    assert told == {'mmfd': __version__, 'teacher.file': 'random'}
-    assert re.search(r'recipe +unknown', provenance.describe(told))

@@ -1,14 +1,14 @@
-"""Folders of weights and lists of shards, as Hugging Face lays them out."""
+"""Folders and shards of weights, as Hugging Face lays them out."""
 import hashlib
 import json
-import os
 import subprocess
 
 import pytest
 import torch
+from helpers.commands import command, refused
+from helpers.corpus import runs_command
+from helpers.foreign import TINY, hf_clip
 from safetensors.torch import load_file, save_file
-from test_convert import TINY, hf_clip
-from test_tools import refused
 
 from mmfd.errors import Refused
 from mmfd.weights import checkpoints, weight_files
@@ -43,14 +43,14 @@ def test_shards_are_the_model_that_transformers_wrote(shards, clip):
 
 
 def write_bin(folder, weights):
-    """Two shards and their list, as transformers wrote them before."""
+    """Two shards and their index, as transformers wrote them before."""
     names = sorted(weights)
     parts = {'a.bin': names[::2], 'b.bin': names[1::2]}
     for file, keys in parts.items():
         torch.save({k: weights[k] for k in keys}, folder / file)
-    listed = {k: file for file, keys in parts.items() for k in keys}
+    weight_map = {k: file for file, keys in parts.items() for k in keys}
     (folder / 'pytorch_model.bin.index.json').write_text(
-        json.dumps(dict(weight_map=listed)))
+        json.dumps(dict(weight_map=weight_map)))
 
 
 LAYOUTS = {
@@ -131,7 +131,7 @@ def elsewhere(name):
 
     def change(folder):
         save_file(dict(w=torch.ones(1)), folder.parent / 'out.safetensors')
-        edit(folder, lambda listed: listed.update(logit_scale=name))
+        edit(folder, lambda shards: shards.update(logit_scale=name))
 
     return change
 
@@ -165,17 +165,19 @@ def truncate(folder):
     (rewrite('[' * 100000), 'is no index of shards: RecursionError'),
     (truncate, 'model-00001-of-.* cannot be read as weights'),
 ])
-def test_shards_that_are_not_whole_are_refused_and_nothing_is_written(
-        shards, monkeypatch, spoil, message):
+def test_shards_that_are_not_whole_are_refused(shards, spoil, message):
     spoil(shards)
-    there = sorted(os.listdir(shards.parent)), sorted(os.listdir(shards))
-    said = refused(monkeypatch, 'convert', 'hf-clip', shards,
-                   shards.parent / 'out.pth')
-    with pytest.raises(Refused, match=message):
+    with pytest.raises(Refused, match=message) as error:
         checkpoints.load(shards)
-    assert str(shards) in said
-    assert there == (sorted(os.listdir(shards.parent)),
-                     sorted(os.listdir(shards)))
+    assert str(shards) in str(error.value)
+
+
+def test_refused_shards_are_one_message_and_nothing_is_written(shards):
+    lose_tensor(shards)
+    before = [*shards.parent.rglob('*')]
+    message = refused('convert', 'hf-clip', shards, shards.parent / 'out.pth')
+    assert str(shards) in message and 'disagree on' in message
+    assert [*shards.parent.rglob('*')] == before
 
 
 def test_folder_without_weights_names_what_it_looked_for(tmp_path):
@@ -186,25 +188,28 @@ def test_folder_without_weights_names_what_it_looked_for(tmp_path):
         checkpoints.load(tmp_path)
 
 
+def test_path_that_no_system_takes_is_refused():
+    with pytest.raises(Refused, match='cannot be read: File name too long'):
+        checkpoints.load('x' * 5000)
+
+
 def test_pointer_of_git_lfs_is_no_weights_file(tmp_path):
     (tmp_path / 'model.safetensors').write_text(
         'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n')
-    with pytest.raises(ValueError, match='only says where .* "git lfs pull"'):
+    with pytest.raises(Refused, match='only says where .* "git lfs pull"'):
         checkpoints.load(tmp_path)
 
 
 def test_shard_that_runs_a_command_is_refused_and_does_not_run(tmp_path):
-    from test_checkpoints import Hostile
     write_bin(tmp_path, dict(a=torch.ones(1), b=torch.ones(1)))
-    torch.save(dict(b=Hostile(tmp_path / 'was_here')), tmp_path / 'b.bin')
-    with pytest.raises(ValueError, match='posix.system.*not loaded'):
+    torch.save(dict(b=runs_command(tmp_path / 'was_here')), tmp_path / 'b.bin')
+    with pytest.raises(Refused, match='posix.system.*not loaded'):
         checkpoints.load(tmp_path)
     assert not (tmp_path / 'was_here').exists()
 
 
 def test_converted_shards_say_where_they_come_from(shards, clip, tmp_path):
-    from test_tools import command
-    said = command('convert', 'hf-clip', shards, tmp_path / 'out.pth')
+    output = command('convert', 'hf-clip', shards, tmp_path / 'out.pth')
     file = checkpoints.load(tmp_path / 'out.pth')
     assert file['meta'] == dict(
         kind='hf-clip',
@@ -214,4 +219,4 @@ def test_converted_shards_say_where_they_come_from(shards, clip, tmp_path):
         sha256=weight_files.sha256(shards))
     expected = convert('hf-clip', clip.state_dict())
     assert file['state_dict'].keys() == expected.keys()
-    assert "note: activation and statistics are not in the file" in said
+    assert "note: activation and statistics are not in the file" in output

@@ -1,83 +1,35 @@
-"""Official FD checkpoints, as the official trainers save them.
-
-Made of `data/official_*.pth`, with the options, optimizer and teacher that
-lie beside the weights in a released file. `data/official_vit_finetune.pth` is
-what fine-tuning adds to the student of `official_clip_vit.pth` at 56 pixels.
-"""
+"""Checkpoints as the official trainers save them, options and all."""
 import os
 import re
-import runpy
 import sys
 import types
 
 import pytest
 import torch
-from helpers.models import downstream, official_name, student, swin_student
+from helpers.commands import command, refused
+from helpers.corpus import runs_command
+from helpers.models import (classifier, downstream, official_name, student,
+                            swin_student)
 from helpers.official import assert_relative
+from helpers.official_files import (BIAS_TABLE, converted, distilled,
+                                    fine_tuned, fine_tuned_swin, official_case)
+from helpers.small_configs import FINETUNE
 from mmengine.registry import MODELS
-from test_checkpoints import Hostile
-from test_tools import FINETUNE, refused
 
+from mmfd.errors import Refused
 from mmfd.launch.resume_checks import check_not_classified
 from mmfd.weights import checkpoints, strict_loading
 from mmfd.weights.convert import convert
 
-KEY = 'relative_position_bias_table'
-
-
-def data(name):
-    return torch.load(f'tests/fixtures/official_{name}.pth', weights_only=True)
-
 
 @pytest.fixture(scope='module')
 def vit():
-    return data('clip_vit')
+    return official_case('clip_vit')
 
 
 @pytest.fixture(scope='module')
 def swin():
-    return data('esvit_swinv2')
-
-
-def distilled(case, teacher):
-    """The weights of a distillation: student, projection, whole teacher."""
-    return {
-        f'{part}.{key}': value
-        for part, weights in (('encoder', case['student']),
-                              ('decoder', case['decoder']), ('feature_model',
-                                                             case[teacher]))
-        for key, value in weights.items()
-    }
-
-
-def fine_tuned(vit):
-    """The weights of a fine-tuning of that student at 56 pixels."""
-    case = data('vit_finetune')
-    weights = {
-        key: value
-        for key, value in vit['student'].items()
-        if not key.startswith(('norm.', 'rel_pos_bias.'))
-    }
-    for i in range(3):
-        weights[f'blocks.{i}.attn.{KEY}'] = case['rpb_table']
-    return case, weights | case['new']
-
-
-def fine_tuned_swin(swin):
-    case = swin['finetune']
-    return case, swin['student'] | case['head']
-
-
-def classifier(backbone, width=48, **kwargs):
-    return MODELS.build(
-        dict(
-            type='mmpretrain.ImageClassifier',
-            backbone=backbone,
-            head=dict(
-                type='mmpretrain.LinearClsHead',
-                num_classes=7,
-                in_channels=width),
-            **kwargs))
+    return official_case('esvit_swinv2')
 
 
 class CfgNode(dict):
@@ -135,19 +87,6 @@ def save(tmp_path, monkeypatch):
     return saved
 
 
-def run(monkeypatch, tool, *args):
-    """Run a tool in this process."""
-    monkeypatch.setattr(sys, 'argv', [tool, *map(str, args)])
-    runpy.run_path(f'tools/{tool}.py', run_name='__main__')
-
-
-def converted(weights, folder):
-    """The converted file, as tools/convert.py writes it."""
-    file = folder / 'student.pth'
-    checkpoints.save(convert('fd-official', weights), file, {})
-    return dict(type='Pretrained', checkpoint=str(file), prefix='backbone.')
-
-
 # --- distilled ---
 
 
@@ -156,23 +95,21 @@ def test_every_tensor_becomes_one_or_is_left_out_on_purpose(
         vit, swin, teacher):
     case = vit if teacher == 'teacher_openai' else swin
     weights = distilled(case, teacher)
-    found = convert('fd-official', weights)
-    assert all(key.startswith('backbone.') for key in found)
+    renamed = convert('fd-official', weights)
     network = student() if case is vit else swin_student()
-    own = MODELS.build(network).state_dict()
-    assert {key.removeprefix('backbone.')
-            for key in found} == {
-                key
-                for key in own if not key.endswith(checkpoints.DERIVED_BUFFERS)
-            }
-    tables = checkpoints.DERIVED_BUFFERS + ('attn_mask',
-                                            )  # follow from the grid
-    used = [v for k, v in case['student'].items() if not k.endswith(tables)]
-    assert sorted(v.double().sum().item() for v in found.values()) == \
+    expected = {
+        f'backbone.{key}'
+        for key in MODELS.build(network).state_dict()
+        if not key.endswith(checkpoints.DERIVED_BUFFERS)
+    }
+    assert renamed.keys() == expected
+    derived = (*checkpoints.DERIVED_BUFFERS, 'attn_mask')  # from the grid
+    used = [v for k, v in case['student'].items() if not k.endswith(derived)]
+    assert sorted(v.double().sum().item() for v in renamed.values()) == \
         pytest.approx(sorted(v.double().sum().item() for v in used))
     others = [k for k in weights if not k.startswith('encoder.')]
-    assert len(found) == len(used) == len(weights) - len(others) - sum(
-        k.endswith(tables) for k in case['student'])
+    assert len(renamed) == len(used) == len(weights) - len(others) - sum(
+        k.endswith(derived) for k in case['student'])
 
 
 def test_vit_tokens_equal_the_official_ones(vit, tmp_path):
@@ -200,7 +137,7 @@ def test_fine_tuning_at_another_size_starts_as_the_official_one(vit, tmp_path):
     for name, value in model.named_parameters():
         if not name.startswith('ln2.'):
             expected = weights[official_name(name)]
-            if name.endswith(KEY):
+            if name.endswith(BIAS_TABLE):
                 expected = case['rpb_table']
             torch.testing.assert_close(value, expected, rtol=0, atol=1e-6)
 
@@ -255,41 +192,45 @@ def test_shared_bias_network_of_a_stage_goes_to_each_of_its_blocks(swin):
         elif '.blocks.0.' in key:
             key = key.replace('blocks.0.attn', 'rel_pos_bias')
             networks[key] = weights[key] = value
-    found = convert('fd-official', weights)
+    renamed = convert('fd-official', weights)
     for key, value in networks.items():
         stage, name = key[len('encoder.layers.')], key.split('rpe_mlp.')[1]
         blocks = [
-            k for k in found if k.startswith(f'backbone.stages.{stage}.')
+            k for k in renamed if k.startswith(f'backbone.stages.{stage}.')
             and k.endswith(f'cpb_mlp.{name}')
         ]
         assert len(blocks) == swin['arch']['depths'][int(stage)]
-        assert all(torch.equal(found[block], value) for block in blocks)
+        assert all(torch.equal(renamed[block], value) for block in blocks)
 
 
 # --- the file ---
 
 
 def test_options_optimizer_and_teacher_beside_the_weights_do_not_matter(
-        vit, save, tmp_path, monkeypatch, capsys):
+        vit, save, tmp_path):
     file = save(distilled(vit, 'teacher_openai'))
-    run(monkeypatch, 'convert', 'fd-official', file, tmp_path / 'student.pth')
-    assert '51 tensors, 94,524 numbers' in capsys.readouterr().out
-    told = checkpoints.meta(tmp_path / 'student.pth')
-    assert told['kind'] == 'fd-official' and told['source'] == 'official.pth'
-    assert told['recipe'] == 'fd_pretrain__clip_vit_base__img224__300ep'
-    assert told['teacher.source'] == 'CLIP_400M'
-    assert sys.modules['yacs'] is None
+    output = command(
+        'convert',
+        'fd-official',
+        file,
+        tmp_path / 'student.pth',
+        before='import sys; sys.modules["yacs"] = None')  # cannot be imported
+    assert '51 tensors, 94,524 numbers' in output
+    meta = checkpoints.meta(tmp_path / 'student.pth')
+    assert meta['kind'] == 'fd-official' and meta['source'] == 'official.pth'
+    assert meta['recipe'] == 'fd_pretrain__clip_vit_base__img224__300ep'
+    assert meta['teacher.source'] == 'CLIP_400M'
 
 
 @pytest.mark.parametrize('config', [
-    lambda proof: Hostile(proof),
-    lambda proof: CfgNode(dict(DEV=Hostile(proof))),
+    lambda proof: runs_command(proof),
+    lambda proof: CfgNode(dict(DEV=runs_command(proof))),
 ])
 def test_options_that_run_a_command_are_refused_and_do_not_run(
         vit, save, tmp_path, config):
     proof = tmp_path / 'was_here'
     file = save(distilled(vit, 'teacher_openai'), config=config(proof))
-    with pytest.raises(ValueError, match='posix.system.*was not loaded'):
+    with pytest.raises(Refused, match='posix.system.*was not loaded'):
         checkpoints.load(file)
     assert not proof.exists()
 
@@ -318,7 +259,7 @@ def plain_vit(vit):
     return {
         key.replace('q_bias', 'qkv.bias'): value
         for key, value in weights.items()
-        if not key.endswith((KEY, 'v_bias', 'gamma_1', 'gamma_2'))
+        if not key.endswith((BIAS_TABLE, 'v_bias', 'gamma_1', 'gamma_2'))
     }
 
 
@@ -346,13 +287,13 @@ REFUSED = {
 @pytest.mark.parametrize('case', REFUSED)
 def test_another_kind_is_refused_by_name(vit, case):
     make, message = REFUSED[case]
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(Refused, match=message):
         convert('fd-official', make(vit))
 
 
 def test_other_swins_are_refused_by_name(swin):
     with pytest.raises(
-            ValueError,
+            Refused,
             match='rpe_mlp in the place of .*cpb_mlp.*'
             'Kind swinv2 takes it'):
         convert('fd-official', swinv2(swin))
@@ -362,15 +303,14 @@ def test_other_swins_are_refused_by_name(swin):
     }
     first |= {'head.weight': torch.zeros(7, 64), 'head.bias': torch.zeros(7)}
     with pytest.raises(
-            ValueError,
-            match='not Swin Transformer V2, .*'
+            Refused, match='not Swin Transformer V2, .*'
             'Kind .*swin.* takes it'):
         convert('fd-official', first)
 
 
-def test_refused_file_leaves_nothing_behind(vit, save, tmp_path, monkeypatch):
+def test_refused_file_leaves_nothing_behind(vit, save, tmp_path):
     file = save(half(distilled(vit, 'teacher_openai')))
-    assert str(file) in refused(monkeypatch, 'convert', 'fd-official', file,
+    assert str(file) in refused('convert', 'fd-official', file,
                                 tmp_path / 'student.pth')
     assert os.listdir(tmp_path) == ['official.pth']
 
@@ -385,7 +325,7 @@ def test_official_file_given_directly_is_answered_with_the_command(
                 init_cfg=dict(
                     type='Pretrained', checkpoint=str(file), prefix=prefix)))
         with pytest.raises(
-                ValueError,
+                Refused,
                 match=f'python tools/convert.py fd-official {file} DST'):
             model.init_weights()
 
@@ -395,7 +335,7 @@ def test_b_where_l_is_expected_is_refused(vit, tmp_path):
     large = dict(
         embed_dims=64, num_layers=6, num_heads=4, feedforward_channels=256)
     model = MODELS.build(student(arch=large, init_cfg=init_cfg))
-    with pytest.raises(ValueError, match=r'another size .*\[1, 1, 48\].*arch'):
+    with pytest.raises(Refused, match=r'another size .*\[1, 1, 48\].*arch'):
         model.init_weights()
 
 
@@ -403,27 +343,27 @@ def test_fine_tuned_file_is_no_distilled_one(vit, tmp_path):
     _, weights = fine_tuned(vit)
     init_cfg = converted(weights, tmp_path)
     for backbone, message in ((student(img_size=56, init_cfg=init_cfg),
-                               f'lacks rel_pos_bias.{KEY}'),
+                               f'lacks rel_pos_bias.{BIAS_TABLE}'),
                               (student(
                                   img_size=56,
                                   init_cfg=dict(init_cfg, prefix='')),
                                "add prefix='backbone.'")):
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(Refused, match=message):
             MODELS.build(backbone).init_weights()
     saved = checkpoints.load(init_cfg['checkpoint'])
     model = dict(head=dict(num_classes=7))
-    with pytest.raises(ValueError, match='fine-tuned already.* of 7 classes'):
+    with pytest.raises(Refused, match='fine-tuned already.* of 7 classes'):
         check_not_classified(model, saved, 'student.pth')
     # of ImageNet-22K it would be a start
     model = dict(head=dict(num_classes=10))
     check_not_classified(model, saved, 'student.pth')
-    with pytest.raises(ValueError, match='fine-tuned already.* of 7 classes'):
+    with pytest.raises(Refused, match='fine-tuned already.* of 7 classes'):
         check_not_classified(
             dict(model, type='mmfd.LinearProbe'), saved, 'student.pth')
 
 
 def test_fine_tuned_file_is_tested_and_refused_as_a_start(
-        vit, save, tmp_path, shapes_root, monkeypatch, capfd):
+        vit, save, tmp_path, shapes_root):
     _, weights = fine_tuned(vit)
     weights |= {
         'head.weight': torch.randn(10, 48),
@@ -434,9 +374,9 @@ def test_fine_tuned_file_is_tested_and_refused_as_a_start(
         FINETUNE.format(repo=os.getcwd(), folder=tmp_path,
                         shapes=shapes_root).replace('=32', '=56').replace(
                             'run/epoch_2.pth', 'whole.pth'))
-    run(monkeypatch, 'convert', 'fd-official', save(weights), whole)
-    run(monkeypatch, 'test', config, whole, '--work-dir', tmp_path / 'run')
-    top1 = re.findall(r'accuracy/top1: ([\d.]+)', ''.join(capfd.readouterr()))
+    command('convert', 'fd-official', save(weights), whole)
+    output = command('test', config, whole, '--work-dir', tmp_path / 'run')
+    top1 = re.findall(r'accuracy/top1: ([\d.]+)', output)
     assert 0 <= float(top1[-1]) <= 100
     assert 'whole.pth is fine-tuned already, a classifier of 10' in refused(
-        monkeypatch, 'train', config, '--work-dir', tmp_path / 'run')
+        'train', config, '--work-dir', tmp_path / 'run')
