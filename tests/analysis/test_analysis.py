@@ -452,7 +452,12 @@ def classifier(backbone, width):
 
 def analyze(folder, *args):
     """The numbers and the page that the tool writes."""
-    command('analyze', *args, '--out', folder)
+    command(
+        'analyze',
+        *args,
+        '--out',
+        folder,
+        before='import torch; torch.manual_seed(0)')
     page = (folder / 'report.html').read_text()
     return json.loads((folder / 'numbers.json').read_text()), page
 
