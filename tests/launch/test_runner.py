@@ -1,5 +1,6 @@
 """From a config to a Runner: what is built, loaded, checked and refused."""
 import json
+import os
 import pickle
 import re
 import shutil
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import runs
 from helpers.commands import command, refused
 from helpers.corpus import runs_command
 from helpers.models import student
@@ -277,3 +279,19 @@ def test_file_that_two_zip_readers_read_differently_runs_nothing(project):
     message = refused('train', project / 'fd.py', '--work-dir',
                       project / 'run', '--cfg-options', f'load_from={file}')
     assert 'two.pth' in message and not proof.exists()
+
+
+@pytest.mark.full
+def test_config_may_name_another_runner(shapes_root, tmp_path):
+    base = tmp_path / 'base.py'
+    base.write_text(
+        runs.CONFIG.format(repo=os.getcwd(), root=shapes_root) +
+        'custom_hooks = []\n')
+    (tmp_path / 'flexible.py').write_text(
+        "_base_ = 'base.py'\nrunner_type = 'mmengine.FlexibleRunner'\n")
+    for name in 'base', 'flexible':
+        runs.run(tmp_path / f'{name}.py', tmp_path / name)
+    expected = runs.losses(tmp_path / 'base')
+    assert len(expected) == 12
+    assert runs.losses(tmp_path / 'flexible') == pytest.approx(
+        expected, rel=1e-5)

@@ -185,7 +185,8 @@ train_cfg = dict(max_epochs=334, val_interval=100)  # of 60 iterations
 default_hooks = dict(
     logger=dict(interval=60),
     checkpoint=dict(minutes=0.5, max_keep_ckpts=2, interval=100))
-custom_imports = dict(imports=['hurt'], allow_failed_imports=False)
+custom_imports = dict(
+    imports=['helpers.fault_hooks'], allow_failed_imports=False)
 custom_hooks = [dict(type='Measure')]
 '''
 
