@@ -2,10 +2,11 @@
 import os
 import re
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mmengine.dist import barrier, get_rank
+from mmengine.visualization import Visualizer
 
 from mmfd import files
 from mmfd.errors import Refused
@@ -65,6 +66,9 @@ def traces_removed(work_dir):
         yield
     except BaseException:
         if get_rank() == 0 and os.path.isdir(work_dir):
+            with suppress(RuntimeError):  # there may be none yet
+                # or its thread would write to a file that is removed
+                Visualizer.get_current_instance().close()
             for name in set(os.listdir(work_dir)) - set(before):
                 if re.fullmatch(r'\d{8}_\d{6}', name):  # logs of this start
                     shutil.rmtree(Path(work_dir, name), ignore_errors=True)

@@ -1,5 +1,4 @@
-"""Which class a config means by `type=`, and what to say where there is none.
-"""
+"""Which class a config means by `type=`, and what to say if there is none."""
 import difflib
 
 from mmengine import registry
@@ -19,7 +18,10 @@ def find_class(name, scope):
     with DefaultScope.overwrite_default_scope(scope):
         for root in _registries():
             with root.switch_scope_and_registry(None) as child:
-                cls = child.get(name)
+                try:
+                    cls = child.get(name)
+                except RuntimeError:  # for '' and other names of no module
+                    return None
             if cls is not None:
                 return cls
 

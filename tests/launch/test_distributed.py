@@ -81,6 +81,7 @@ def losses(run):
     ])
 
 
+@pytest.mark.full
 def test_killed_process_ends_the_job_and_is_named(config, tmp_path):
     run = tmp_path / 'run'
     with launched(config, run, 2) as launcher:

@@ -86,7 +86,8 @@ def test_dry_run_sees_that_data_come_too_slowly(project, workers):
         f'train_dataloader.num_workers={workers}',
         env=dict(PYTHONPATH=project))
     step, share = re.search(r'speed +(\S+) s an it.* (\d+)% of', log).groups()
-    assert 0.6 < float(step) * workers / 0.8 < 1.8
+    # not less, though the first batches come at once; more on busy cores
+    assert 0.6 < float(step) * workers / 0.8 < 4
     assert int(share) > 30
     assert f'raise train_dataloader.num_workers ({workers} now' in log
 

@@ -2,10 +2,12 @@
 import os
 
 import pytest
+from mmengine.visualization import Visualizer
 
 from mmfd.errors import Refused
 from mmfd.launch.failed_start import (build_errors_refused,
                                       data_errors_refused, traces_removed)
+from mmfd.launch.type_names import find_class
 
 
 def test_failed_start_removes_its_own_log_and_nobody_elses(tmp_path):
@@ -28,7 +30,24 @@ def test_failed_start_removes_the_folders_that_it_made(tmp_path):
     assert not os.listdir(tmp_path)
 
 
+def test_nothing_is_written_to_what_was_removed(tmp_path, capfd):
+    """TensorBoard writes in a thread of its own, some time later."""
+    folder = tmp_path / 'run/20260101_000000'
+    with pytest.raises(KeyError):
+        with traces_removed(tmp_path / 'run'):
+            visualizer = Visualizer.get_instance(
+                'fails',
+                vis_backends=[dict(type='TensorboardVisBackend')],
+                save_dir=str(folder))
+            visualizer.add_scalar('loss', 1.)
+            raise KeyError
+    visualizer.close()
+    assert 'Traceback' not in capfd.readouterr().err
+    assert not os.listdir(tmp_path)
+
+
 def test_errors_of_the_host_are_one_refusal():
+    assert find_class('mmfd.Teacher', 'mmpretrain')  # known from now on
     with pytest.raises(Refused, match="built: TypeError: no 'lrr'"):
         with build_errors_refused():
             raise TypeError("no 'lrr'")

@@ -87,13 +87,28 @@ def launch(script, **options):
     return run(*LAUNCHER, 2, script, **options)
 
 
-def test_one_mistake_is_one_message_from_two_processes(config, tmp_path):
-    status, output = run(*LAUNCHER, 2, 'tools/train.py', config, '--launcher',
-                         'pytorch', '--data-root', '/nowhere', '--work-dir',
-                         tmp_path / 'run')
-    assert status == 1
-    assert output.count('error: ') == 1
-    assert 'no image folder /nowhere' in output and 'Traceback' not in output
+REFUSE = '''
+from mmfd.errors import Refused
+from mmfd.launch.command_line import one_message
+
+with one_message():
+    raise Refused('no image folder /nowhere')
+'''
+
+
+def test_one_mistake_is_one_message_from_two_processes(tmp_path):
+    (tmp_path / 'refuse.py').write_text(REFUSE)
+    assert refused(*LAUNCHER, 2, tmp_path /
+                   'refuse.py') == ('error: no image folder /nowhere')
+
+
+@pytest.mark.full
+def test_training_that_is_refused_is_one_message_from_two_processes(
+        config, tmp_path):
+    message = refused(*LAUNCHER, 2, 'tools/train.py', config, '--launcher',
+                      'pytorch', '--data-root', '/nowhere', '--work-dir',
+                      tmp_path / 'run')
+    assert 'no image folder /nowhere' in message
     assert not (tmp_path / 'run').exists()
 
 
