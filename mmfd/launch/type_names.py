@@ -20,7 +20,7 @@ def find_class(name, scope):
             with root.switch_scope_and_registry(None) as child:
                 try:
                     cls = child.get(name)
-                except RuntimeError:  # for '' and other names of no module
+                except (RuntimeError, TypeError):  # for '', '.x', 'a..b'
                     return None
             if cls is not None:
                 return cls
