@@ -1,12 +1,12 @@
-"""Look at a representation before and after distillation.
+"""Report what distillation did to the features of a network.
 
     python tools/analyze.py configs/fd/x.py CHECKPOINT --images DIR --out DIR
     python tools/analyze.py configs/fd/x.py --images DIR --out DIR
     python tools/analyze.py CONFIG CHECKPOINT CONFIG2 CHECKPOINT2 ...
 
-The first shows teacher and student side by side, the second asks whether the
-teacher is well whitened, the third compares the trained networks of any two
-configs. --out gets figures, numbers.json and report.html.
+The first shows teacher and student side by side, the second says which
+normalisation suits a teacher, the third compares the trained networks of any
+two configs. --out gets report.html, its plots and numbers.json.
 """
 import argparse
 import shlex
@@ -14,7 +14,7 @@ import sys
 
 from mmfd.launch import threads
 
-MOST = ('attention', 'tokens', 'whitening')
+DEFAULT = ('attention', 'tokens', 'whitening')
 
 
 def main():
@@ -27,7 +27,7 @@ def main():
         'networks',
         nargs='+',
         metavar='CONFIG [CHECKPOINT]',
-        help="config and checkpoint of one or two; 'random' is a checkpoint")
+        help="one or two; the checkpoint 'random' stands for no training")
     parser.add_argument(
         '--images', required=True, metavar='DIR', help='folder of images')
     parser.add_argument(
@@ -36,7 +36,7 @@ def main():
         '--measures',
         nargs='+',
         choices=MEASURES,
-        default=MOST,
+        default=DEFAULT,
         help='all but the landscape, which takes hundreds of passes')
     parser.add_argument(
         '--count', type=int, default=1000, help='of images (1000)')
@@ -60,23 +60,24 @@ def main():
 
 
 def analyze(args, command):
-    """Measure and write; the path of the report."""
-    from mmfd.analysis import diagnosis, networks, report
-    from mmfd.analysis.images import Images
+    """Measure and write a report; its path."""
+    from mmfd.analysis import load_networks, report
+    from mmfd.analysis.diagnosis import Diagnosis
+    from mmfd.analysis.images import ImageSample
     from mmfd.launch.config_options import override, read_config
-    images = Images(args.images, args.count)
+    images = ImageSample(args.images, args.count)
     configs = [read_config(path) for path in args.networks[::2]]
     for cfg in configs:
         override(cfg, args.cfg_options)
     if len(args.networks) == 1:
-        shown = [networks.of_teacher(configs[0])]
+        networks = [load_networks.load_teacher(configs[0])]
     elif len(args.networks) == 2:
-        shown = networks.of_pair(configs[0], args.networks[1])
+        networks = load_networks.load_pair(configs[0], args.networks[1])
     else:
-        shown = networks.of_two(*zip(configs, args.networks[1::2]))
-    measured = diagnosis.Diagnosis(shown, images, args.measures,
-                                   args.batch_size, args.landscape_images)
-    return report.write(measured.run(), args.out, command)
+        networks = load_networks.load_two(*zip(configs, args.networks[1::2]))
+    diagnosis = Diagnosis(networks, images, args.measures, args.batch_size,
+                          args.landscape_images)
+    return report.write(diagnosis.run(), args.out, command)
 
 
 if __name__ == '__main__':

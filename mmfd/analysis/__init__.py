@@ -1,1 +1,1 @@
-"""Diagnosis: what distillation did to a representation, of any backbone."""
+"""What distillation did to the features of a network."""

@@ -1,9 +1,9 @@
-"""Attention maps of any backbone, as they are computed, without editing it.
+"""Record the attention maps of any backbone, without editing it.
 
-Every backbone ends its attention in one of two functions: a softmax, or
+Every backbone computes attention by one of two functions: a softmax, or
 PyTorch's fused attention, whose map is computed again from its arguments. So
-one watcher serves those of mmpretrain, timm and transformers, plain and
-windowed, and ours.
+one recorder serves the backbones of mmpretrain, timm, transformers and mmfd,
+with and without windows.
 """
 from math import isqrt, prod
 from typing import NamedTuple
@@ -15,19 +15,19 @@ from torch.overrides import TorchFunctionMode
 from mmfd.errors import Refused
 
 SOFTMAX = (F.softmax, torch.softmax, torch.Tensor.softmax)
-MOST_EXTRA = 5  # cls, distillation, registers
+MAX_EXTRA = 5  # tokens before the patches: cls, distillation, registers
 
 
 class AttentionMap(NamedTuple):
     """What the tokens of one layer attend to.
 
-    Args:
+    Attributes:
         layer: name of the module.
-        weights: (B, W, H, L, L) fp32, a row for every query. W is the number
-            of windows in an image, one where all attend to all.
+        weights: (B, W, H, L, L) fp32, a row for each query. W is the number
+            of windows in an image, 1 without windows.
         positions: (W, L - extra, 2), centres of the patches in pixels, (row,
-            column). Windows that were shifted are where they really were.
-        extra: tokens that come before the patches.
+            column). Those of a shifted window are where its patches are.
+        extra: number of tokens before the patches.
     """
     layer: str
     weights: torch.Tensor
@@ -35,22 +35,25 @@ class AttentionMap(NamedTuple):
     extra: int
 
 
-class Recorder(TorchFunctionMode):
-    """While it is entered, hand every map of `backbone` to `consume`.
+class AttentionRecorder(TorchFunctionMode):
+    """Within it, call `consume` with each attention map of a backbone.
 
-    One map is there at a time, and nothing is kept. Maps that belong to no
-    square grid are not handed on: `refused` says which and why.
+    Only one map is in memory at a time.
 
     Args:
-        backbone (nn.Module): what is called with images (B, 3, H, W).
+        backbone (nn.Module): it is called with images (B, 3, H, W).
         consume (Callable): takes an `AttentionMap`.
+
+    Attributes:
+        refused (dict): layer -> why its maps, which lie on no square grid,
+            were left out.
     """
 
     def __init__(self, backbone, consume):
         super().__init__()
         self.backbone, self.consume = backbone, consume
         self.running = []  # (name, module, arguments), the innermost last
-        self.refused = {}  # layer -> reason
+        self.refused = {}
         self.handles, self.count = [], 0
 
     def __enter__(self):
@@ -80,26 +83,26 @@ class Recorder(TorchFunctionMode):
         self.running.pop()
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        # what is called in here is not watched
+        # functions called in here do not come here again
         kwargs = kwargs or {}
         output = func(*args, **kwargs)
         if self.running and func in SOFTMAX:
             self._record(output)
         elif self.running and func is F.scaled_dot_product_attention:
-            self._record(weights_of(*args, **kwargs))
+            self._record(attention_weights(*args, **kwargs))
         return output
 
     def _record(self, weights):
         if weights.ndim != 4 or weights.shape[-1] != weights.shape[-2]:
-            return  # (B W, H, L, L) is attention, anything else is not
+            return  # attention is (B W, H, L, L)
         layer = self._layer()
         images = self.running[0][2][0]
         windows, length = len(weights) // len(images), weights.shape[-1]
         try:
             self._check_not_padded(windows * length)
-            positions, extra = layout(images.shape[-2:], windows, length,
-                                      self._shift(windows))
-        except ValueError as error:
+            positions, extra = token_positions(images.shape[-2:], windows,
+                                               length, self._shift(windows))
+        except Refused as error:
             self.refused[layer] = str(error)
             return
         self.consume(
@@ -109,16 +112,16 @@ class Recorder(TorchFunctionMode):
 
     def _layer(self):
         self.count += 1
-        inner = [
+        names = [
             name for name, module, _ in self.running if [*module.children()]
         ]
-        return inner[-1] or f'layer {self.count}'
+        return names[-1] or f'layer {self.count}'
 
     def _shifting(self):
-        """The module around that shifts windows, and what it was given."""
-        found = [(module, args) for _, module, args in self.running
-                 if hasattr(module, 'shift_size')]
-        return found[-1] if found else (None, ())
+        """The innermost module that shifts windows, and its arguments."""
+        shifting = [(module, args) for _, module, args in self.running
+                    if hasattr(module, 'shift_size')]
+        return shifting[-1] if shifting else (None, ())
 
     def _shift(self, windows):
         module, _ = self._shifting()
@@ -138,15 +141,18 @@ class Recorder(TorchFunctionMode):
                 'to fill the windows: use images of a size that they divide')
 
 
-def weights_of(query,
-               key,
-               value,
-               attn_mask=None,
-               dropout_p=0.,
-               is_causal=False,
-               scale=None,
-               enable_gqa=False):
-    """The map (B, H, L, L) that fused attention does not show, in fp32."""
+def attention_weights(query,
+                      key,
+                      value,
+                      attn_mask=None,
+                      dropout_p=0.,
+                      is_causal=False,
+                      scale=None,
+                      enable_gqa=False):
+    """The map (B, H, L, L) in fp32 that fused attention does not return.
+
+    Arguments as of `F.scaled_dot_product_attention`.
+    """
     if enable_gqa:
         key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3)
     scale = query.shape[-1]**-0.5 if scale is None else scale
@@ -160,8 +166,8 @@ def weights_of(query,
     return logits.softmax(-1)
 
 
-def layout(size, windows, length, shift=0):
-    """Where the tokens of square windows of a square map are.
+def token_positions(size, windows, length, shift=0):
+    """Centres of the patches of square windows on a square map.
 
     Args:
         size (tuple[int]): (height, width) of the image in pixels.
@@ -170,14 +176,15 @@ def layout(size, windows, length, shift=0):
         shift (int): by how many patches the map was rolled, up and left.
 
     Returns:
-        Tensor and int: positions (windows, length - extra, 2), and extra.
+        tuple: positions (windows, length - extra, 2) in pixels; extra, the
+        number of tokens before the patches.
 
     Raises:
-        Refused: if windows or tokens are no square.
+        Refused: if windows or tokens make no square.
     """
     side, across = isqrt(length), isqrt(windows)
     extra = length - side**2
-    if extra > MOST_EXTRA or across**2 != windows:
+    if extra > MAX_EXTRA or across**2 != windows:
         raise Refused(f'{windows} windows of {length} tokens are no '
                       'square map')
     index = (torch.arange(side * across) + shift) % (side * across)

@@ -1,75 +1,85 @@
-"""All that is measured of one or two networks on the same images."""
+"""Everything that is measured of one or two networks on the same images."""
 from itertools import product
 
 import torch
 from mmengine.utils import ProgressBar
 
-from mmfd.analysis import landscape, measures, networks, whitening
-from mmfd.analysis.images import Images
-from mmfd.analysis.survey import Mean, Survey
+from mmfd.analysis import landscape, measures, whitening
+from mmfd.analysis.evaluation import evaluation
+from mmfd.analysis.images import ImageSample
+from mmfd.analysis.layer_statistics import LayerStatistics, RunningMean
+from mmfd.errors import Refused
 
 MEASURES = ('attention', 'tokens', 'whitening', 'landscape')
-LINE = torch.linspace(-1, 1, 21).tolist()
-PLANE = torch.linspace(-1, 1, 11).tolist()
-SEEDS = 3
+LINE = torch.linspace(-1, 1, 21).tolist()  # lengths along a direction
+PLANE = torch.linspace(-1, 1, 11).tolist()  # along each of two
+DIRECTIONS = 3
 
 
 class Diagnosis:
-    """Measures of networks, as the report shows them.
+    """Measures of networks, for a report.
 
     Args:
-        shown (list[Network]): one or two.
-        images (Images): what they look at.
+        networks (list[Network]): one or two.
+        images (ImageSample): what they see.
         wanted (Sequence[str]): some of `MEASURES`.
         batch_size (int): images at a time.
         landscape_images (int): for each point of a landscape.
+
+    Attributes:
+        statistics (list[LayerStatistics]): of each network.
+        hsic (RunningMean): (layers, layers), of the layers of all networks.
+        landscapes (dict): name of a network -> losses and where they are.
+        advice (dict): as `whitening.advise` gives it, or None.
+        missing (dict): measure -> why it could not be made.
     """
 
     def __init__(self,
-                 shown,
+                 networks,
                  images,
                  wanted=MEASURES,
                  batch_size=8,
                  landscape_images=128):
-        self.networks, self.images, self.wanted = shown, images, wanted
+        self.networks, self.images, self.wanted = networks, images, wanted
         self.batch_size = batch_size
         self.landscape_images = landscape_images
-        self.surveys, self.hsic = [], Mean()
+        self.statistics, self.hsic = [], RunningMean()
         self.landscapes, self.advice, self.missing = {}, None, {}
 
     def run(self):
-        """Measure everything; `self` when it is done."""
+        """Measure everything that is wanted; returns self."""
         if {'attention', 'tokens', 'whitening'} & {*self.wanted}:
-            self._survey()
+            self._collect_statistics()
         if 'whitening' in self.wanted:
             self._advise()
         if 'landscape' in self.wanted:
-            self._walk()
+            self._make_landscapes()
         return self
 
-    def batches(self, images, shown):
-        return images.batches([network.pipeline for network in shown],
+    def _batches(self, images, networks):
+        return images.batches([network.pipeline for network in networks],
                               self.batch_size)
 
-    def _survey(self):
+    def _collect_statistics(self):
         tokens = bool({'tokens', 'whitening'} & {*self.wanted})
-        self.surveys = [
-            Survey(network, len(self.images.infos), 'attention' in self.wanted,
-                   tokens) for network in self.networks
+        self.statistics = [
+            LayerStatistics(network, len(self.images.infos), 'attention'
+                            in self.wanted, tokens)
+            for network in self.networks
         ]
         bar = ProgressBar(len(self.images.infos))
-        for batches in self.batches(self.images, self.networks):
-            for survey, batch in zip(self.surveys, batches):
-                survey.see(batch)
+        for batches in self._batches(self.images, self.networks):
+            for statistics, batch in zip(self.statistics, batches):
+                statistics.add(batch)
             count = len(batches[0]['inputs'])
-            grams = [gram for survey in self.surveys for gram in survey.grams]
+            grams = [gram for s in self.statistics for gram in s.grams]
             if grams:
                 self.hsic.add(measures.hsic(torch.stack(grams)), count)
             bar.update(count)
         print()
 
     def _advise(self):
-        teachers = [s for s in self.surveys if s.network.name == 'teacher']
+        teachers = [s for s in self.statistics if s.network.name == 'teacher']
         if not teachers:
             self.missing['whitening'] = 'no network here is a teacher'
         elif not teachers[0].sample:
@@ -79,16 +89,16 @@ class Diagnosis:
         else:
             self.advice = whitening.advise(*teachers[0].output())
 
-    def _walk(self):
+    def _make_landscapes(self):
         for network in self.networks:
-            if network.name == 'teacher':  # has nothing to lose
+            if network.name == 'teacher':  # it has no loss
                 continue
-            images = Images(self.images.root, self.landscape_images)
+            images = ImageSample(self.images.root, self.landscape_images)
             self.landscape_images = len(images.infos)
-            batches = (found for found, in self.batches(images, [network]))
+            batches = (batch for batch, in self._batches(images, [network]))
             try:
-                evaluate = networks.evaluation(network, batches)
-            except ValueError as error:
+                evaluate = evaluation(network, batches)
+            except Refused as error:
                 self.missing['landscape'] = str(error)
                 continue
             print(f'landscape of {network.name}')
@@ -96,44 +106,46 @@ class Diagnosis:
 
     def _landscape(self, network, evaluate):
         weights = dict(network.model.named_parameters())
-        steps = [
-            landscape.direction(weights,
-                                torch.Generator().manual_seed(seed))
-            for seed in range(SEEDS)
+        directions = [
+            landscape.random_direction(weights,
+                                       torch.Generator().manual_seed(seed))
+            for seed in range(DIRECTIONS)
         ]
-        bar = ProgressBar(SEEDS * len(LINE) + len(PLANE)**2)
+        bar = ProgressBar(DIRECTIONS * len(LINE) + len(PLANE)**2)
 
-        def walk(directions, points):
-            for values in landscape.walk(network.model, directions, points,
-                                         evaluate):
+        def losses(directions, points):
+            for numbers in landscape.evaluate_along(network.model, directions,
+                                                    points, evaluate):
                 bar.update()
-                yield values
+                yield numbers
 
-        lines = [[*walk([step], [(point, ) for point in LINE])]
-                 for step in steps]
-        plane = [*walk(steps[:2], [*product(PLANE, repeat=2)])]
+        lines = [[*losses([direction], [(length, ) for length in LINE])]
+                 for direction in directions]
+        plane = [*losses(directions[:2], [*product(PLANE, repeat=2)])]
         print()
         return dict(line=LINE, lines=lines, side=PLANE, plane=plane)
 
     def cka(self):
-        """Names of all layers, network by network, and their CKA."""
-        names = [(survey.network.name, layer) for survey in self.surveys
-                 for layer in survey.tokens]
+        """(network, layer) of all layers, and their CKA (layers, layers)."""
+        names = [(statistics.network.name, layer)
+                 for statistics in self.statistics
+                 for layer in statistics.tokens]
         return names, measures.cka_of(self.hsic.value)
 
     def notes(self):
-        """What a reader has to know of the images and networks, sentences."""
+        """Sentences: what a reader has to know of images and networks."""
         yield from self.images.notes()
         sizes = {}
-        for survey in self.surveys:
-            name = survey.network.name
-            for layer, reason in survey.recorder.refused.items():
+        for statistics in self.statistics:
+            name = statistics.network.name
+            refused = statistics.attention_recorder.refused
+            for layer, reason in refused.items():
                 yield f'{name}, {layer}: no attention map, {reason}.'
-            if 'attention' in self.wanted and not survey.attention:
+            if 'attention' in self.wanted and not statistics.attention:
                 yield (f'{name}: none of its layers computes attention among '
                        'tokens, so there is nothing to show of it.')
-            depth, grids = len(survey.attention), {*survey.grids.values()}
-            sizes[name] = depth or len(survey.tokens), grids
+            depth = len(statistics.attention) or len(statistics.tokens)
+            sizes[name] = depth, {*statistics.grids.values()}
         if len({str(size) for size in sizes.values()}) > 1:
             yield ('The networks differ, ' +
                    '; '.join(f'{name}: {depth} layers, grids ' +
@@ -145,19 +157,19 @@ class Diagnosis:
             yield f'No {measure}: {reason}.'
 
     def numbers(self):
-        """All of it, for a JSON file."""
-        found = dict(
+        """Everything as plain numbers, for a JSON file."""
+        numbers = dict(
             images=dict(
                 root=str(self.images.root),
-                there=self.images.there,
+                there=self.images.available,
                 asked=self.images.asked,
-                unreadable=self.images.unreadable),
+                unreadable=self.images.broken),
             notes=[*self.notes()],
             networks={s.network.name: s.numbers
-                      for s in self.surveys},
+                      for s in self.statistics},
             landscape=self.landscapes,
             whitening=self.advice)
         if self.hsic.count:
             names, values = self.cka()
-            found['cka'] = dict(layers=names, values=values.tolist())
-        return found
+            numbers['cka'] = dict(layers=names, values=values.tolist())
+        return numbers

@@ -1,4 +1,4 @@
-"""The images of a diagnosis: some of a folder, spread evenly over it."""
+"""The images of a diagnosis: some of a folder, evenly spread over it."""
 import random
 
 from mmengine.dataset import Compose
@@ -8,15 +8,23 @@ from mmfd.data.image_folder import ImageFolder
 from mmfd.errors import Refused
 
 
-class Images:
-    """Images below a folder, some with labels, the broken ones left out.
+class ImageSample:
+    """Some images of a folder, with labels where it has them.
 
-    Of an ImageNet tree those of `val`, or of `train` where that is all there
-    is; of any other folder all.
+    Of an ImageNet tree the images of `val`, or of `train` if there is no
+    `val`; of any other folder all. Broken ones are left out.
 
     Args:
         root (str): the folder.
-        count (int): how many, spread evenly over their sorted paths.
+        count (int): how many, evenly spread over the sorted paths.
+
+    Attributes:
+        available (int): how many images the folder has.
+        infos (list[dict]): path, and label if there is one, of each image.
+        broken (dict): path -> why the image could not be read.
+
+    Raises:
+        Refused: if none is asked for, or the folder has none.
     """
 
     def __init__(self, root, count):
@@ -25,35 +33,40 @@ class Images:
                           'needed')
         self.root, self.asked = root, count
         folder = ImageFolder(root, 'val', pipeline=[], held_out=1.)
-        self.there = len(folder)
-        count = min(count, self.there)
+        self.available = len(folder)
+        count = min(count, self.available)
         self.infos = [
-            folder.get_data_info(i * self.there // count) for i in range(count)
+            folder.get_data_info(i * self.available // count)
+            for i in range(count)
         ]
-        random.Random(0).shuffle(self.infos)  # the first are shown
-        self.unreadable = {}  # path -> reason
+        random.Random(0).shuffle(self.infos)  # the first ones are shown
+        self.broken = {}
 
-    def batches(self, pipelines, size):
-        """For each batch, a dict for each pipeline, as preprocessors take it.
+    def batches(self, pipelines, batch_size):
+        """Batches of images, each as every network wants it.
 
         Args:
-            pipelines (list[Compose]): as `pipeline_of` gives them.
+            pipelines (list[Compose]): one for each network, as `pipeline_of`
+                gives it.
+
+        Yields:
+            list[dict]: a batch for each pipeline, as preprocessors take it.
 
         Raises:
-            Refused: in the end, if no image could be read.
+            Refused: at the end, if no image could be read.
         """
-        seen = 0
-        for start in range(0, len(self.infos), size):
+        count = 0
+        for start in range(0, len(self.infos), batch_size):
             rows = [
                 self._read(info, pipelines)
-                for info in self.infos[start:start + size]
+                for info in self.infos[start:start + batch_size]
             ]
             rows = [row for row in rows if row]
-            seen += len(rows)
+            count += len(rows)
             if rows:
-                yield [collate(column) for column in zip(*rows)]
-        if not seen:
-            path, reason = next(iter(self.unreadable.items()))
+                yield [_collate(column) for column in zip(*rows)]
+        if not count:
+            path, reason = next(iter(self.broken.items()))
             raise Refused(f'none of {len(self.infos)} images in '
                           f'{self.root} can be read, e.g. {path}: {reason}')
 
@@ -61,26 +74,30 @@ class Images:
         try:
             return [pipeline(dict(info)) for pipeline in pipelines]
         except BrokenImage as error:
-            self.unreadable[info['img_path']] = str(error)
+            self.broken[info['img_path']] = str(error)
 
     def notes(self):
-        """What is to be said of them, sentences."""
-        if self.there < self.asked:
+        """Sentences: what a reader of the report has to know of the images."""
+        if self.available < self.asked:
             yield (f'{self.asked:,} images were asked for, '
-                   f'{self.root} has {self.there:,}.')
-        if self.unreadable:
-            path, reason = next(iter(self.unreadable.items()))
-            yield (f'{len(self.unreadable):,} images could not be read and '
+                   f'{self.root} has {self.available:,}.')
+        if self.broken:
+            path, reason = next(iter(self.broken.items()))
+            yield (f'{len(self.broken):,} images could not be read and '
                    f'are left out, e.g. {path}: {reason}.')
 
 
-def collate(samples):
+def _collate(samples):
     """Samples to one dict of lists."""
     return {key: [s[key] for s in samples] for key in samples[0]}
 
 
 def pipeline_of(cfg):
-    """How a config loads images that it does not train on."""
+    """The pipeline by which a config loads images that it does not train on.
+
+    Raises:
+        Refused: if it has none, or one that begins with another transform.
+    """
     loader = cfg.get('val_dataloader') or cfg.get('test_dataloader')
     if not loader:
         raise Refused(

@@ -1,20 +1,21 @@
-"""Loss around trained weights, along filter-normalised random directions.
+"""The loss around trained weights, along filter-normalised directions.
 
-Li et al., arXiv 1712.09913, as FD's fig. 5 uses it.
+Li et al., arXiv 1712.09913, as in FD, fig. 5.
 """
 import torch
 
 
-def direction(parameters, generator):
+def random_direction(parameters, generator):
     """A random step in which every filter is as long as its weights.
 
-    Norms and biases, all of one dimension, stay where they are.
+    Norms and biases, of one dimension, do not move.
 
     Args:
         parameters (dict): name -> Tensor.
+        generator (torch.Generator): on the CPU.
 
     Returns:
-        dict: the same names.
+        dict: name -> Tensor.
     """
     step = {}
     for name, weight in parameters.items():
@@ -23,36 +24,38 @@ def direction(parameters, generator):
             continue
         noise = torch.randn(weight.shape, generator=generator).to(weight)
         axes = tuple(range(1, weight.ndim))
-        own, drawn = (
+        length, of_noise = (
             torch.linalg.vector_norm(filters, dim=axes, keepdim=True)
             for filters in (weight, noise))
-        step[name] = noise * own / (drawn + 1e-10)
+        step[name] = noise * length / (of_noise + 1e-10)
     return step
 
 
 @torch.no_grad()
-def walk(module, directions, points, evaluate):
-    """What `evaluate()` gives at weights + sum of point x direction.
+def evaluate_along(module, directions, points, evaluate):
+    """Move the weights to weights + sum of length x direction, and evaluate.
 
-    The weights are the old ones, bit by bit, when it ends or fails.
+    At the end, and after an error, the weights are what they were, bit by
+    bit.
 
     Args:
-        directions (list[dict]): as `direction` gives them.
-        points (list[tuple[float]]): a length for every direction.
-        evaluate (Callable): with no arguments, a dict of numbers.
+        module (nn.Module): whose weights are moved.
+        directions (list[dict]): as `random_direction` gives them.
+        points (list[tuple[float]]): a length for each direction.
+        evaluate (Callable): takes nothing and returns a dict of numbers.
 
     Yields:
-        dict: for each point.
+        dict: of `evaluate`, for each point.
     """
     parameters = dict(module.named_parameters())
-    start = {name: value.clone() for name, value in parameters.items()}
+    trained = {name: value.clone() for name, value in parameters.items()}
     try:
         for point in points:
             for name, value in parameters.items():
-                value.copy_(start[name])
-                for length, step in zip(point, directions):
-                    value.add_(step[name], alpha=length)
+                value.copy_(trained[name])
+                for length, direction in zip(point, directions):
+                    value.add_(direction[name], alpha=length)
             yield evaluate()
     finally:
         for name, value in parameters.items():
-            value.copy_(start[name])
+            value.copy_(trained[name])

@@ -1,23 +1,25 @@
 """Measures of representations: pure functions, each a mean over images.
 
-Letters as in `mmfd.distillation`; W windows in an image, N = L - extra
-patches of a window, and attention weights (B, W, H, L, L) with a row for each
-query.
+Shapes: B images, L tokens, C channels, H heads, (h, w) grid, W windows in an
+image, N = L - extra patches of a window. Attention weights are
+(B, W, H, L, L), with a row for each query.
 """
 import torch
 import torch.nn.functional as F
 
-TINY = 1e-30  # least weight that a logarithm sees
-OUTLIER = 5  # times the median makes a channel an outlier
+TINY = 1e-30  # in the place of smaller weights, before a logarithm
+OUTLIER = 5  # a channel is an outlier from so many medians on
 
 
 def attention_distance(weights, positions, extra, renormalise=True):
-    """How far patches look on average, per head (FD, fig. 2).
+    """Mean distance from a patch to the patches it attends to (FD, fig. 2).
 
     Args:
+        weights: (B, W, H, L, L).
         positions: (W, N, 2) in pixels.
-        renormalise (bool): rows of patches sum to one without the extra
-            tokens. False: what goes to these counts as distance 0.
+        extra (int): tokens before the patches.
+        renormalise (bool): let each row sum to one without the extra tokens.
+            False: attention to them counts as distance 0.
 
     Returns:
         (H, ) in pixels.
@@ -31,59 +33,61 @@ def attention_distance(weights, positions, extra, renormalise=True):
 
 
 def head_similarity(weights):
-    """Cosine between the whole maps of two heads, (H, H) (FD, fig. 3)."""
+    """Cosine between the maps of each two heads, (H, H) (FD, fig. 3)."""
     maps = F.normalize(weights.transpose(1, 2).flatten(2), dim=-1)
     return (maps @ maps.mT).mean(0)
 
 
 def head_divergence(weights):
-    """KL of two heads' rows, and every head's entropy, in nats.
+    """KL between the rows of each two heads, and entropy of each, in nats.
 
-    After Xie et al., arXiv 2205.13543. Weights below 1e-30 count as that.
+    After Xie et al., arXiv 2205.13543. Weights below 1e-30 count as 1e-30.
 
     Returns:
-        (H, H), row the first argument of KL, and (H, ).
+        tuple: (H, H), where a row is the first argument of KL, and (H, ).
     """
     rows = weights.transpose(2, 3)  # (B, W, L, H, L)
     cross = (rows @ rows.clamp(min=TINY).log().mT).mean((0, 1, 2))  # (H, H)
-    own = cross.diagonal()
-    return own[:, None] - cross, -own
+    entropy = -cross.diagonal()
+    return -entropy[:, None] - cross, entropy
 
 
 def off_diagonal(matrix):
-    """Mean over the pairs of (H, H); nan where there is but one head."""
+    """Mean over the pairs of heads in (H, H); nan for a single head."""
     count = len(matrix)
     total = matrix.sum() - matrix.diagonal().sum()
     return total / (count * (count - 1))
 
 
 def share_by_offset(average, positions):
-    """Share of a mean map's variance that key minus query explains.
+    """Share of the variance of a mean map that key minus query explains.
 
-    One of a map that moves along with its query, which translation
-    equivariance asks for (FD, fig. 4).
+    1 for a map that moves along with its query, as translation equivariance
+    asks (FD, fig. 4).
 
     Args:
-        average: (W, N, N), patches alone.
+        average: (W, N, N), of patches.
+        positions: (W, N, 2) in pixels.
     """
     offsets = positions[:, None] - positions[:, :, None]  # (W, N, N, 2)
     return explained(average, offsets.round().long())
 
 
 def share_by_key(average, positions):
-    """The same of the key alone: one where all queries look at one place."""
+    """The same for the key alone: 1 if all queries look at the same place."""
     keys = positions[:, None].expand(-1, positions.shape[1], -1, -1)
     return explained(average, keys.round().long())
 
 
 def explained(values, labels):
-    """Share of variance between groups, adjusted for how many there are.
+    """Share of the variance of values that their groups explain (adjusted R2).
 
-    Adjusted, so that grouping explains nothing of noise; never below 0.
+    Adjusted for the number of groups, so that groups explain nothing of
+    noise; not below 0.
 
     Args:
         values: (...).
-        labels: (..., n) int, the same where values are of one group.
+        labels: (..., n) int, equal for values of the same group.
     """
     values = values.flatten().double()
     _, group, sizes = labels.flatten(0, -2).unique(
@@ -97,20 +101,20 @@ def explained(values, labels):
 
 
 def cka(x, y):
-    """Linear CKA of two sets of features (n, C) and (n, C') of n examples.
+    """Linear CKA of the features (n, C) and (n, C') of the same n examples.
 
     Kornblith et al., arXiv 1905.00414.
     """
     x, y = (part - part.mean(0) for part in (x, y))
-    own = (x.mT @ x).norm() * (y.mT @ y).norm()
-    return (x.mT @ y).square().sum() / own
+    norms = (x.mT @ x).norm() * (y.mT @ y).norm()
+    return (x.mT @ y).square().sum() / norms
 
 
 def gram(features):
-    """(n, C) to what `hsic` multiplies: (n, n), centred without bias.
+    """Features (n, C) to their Gram matrix (n, n), centred without bias.
 
-    Song et al., JMLR 2012, eq. 5, as U-centring. Its diagonal is left out of
-    account, so that few examples of many channels are not called alike.
+    Song et al., JMLR 2012, eq. 5, as U-centring. The diagonal is left out, so
+    that few examples with many channels do not seem alike.
     """
     n = len(features)
     kernel = features @ features.mT
@@ -121,10 +125,13 @@ def gram(features):
 
 
 def hsic(grams):
-    """Of all pairs of layers (layers, n, n): (layers, layers), unbiased.
+    """Unbiased HSIC of all pairs of layers, (layers, layers).
 
-    Means over batches of it make the CKA of all images (Nguyen et al., arXiv
+    Its mean over batches gives the CKA of all images (Nguyen et al., arXiv
     2010.15327).
+
+    Args:
+        grams: (layers, n, n), as `gram` gives them.
     """
     flat = grams.flatten(1)
     return flat @ flat.mT / (grams.shape[1] * (grams.shape[1] - 3))
@@ -132,21 +139,25 @@ def hsic(grams):
 
 def cka_of(hsic):
     """(layers, layers) of HSIC to CKA."""
-    own = hsic.diagonal().clamp(min=TINY).sqrt()
-    return hsic / (own * own[:, None])
+    norms = hsic.diagonal().clamp(min=TINY).sqrt()
+    return hsic / (norms * norms[:, None])
 
 
 def regions(tokens, side=4):
-    """A map (B, h, w, C) to means of side x side regions, (B side^2, C).
+    """Means of side x side regions of a map (B, h, w, C), (B side^2, C).
 
-    So layers of any grid have the same examples.
+    So layers of different grids have the same examples.
     """
     pooled = F.adaptive_avg_pool2d(tokens.permute(0, 3, 1, 2), side)
     return pooled.permute(0, 2, 3, 1).flatten(0, 2)
 
 
 def singular_values(covariance):
-    """Of centred tokens, largest first, divided by sqrt(how many)."""
+    """Singular values of centred tokens / sqrt(their number), largest first.
+
+    Args:
+        covariance: (C, C) of the tokens.
+    """
     return torch.linalg.eigvalsh(covariance).flip(0).clamp(min=0).sqrt()
 
 
@@ -157,19 +168,19 @@ def effective_rank(values):
 
 
 def outlier_channels(rms):
-    """Channels whose root mean square is over 5 medians, (n, ) int."""
+    """Indices of channels whose root mean square is over 5 medians, (n, )."""
     return (rms > OUTLIER * rms.median()).nonzero()[:, 0]
 
 
 def colours(patches):
-    """First three principal components of maps as RGB, 0 to 1.
+    """First three principal components of all patches as RGB, 0-1.
 
     Args:
-        patches: (B, h, w, C), seen as one set.
+        patches: (B, h, w, C).
 
     Returns:
-        (B, h, w, 3). Each component is stretched to its percentiles 1-99;
-        its sign is such that the longer tail is bright.
+        (B, h, w, 3). Each component is stretched between its percentiles 1
+        and 99, with the sign that makes its longer tail bright.
     """
     flat = patches.flatten(0, 2)
     flat = flat - flat.mean(0)

@@ -1,53 +1,32 @@
-"""Figures of a diagnosis. The only file that knows matplotlib.
-
-One colour for each network in all of them; colours, after Okabe and Ito, and
-maps are told apart by the colour-blind.
-"""
+"""Plots of a diagnosis: each function takes one and returns a figure."""
 from math import log
 
 import numpy as np
 import torch
-from matplotlib import rc_context
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
 from mmfd.analysis import measures, whitening
+from mmfd.analysis.plot_parts import (GREY, WIDTH, colour_of, label_depth,
+                                      legend_once, log_scale, new_figure,
+                                      on_depth_axis, panels, whole_numbers,
+                                      with_attention)
 
-COLOURS = ('#E69F00', '#0072B2')  # first and second network
-CHOICES = dict(  # of whitening -> colour and width; some are the same curve
+MAPS = 6  # attention maps in a row
+TARGETS = dict(  # choice of whitening -> colour and width: some curves agree
     none=('#BBBBBB', 7),
     whitening=('#0072B2', 4),
     l2=('#F0E442', 1.5),
     standardise=('#D55E00', 1.5))
-STYLE = {
-    'font.size': 9,
-    'axes.titlesize': 10,
-    'axes.spines.top': False,
-    'axes.spines.right': False,
-    'axes.axisbelow': True,
-    'legend.frameon': False,
-    'image.cmap': 'viridis',
-    'savefig.dpi': 130,
-}
-WIDTH = 9  # inches, as wide as a page
-SHOWN = 6  # attention maps in a row
-
-
-def save(draw, diagnosis, path):
-    """Draw a figure of this module into a PNG file."""
-    with rc_context(STYLE):
-        figure = draw(diagnosis)
-        figure.savefig(path)
 
 
 def attention_distance(diagnosis):
     """A dot for each head, layer by layer (FD, fig. 2)."""
-    surveys = _attending(diagnosis)
-    figure, axes = _panels(len(surveys), 3.2, sharey=True)
-    for axis, survey in zip(axes, surveys):
+    statistics = with_attention(diagnosis)
+    figure, axes = panels(len(statistics), 3.2, sharey=True)
+    for axis, stats in zip(axes, statistics):
         spots = [
             (index, distance)
-            for index, layer in enumerate(survey.numbers['attention'].values())
+            for index, layer in enumerate(stats.numbers['attention'].values())
             for distance in layer['distance']
         ]
         axis.plot(
@@ -55,14 +34,11 @@ def attention_distance(diagnosis):
             'o',
             ms=4,
             alpha=0.8,
-            color=_colour(diagnosis, survey.network.name))
-        uniform = [
-            _uniform_distance(survey, name) for name in survey.attention
-        ]
-        axis.plot(
-            uniform, '--', color='#444444', lw=1, label='uniform attention')
-        axis.set(title=survey.network.name, xlabel='layer')
-        _whole(axis)
+            color=colour_of(diagnosis, stats.network.name))
+        uniform = [_uniform_distance(stats, name) for name in stats.attention]
+        axis.plot(uniform, '--', color=GREY, lw=1, label='uniform attention')
+        axis.set(title=stats.network.name, xlabel='layer')
+        whole_numbers(axis)
     low, high = axes[0].get_ylim()
     axes[0].set_ylim(0 if low < high / 2 else low, high + 0.2 * (high - low))
     axes[0].set_ylabel('mean attention distance (pixels)')
@@ -72,13 +48,13 @@ def attention_distance(diagnosis):
 
 def heads(diagnosis):
     """Cosine, divergence and entropy of heads (FD, fig. 3)."""
-    surveys = _attending(diagnosis)
-    figure, (cosine, divergence, entropy) = _panels(3, 2.9)
-    width = _width(surveys)
-    for i, (survey, x) in enumerate(_depths(surveys)):
-        layers = [*survey.numbers['attention'].values()]
-        name = survey.network.name
-        colour = _colour(diagnosis, name)
+    statistics = with_attention(diagnosis)
+    figure, (cosine, divergence, entropy) = panels(3, 2.9)
+    width = _beside(statistics)
+    for i, (stats, x) in enumerate(on_depth_axis(statistics)):
+        layers = [*stats.numbers['attention'].values()]
+        name = stats.network.name
+        colour = colour_of(diagnosis, name)
         for axis, key in ((cosine, 'similarity'), (divergence, 'divergence')):
             axis.plot(
                 x, [layer[key] for layer in layers],
@@ -86,7 +62,7 @@ def heads(diagnosis):
                 ms=3,
                 color=colour,
                 label=name)
-        beside = width * (i - (len(surveys) - 1) / 2)
+        beside = width * (i - (len(statistics) - 1) / 2)
         spots = [(place + beside, value) for place, layer in zip(x, layers)
                  for value in layer['entropy']]
         entropy.plot(*zip(*spots), 'o', ms=3, color=colour, alpha=0.7)
@@ -94,27 +70,27 @@ def heads(diagnosis):
             x, [log(layer['keys']) for layer in layers],
             '--',
             lw=1,
-            color='#444444',
+            color=GREY,
             label='uniform attention')
     cosine.set(ylabel='cosine of two heads', ylim=(0, 1.02))
     divergence.set(ylabel='KL of two heads (nats)', ylim=0)
     entropy.set(ylabel='entropy of a head (nats)', ylim=0)
     cosine.legend()
-    _legend_once(entropy, loc='lower left')
-    _label_depth(surveys, (cosine, divergence, entropy))
+    legend_once(entropy, loc='lower left')
+    label_depth(statistics, (cosine, divergence, entropy))
     return figure
 
 
 def average_maps(diagnosis):
     """Attention averaged over images, heads and windows (FD, fig. 4)."""
-    surveys = _attending(diagnosis)
-    figure = _figure(1.95 * len(surveys))
-    axes = figure.subplots(len(surveys), SHOWN, squeeze=False)
-    for row, survey in zip(axes, surveys):
-        names = [*survey.attention]
-        chosen = _spread(len(names), SHOWN)
+    statistics = with_attention(diagnosis)
+    figure = new_figure(1.95 * len(statistics))
+    axes = figure.subplots(len(statistics), MAPS, squeeze=False)
+    for row, stats in zip(axes, statistics):
+        names = [*stats.attention]
+        chosen = _evenly_spread(len(names), MAPS)
         for axis, index in zip(row, chosen):
-            average = survey.maps(names[index]).mean(0).numpy()
+            average = stats.maps(names[index]).mean(0).numpy()
             axis.imshow(
                 average,
                 vmin=0,
@@ -123,30 +99,30 @@ def average_maps(diagnosis):
             axis.set(title=f'layer {index}', xticks=[], yticks=[])
         for axis in row[len(chosen):]:
             axis.set_axis_off()
-        row[0].set(ylabel=f'{survey.network.name}\nquery', xlabel='key')
+        row[0].set(ylabel=f'{stats.network.name}\nquery', xlabel='key')
     return figure
 
 
 def shares(diagnosis):
     """What explains the average maps: offset, or key alone."""
-    surveys = _attending(diagnosis)
-    figure, axes = _panels(2, 2.8, sharey=True)
+    statistics = with_attention(diagnosis)
+    figure, axes = panels(2, 2.8, sharey=True)
     titles = dict(
         offset_share='relative offset (diagonals)',
         key_share='key position (columns)')
     for axis, (key, title) in zip(axes, titles.items()):
-        for survey, x in _depths(surveys):
-            colour = _colour(diagnosis, survey.network.name)
+        for stats, x in on_depth_axis(statistics):
+            colour = colour_of(diagnosis, stats.network.name)
             values = [
                 100 * layer[key]
-                for layer in survey.numbers['attention'].values()
+                for layer in stats.numbers['attention'].values()
             ]
             axis.plot(
-                x, values, 'o-', ms=3, color=colour, label=survey.network.name)
+                x, values, 'o-', ms=3, color=colour, label=stats.network.name)
         axis.set(title=title, ylim=(0, 102))
     axes[0].set_ylabel('variance of the map explained (%)')
     axes[0].legend()
-    _label_depth(surveys, axes)
+    label_depth(statistics, axes)
     return figure
 
 
@@ -155,16 +131,16 @@ def cka(diagnosis):
     names, values = diagnosis.cka()
     values = values.numpy()
     parts = {}  # network -> slice
-    for survey in diagnosis.surveys:
+    for stats in diagnosis.statistics:
         mine = [
             i for i, (network, _) in enumerate(names)
-            if network == survey.network.name
+            if network == stats.network.name
         ]
-        parts[survey.network.name] = slice(mine[0], mine[-1] + 1)
+        parts[stats.network.name] = slice(mine[0], mine[-1] + 1)
     pairs = [(name, name) for name in parts]
     if len(parts) == 2:
         pairs.append((*parts, ))
-    figure, axes = _panels(len(pairs), 3.2)
+    figure, axes = panels(len(pairs), 3.2)
     for axis, (row, column) in zip(axes, pairs):
         shown = axis.imshow(
             values[parts[row], parts[column]], vmin=0, vmax=1, origin='lower')
@@ -172,7 +148,7 @@ def cka(diagnosis):
             title='within ' + row if row == column else 'between',
             xlabel=f'layer of {column}',
             ylabel=f'layer of {row}')
-        _whole(axis)
+        whole_numbers(axis)
         axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     figure.colorbar(shown, ax=axes, label='CKA', shrink=0.8)
     return figure
@@ -180,18 +156,18 @@ def cka(diagnosis):
 
 def ranks(diagnosis):
     """Singular values of the last layer; effective rank of all."""
-    surveys = diagnosis.surveys
-    figure, (spectrum, rank) = _panels(2, 2.9)
-    for survey, x in _depths(surveys, 'tokens'):
-        colour = _colour(diagnosis, survey.network.name)
-        layers = [*survey.numbers['tokens'].values()]
+    statistics = diagnosis.statistics
+    figure, (spectrum, rank) = panels(2, 2.9)
+    for stats, x in on_depth_axis(statistics, 'tokens'):
+        colour = colour_of(diagnosis, stats.network.name)
+        layers = [*stats.numbers['tokens'].values()]
         values = np.array(layers[-1]['singular_values'])
         spectrum.plot(
             np.arange(1,
                       len(values) + 1),
             values / values[0],
             color=colour,
-            label=survey.network.name)
+            label=stats.network.name)
         rank.plot(
             x, [
                 100 * layer['effective_rank'] / layer['channels']
@@ -209,18 +185,18 @@ def ranks(diagnosis):
     rank.set(
         ylabel='effective rank (% of channels)', ylim=0, title='all layers')
     spectrum.legend()
-    _label_depth(surveys, [rank], 'tokens')
+    label_depth(statistics, [rank], 'tokens')
     return figure
 
 
 def norms(diagnosis):
     """Lengths of tokens, and the loudest channel, layer by layer."""
-    surveys = diagnosis.surveys
-    figure, (length, channel) = _panels(2, 2.9)
-    for survey, x in _depths(surveys, 'tokens'):
-        colour = _colour(diagnosis, survey.network.name)
-        layers = [*survey.numbers['tokens'].values()]
-        name = survey.network.name
+    statistics = diagnosis.statistics
+    figure, (length, channel) = panels(2, 2.9)
+    for stats, x in on_depth_axis(statistics, 'tokens'):
+        colour = colour_of(diagnosis, stats.network.name)
+        layers = [*stats.numbers['tokens'].values()]
+        name = stats.network.name
         length.plot(
             x, [layer['norm'] for layer in layers],
             'o-',
@@ -240,25 +216,25 @@ def norms(diagnosis):
             ms=3,
             color=colour)
     channel.axhline(
-        measures.OUTLIER, ls='--', lw=1, color='#444444', label='outlier')
-    _plain_log(length, channel)
+        measures.OUTLIER, ls='--', lw=1, color=GREY, label='outlier')
+    log_scale(length, channel)
     length.set(ylabel='mean length of a token')
     channel.set(ylabel='largest channel / median')
     length.legend()
     channel.legend()
-    _label_depth(surveys, (length, channel), 'tokens')
+    label_depth(statistics, (length, channel), 'tokens')
     return figure
 
 
 def colours(diagnosis):
     """Three principal components of patches as red, green and blue."""
     rows = []
-    for survey in diagnosis.surveys:
-        pictures, patches = survey.colours()
-        rows.append((survey.network.name, patches))
+    for stats in diagnosis.statistics:
+        pictures, patches = stats.colours()
+        rows.append((stats.network.name, patches))
     rows.insert(0, ('image', pictures))
     count = len(pictures)
-    figure = _figure(WIDTH / max(count, 4) * len(rows) * 0.96)
+    figure = new_figure(WIDTH / max(count, 4) * len(rows) * 0.96)
     axes = figure.subplots(len(rows), max(count, 4), squeeze=False)
     for row, (name, images) in zip(axes, rows):
         for axis in row:
@@ -272,21 +248,26 @@ def colours(diagnosis):
 
 def line(diagnosis):
     """Loss, and accuracy where there is one, along random directions."""
-    found = diagnosis.landscapes
+    landscapes = diagnosis.landscapes
     titles = dict(loss='loss', top1='top-1 (%)')
     keys = [
-        key for key in titles
-        if all(key in shape['plane'][0] for shape in found.values())
+        key for key in titles if all(key in landscape['plane'][0]
+                                     for landscape in landscapes.values())
     ]
-    figure, axes = _panels(len(keys), 3.0)
+    figure, axes = panels(len(keys), 3.0)
     for axis, key in zip(axes, keys):
-        for name, shape in found.items():
-            colour = _colour(diagnosis, name)
+        for name, landscape in landscapes.items():
+            colour = colour_of(diagnosis, name)
             curves = np.array([[point[key] for point in curve]
-                               for curve in shape['lines']])
-            axis.plot(shape['line'], curves.T, lw=0.7, alpha=0.5, color=colour)
+                               for curve in landscape['lines']])
             axis.plot(
-                shape['line'], curves.mean(0), lw=2, color=colour, label=name)
+                landscape['line'], curves.T, lw=0.7, alpha=0.5, color=colour)
+            axis.plot(
+                landscape['line'],
+                curves.mean(0),
+                lw=2,
+                color=colour,
+                label=name)
         axis.set(xlabel='step, in lengths of the weights', ylabel=titles[key])
     axes[0].legend()
     return figure
@@ -294,15 +275,18 @@ def line(diagnosis):
 
 def plane(diagnosis):
     """Loss in the plane of two random directions."""
-    found = diagnosis.landscapes
-    losses = {name: _square(shape) for name, shape in found.items()}
+    landscapes = diagnosis.landscapes
+    losses = {
+        name: _losses(landscape)
+        for name, landscape in landscapes.items()
+    }
     low = min(loss.min() for loss in losses.values())
     high = max(np.quantile(loss, 0.9) for loss in losses.values())
-    figure, axes = _panels(len(found), 3.4)
-    for axis, (name, shape) in zip(axes, found.items()):
+    figure, axes = panels(len(landscapes), 3.4)
+    for axis, (name, landscape) in zip(axes, landscapes.items()):
         drawn = axis.contourf(
-            shape['side'],
-            shape['side'],
+            landscape['side'],
+            landscape['side'],
             losses[name],
             np.linspace(low, high, 13),
             extend='max')
@@ -319,10 +303,10 @@ def plane(diagnosis):
 def whitened(diagnosis):
     """Channels, tokens and scale of a teacher, by choice of target."""
     choices = diagnosis.advice['choices']
-    figure, (channels, even) = _panels(2, 3.1)
-    for name, found in choices.items():
-        colour, width = CHOICES[name]
-        std = np.array(found['channels'])
+    figure, (channels, even) = panels(2, 3.1)
+    for name, target in choices.items():
+        colour, width = TARGETS[name]
+        std = np.array(target['channels'])
         channels.plot(
             np.arange(1,
                       len(std) + 1),
@@ -330,13 +314,13 @@ def whitened(diagnosis):
             color=colour,
             lw=width,
             label=whitening.TITLES[name])
-    _plain_log(channels)
+    log_scale(channels)
     channels.set(
         xlabel='channel, loudest first', ylabel='standard deviation / median')
     channels.legend()
     for i, key in enumerate(('even_channels', 'even_tokens')):
         even.barh([j + 0.36 * i for j in range(len(choices))],
-                  [100 * found[key] for found in choices.values()],
+                  [100 * target[key] for target in choices.values()],
                   0.34,
                   color=('#56B4E9', '#CC79A7')[i],
                   label=key.replace('even_', ''))
@@ -350,79 +334,26 @@ def whitened(diagnosis):
     return figure
 
 
-def _figure(height):
-    return Figure(figsize=(WIDTH, height), layout='constrained')
+def _beside(statistics):
+    """How far apart on x the dots of two networks are drawn."""
+    depths = {len(s.attention) for s in statistics}
+    return 0.24 if len(depths) == 1 else 2
 
 
-def _panels(count, height, **kwargs):
-    figure = _figure(height)
-    axes = figure.subplots(1, count, squeeze=False, **kwargs)[0]
-    return figure, axes
+def _evenly_spread(count, wanted):
+    """Indices of `wanted` of `count`, with the first and the last."""
+    if count <= wanted:
+        return [*range(count)]
+    return [round(i * (count - 1) / (wanted - 1)) for i in range(wanted)]
 
 
-def _colour(diagnosis, name):
-    names = [network.name for network in diagnosis.networks]
-    return COLOURS[names.index(name)]
-
-
-def _attending(diagnosis):
-    return [survey for survey in diagnosis.surveys if survey.attention]
-
-
-def _depths(surveys, of='attention'):
-    """Surveys with the places of their layers on the axis."""
-    counts = [len(vars(survey)[of]) for survey in surveys]
-    for survey, count in zip(surveys, counts):
-        scale = 1 if len({*counts}) == 1 else 100 / max(count - 1, 1)
-        yield survey, [index * scale for index in range(count)]
-
-
-def _label_depth(surveys, axes, of='attention'):
-    same = len({len(vars(survey)[of]) for survey in surveys}) == 1
-    for axis in axes:
-        axis.set_xlabel('layer' if same else 'layer, % of the depth')
-        _whole(axis)
-
-
-def _whole(axis):
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-
-
-def _width(surveys):
-    """Between networks, where their dots are put side by side."""
-    counts = {len(survey.attention) for survey in surveys}
-    return 0.24 if len(counts) == 1 else 2
-
-
-def _plain_log(*axes):
-    for axis in axes:
-        axis.set_yscale('log')
-        low, high = axis.get_ylim()
-        wide = high > 10 * low
-        axis.yaxis.set_major_locator(
-            LogLocator(subs=(1, 2, 5) if wide else (1, 1.5, 2, 3, 4, 5, 7)))
-        axis.yaxis.set_major_formatter('{x:g}')
-        axis.yaxis.set_minor_formatter(NullFormatter())
-
-
-def _legend_once(axis, **kwargs):
-    handles = dict(zip(*axis.get_legend_handles_labels()[::-1]))
-    axis.legend(handles.values(), handles, **kwargs)
-
-
-def _spread(there, wanted):
-    """Indices of some of so many, the first and the last among them."""
-    if there <= wanted:
-        return [*range(there)]
-    return [round(i * (there - 1) / (wanted - 1)) for i in range(wanted)]
-
-
-def _uniform_distance(survey, layer):
-    positions, _ = survey.layouts[layer]
+def _uniform_distance(statistics, layer):
+    """Mean distance if all patches attended to all alike, in pixels."""
+    positions, _ = statistics.layouts[layer]
     return torch.cdist(positions, positions).mean().item()
 
 
-def _square(shape):
-    """Losses, the first direction to the right."""
-    losses = np.array([point['loss'] for point in shape['plane']])
-    return losses.reshape(len(shape['side']), -1).T
+def _losses(landscape):
+    """Losses in a plane (y, x): the first direction to the right."""
+    losses = np.array([point['loss'] for point in landscape['plane']])
+    return losses.reshape(len(landscape['side']), -1).T

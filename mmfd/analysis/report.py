@@ -1,25 +1,26 @@
-"""One HTML file that a colleague can open: figures, and how to read them."""
+"""A report in one HTML file: plots, and how to read them."""
 import base64
 import html
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 
 from mmfd import __version__, files
-from mmfd.analysis import plots, whitening
+from mmfd.analysis import plot_parts, plots, whitening
 
 
-class Section(NamedTuple):
-    """A figure of the report.
+class ReportSection(NamedTuple):
+    """A plot of the report, with its text.
 
-    Args:
-        draw: function of `mmfd.analysis.plots`.
-        needs: what has to be there of a diagnosis.
+    Attributes:
+        plot: function of `mmfd.analysis.plots`.
+        needs: what a diagnosis must have: `attention`, `layers`, `advice` or
+            `landscapes`.
         title: what it shows.
         read: how to read it.
-        paper: what Feature Distillation did to it, or what it says of it.
+        paper: what the FD paper, or another, says about it.
     """
-    draw: object
+    plot: Callable
     needs: str
     title: str
     read: str
@@ -27,7 +28,7 @@ class Section(NamedTuple):
 
 
 SECTIONS = [
-    Section(
+    ReportSection(
         plots.attention_distance, 'attention', 'How far heads look',
         'Each dot is a head: the distance between a patch and what it attends '
         'to, weighted by attention and averaged over patches and images. '
@@ -36,7 +37,7 @@ SECTIONS = [
         'FD, figure 2: before distillation the heads of the last layers of '
         'DINO, DeiT and CLIP collapse into such a band; after it they are '
         'spread from local to global in every layer.'),
-    Section(
+    ReportSection(
         plots.heads, 'attention', 'How different heads are',
         'Left, the cosine between the attention maps of two heads of a layer, '
         'averaged over pairs and images: 1 is heads that do the same. Middle, '
@@ -46,7 +47,7 @@ SECTIONS = [
         'distillation. Divergence and entropy follow Xie et al. '
         '(arXiv 2205.13543), who find them collapsed in the last layers of '
         'supervised and contrastive networks.'),
-    Section(
+    ReportSection(
         plots.average_maps, 'attention', 'Where attention goes on average',
         'Rows are querying patches, columns the patches they attend to, both '
         'row by row through the image; bright is much. Diagonals are '
@@ -54,14 +55,14 @@ SECTIONS = [
         'places.',
         'FD, figure 4: after distillation there are more diagonals and fewer '
         'stripes, so the network treats a shifted image more alike.'),
-    Section(
+    ReportSection(
         plots.shares, 'attention', 'By offset, or by place',
         'The share of the variance of each map above that offset, or key '
         'position, explains; adjusted so that both explain nothing of noise. '
         'They need not add up to 100 %.',
         "This puts a number on FD's figure 4: the left curve should rise with "
         'distillation, the right one fall.'),
-    Section(
+    ReportSection(
         plots.cka, 'layers', 'Which layers compute alike',
         'Linear CKA between what layers give for the same regions of the '
         'same images: 1 is the same up to rotation and scale. The last row '
@@ -71,7 +72,7 @@ SECTIONS = [
         'less alike (0.5 to 1) than those of contrastive and of masked '
         'modelling (0.9 to 1). Between teacher and student, the last layers '
         'should agree: that is what is distilled.'),
-    Section(
+    ReportSection(
         plots.ranks, 'layers', 'How many directions are used',
         'Singular values of the centred patch tokens, and the effective rank '
         'they amount to (the exponential of their entropy). A curve that '
@@ -79,21 +80,21 @@ SECTIONS = [
         "Not in the FD paper. Whitening gives each token's channels equal "
         'scale, not equal directions, so the student inherits much of the '
         "teacher's spectrum; a rank near zero is a collapse."),
-    Section(
+    ReportSection(
         plots.norms, 'layers', 'How long tokens are, how loud channels',
         'Left, the mean length of patch and cls tokens. Right, the root mean '
         'square of the loudest channel over that of the median channel; above '
         'the dashed line it is an outlier.',
         'Not in the FD paper. Scales differ by orders of magnitude between '
         'teachers, which is why FD whitens its target.'),
-    Section(
+    ReportSection(
         plots.colours, 'layers', 'What patches mean',
         'The first three principal components of the last patch tokens, over '
         'these images, as red, green and blue. Patches of one colour are '
         'alike to the network. Colours cannot be compared between rows.',
         'Not in the FD paper. A good student draws the same borders as its '
         'teacher.'),
-    Section(
+    ReportSection(
         plots.whitened, 'advice', 'Is the teacher well whitened?',
         'Left, the standard deviation of each channel of the target, by '
         'choice of normalisation: flat is even. Right, how many of the '
@@ -101,14 +102,14 @@ SECTIONS = [
         'FD compares targets in an ablation and finds its whitening best: '
         'features of different teachers differ in scale by orders of '
         'magnitude, and one loss and learning rate are to suit them all.'),
-    Section(
+    ReportSection(
         plots.line, 'landscapes', 'How flat the loss is',
         'Weights are moved along random directions in which every filter is '
         'as long as its weights (Li et al., arXiv 1712.09913): thin lines are '
         'directions, thick ones their mean. Flat around 0 is good.',
         'FD, figure 5: after distillation and fine-tuning, loss and accuracy '
         'are flatter for most teachers.'),
-    Section(
+    ReportSection(
         plots.plane, 'landscapes', 'The loss in two directions',
         'The same in the plane of two random directions; the cross is where '
         'training ended. Wide contours are flat.',
@@ -136,37 +137,43 @@ code { font-size: .88em; overflow-wrap: anywhere; }
 
 
 def write(diagnosis, folder, command):
-    """Figures, `numbers.json` and `report.html` in a folder.
+    """Write plots, `numbers.json` and `report.html` into a folder.
 
     Args:
-        command (str): what made it, for the reader to repeat.
+        diagnosis (Diagnosis): after its `run`.
+        folder (str): is made.
+        command (str): that made the report, for its reader to repeat.
 
     Returns:
         Path: of the report.
+
+    Raises:
+        Refused: if the folder cannot be written.
     """
     folder = Path(folder)
     files.make_folder(folder)
     parts = []
     for section in SECTIONS:
         if _has(diagnosis, section.needs):
-            path = folder / f'{section.draw.__name__}.png'
-            plots.save(section.draw, diagnosis, path)
-            parts.append(_figure(section, path.read_bytes(), diagnosis))
-    numbers = json.dumps(diagnosis.numbers(), indent=1)
-    (folder / 'numbers.json').write_text(numbers)
-    page = _page(diagnosis, parts, command)
-    with files.output_file(folder / 'report.html') as temporary:
-        Path(temporary).write_text(page, encoding='utf-8')
+            with files.output_file(folder /
+                                   f'{section.plot.__name__}.png') as path:
+                plot_parts.save(section.plot, diagnosis, path)
+                png = path.read_bytes()
+            parts.append(_section(section, png, diagnosis))
+    with files.output_file(folder / 'numbers.json') as path:
+        path.write_text(json.dumps(diagnosis.numbers(), indent=1))
+    with files.output_file(folder / 'report.html') as path:
+        path.write_text(_page(diagnosis, parts, command), encoding='utf-8')
     return folder / 'report.html'
 
 
 def _has(diagnosis, needs):
     return {
         'attention':
-        any(s.attention for s in diagnosis.surveys),
+        any(s.attention for s in diagnosis.statistics),
         'layers':
-        'tokens' in diagnosis.wanted and bool(diagnosis.surveys)
-        and all(s.tokens for s in diagnosis.surveys),
+        'tokens' in diagnosis.wanted and bool(diagnosis.statistics)
+        and all(s.tokens for s in diagnosis.statistics),
         'advice':
         diagnosis.advice is not None,
         'landscapes':
@@ -174,7 +181,7 @@ def _has(diagnosis, needs):
     }[needs]
 
 
-def _figure(section, png, diagnosis):
+def _section(section, png, diagnosis):
     data = base64.b64encode(png).decode()
     extra = _advice(diagnosis.advice) if section.needs == 'advice' else ''
     return (f'<section><h2>{html.escape(section.title)}</h2><figure>'
@@ -218,7 +225,7 @@ def _page(diagnosis, parts, command):
     names = ' and '.join(network.name for network in diagnosis.networks)
     notes = ''.join(f'<p class="note">{html.escape(note)}</p>'
                     for note in diagnosis.notes())
-    images = max([s.images for s in diagnosis.surveys], default=0)
+    images = max([s.images for s in diagnosis.statistics], default=0)
     seen = f'{images:,} images of' if images else 'Images of'
     points = (f'Every point of a landscape is {diagnosis.landscape_images:,} '
               'images. ' if diagnosis.landscapes else '')

@@ -1,39 +1,40 @@
-"""Tokens of any backbone, block by block, without editing it."""
+"""Record the tokens of each block of a backbone, without editing it."""
 from math import isqrt
 from typing import NamedTuple
 
+import torch
 from torch import nn
 
-from mmfd.analysis.attention import MOST_EXTRA
+from mmfd.analysis.attention import MAX_EXTRA
 
 CONTAINERS = (nn.Sequential, nn.ModuleList)
-OUTPUT = 'output'
+OUTPUT = 'output'  # name of what the backbone itself returns
 
 
 class Tokens(NamedTuple):
     """What a layer gives: cls tokens (B, n, C), a map (B, h, w, C)."""
-    cls: object
-    map: object
+    cls: torch.Tensor
+    map: torch.Tensor
 
 
-class Watch:
-    """While it is entered, hand what every block gives to `consume`.
+class TokenRecorder:
+    """Within it, call `consume` with what each block of a backbone gives.
 
     Args:
-        backbone (nn.Module): what is called with images.
-        consume (Callable): takes the block's name and its `Tokens`. What the
-            backbone itself returns comes last, as `'output'`, where it is
-            tokens or a map.
+        backbone (nn.Module): it is called with images.
+        consume (Callable): takes the name of a block and its `Tokens`. What
+            the backbone returns comes last, named `'output'`, if it is tokens
+            or a map.
     """
 
     def __init__(self, backbone, consume):
-        self.watched = {**blocks(backbone), OUTPUT: backbone}
+        self.layers = {**blocks(backbone), OUTPUT: backbone}
         self.consume, self.handles = consume, []
 
     def __enter__(self):
         self.handles = [
             module.register_forward_hook(self._hook(name))
-            for name, module in self.watched.items()
+            for name, module in self.layers.items()
         ]
         return self
 
@@ -46,7 +47,7 @@ class Watch:
         def hook(module, args, output):
             if isinstance(output, (tuple, list)):
                 output = output[-1 if name == OUTPUT else 0]
-            tokens = split(output)
+            tokens = tokens_of(output)
             if tokens:
                 self.consume(name, tokens)
 
@@ -54,11 +55,11 @@ class Watch:
 
 
 def blocks(backbone):
-    """The blocks a network repeats: name -> module, in their order.
+    """The blocks that a network repeats: name -> module, in their order.
 
-    Members of its innermost lists that have modules of their own. So blocks
-    of a ViT, of the stages of a Swin, of a ConvNeXt, and not the linear
-    layers of their MLPs.
+    These are members of its innermost lists of modules, if they have modules
+    of their own: the blocks of a ViT, of the stages of a Swin or a ConvNeXt,
+    but not the linear layers of their MLPs.
     """
     members = {
         f'{name}.{key}' if name else key: member
@@ -74,20 +75,20 @@ def blocks(backbone):
 
 
 def _may_be_block(module):
-    bare = isinstance(module, CONTAINERS)
-    return not bare and any(True for _ in module.children())
+    has_modules = any(True for _ in module.children())
+    return has_modules and not isinstance(module, CONTAINERS)
 
 
-def split(output):
-    """What a layer returned to `Tokens`; None if it is neither form.
+def tokens_of(output):
+    """The `Tokens` in what a layer returned; None if there are none.
 
-    Forms are (B, L, C), the map last in L; (B, C, h, w) and (B, h, w, C), of
-    which the one is taken whose map is square.
+    It may be (B, L, C), with the map at the end of L; (B, C, h, w), or
+    (B, h, w, C) if that map is square and the other is not.
     """
     if output.ndim == 3:
         side = isqrt(output.shape[1])
         extra = output.shape[1] - side**2
-        if extra > MOST_EXTRA:
+        if extra > MAX_EXTRA:
             return None
         featmap = output[:, extra:].unflatten(1, (side, side))
         return Tokens(output[:, :extra], featmap)

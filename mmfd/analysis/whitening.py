@@ -1,8 +1,8 @@
-"""Is a teacher well whitened? What each target would ask a student to learn.
+"""Which normalisation suits the tokens of a teacher?
 
-Smooth-L1 looks at a channel, and at a token, in proportion to its squared
-distance from the mean target. How evenly it so looks at all of them is one
-number, and the recommendation goes by it.
+Smooth-L1 weights a channel, and a token, by its squared distance from the mean
+target. The more evenly these weights are spread, the more of the target the
+loss sees: that number decides what is recommended.
 """
 import torch
 import torch.nn.functional as F
@@ -12,13 +12,14 @@ from mmfd.analysis.measures import (effective_rank, outlier_channels,
 
 
 def standardise(tokens):
-    """Every channel of zero mean and unit variance, over all tokens."""
+    """Give each channel zero mean and unit variance over all tokens."""
     flat = tokens.flatten(0, -2)
     deviation = flat.std(0, correction=0)
     return (tokens - flat.mean(0)) / deviation.clamp(min=1e-6)
 
 
-CHOICES = dict(  # name -> (B, n, C) to the same, after the teacher's own norm
+# name -> function of tokens (B, n, C), applied to what the teacher gives
+CHOICES = dict(
     none=lambda tokens: tokens,
     whitening=lambda tokens: F.layer_norm(tokens, tokens.shape[-1:]),
     l2=lambda tokens: F.normalize(tokens, dim=-1),
@@ -33,23 +34,23 @@ NECKS = dict(
     whitening="neck=dict(type='mmfd.WhiteningNeck')",
     l2="neck=dict(type='mmfd.L2Neck')",
     standardise="neck=dict(type=...), of your own: per channel")
-CLEARLY = 1.25  # times more even than whitening, to be recommended instead
+CLEARLY = 1.25  # times as even as whitening: recommended in its place
 
 
 def evenness(energy):
-    """Share of parts that would be as many if all were alike, 0 to 1."""
+    """Participation ratio of energies (n, ) / n: 1 if all are equal."""
     return (energy.sum()**2 / energy.square().sum() / len(energy)).item()
 
 
 def describe(patches, cls_tokens):
-    """Scale, outliers and rank of targets.
+    """Scale, outliers, rank and evenness of targets.
 
     Args:
         patches: (B, n, C).
-        cls_tokens: (B, C), or (B, 0) where there are none.
+        cls_tokens: (B, C), or (B, 0) if there are none.
 
     Returns:
-        dict: numbers, and `channels`, the standard deviations, sorted.
+        dict: numbers; `channels`: standard deviations, sorted.
     """
     flat = patches.flatten(0, 1).double()
     centred = flat - flat.mean(0)
@@ -57,7 +58,7 @@ def describe(patches, cls_tokens):
     std, energy = covariance.diagonal().sqrt(), centred.square()
     lengths = flat.norm(dim=1)
     rms = flat.square().mean(0).sqrt()
-    found = dict(
+    numbers = dict(
         rms=flat.square().mean().sqrt().item(),
         linear_share=(flat.abs() > 2).double().mean().item(),
         token_norm_variation=(lengths.std() / lengths.mean()).item(),
@@ -68,26 +69,33 @@ def describe(patches, cls_tokens):
         even_channels=evenness(energy.mean(0)),
         even_tokens=evenness(energy.mean(1)),
         channels=std.sort(descending=True).values.tolist())
-    found['even'] = found['even_channels'] * found['even_tokens']
+    numbers['even'] = numbers['even_channels'] * numbers['even_tokens']
     if cls_tokens.shape[1]:
         cls_norm = cls_tokens.double().norm(dim=1).mean()
-        found['cls_over_patch_norm'] = (cls_norm / lengths.mean()).item()
-    return found
+        numbers['cls_over_patch_norm'] = (cls_norm / lengths.mean()).item()
+    return numbers
 
 
 def advise(patches, cls_tokens):
-    """What each choice makes of a teacher's tokens, and which to take.
+    """Describe a teacher's tokens under each choice, and recommend one.
+
+    Args:
+        patches: (B, n, C).
+        cls_tokens: (B, C), or (B, 0) if there are none.
 
     Returns:
-        dict: `choices`, name -> `describe`; `recommended`, a name; `reason`.
+        dict: `choices`, name -> `describe`; `recommended`, a name; `reason`,
+        a sentence.
     """
     has_cls = cls_tokens.shape[1] > 0
-    rows = torch.cat([cls_tokens[:, None], patches], 1) if has_cls else patches
+    tokens = patches
+    if has_cls:
+        tokens = torch.cat([cls_tokens[:, None], patches], 1)
     choices = {}
     for name, apply in CHOICES.items():
-        made = apply(rows)
-        choices[name] = describe(made[:, has_cls:],
-                                 made[:, 0] if has_cls else cls_tokens)
+        target = apply(tokens)
+        choices[name] = describe(target[:, has_cls:],
+                                 target[:, 0] if has_cls else cls_tokens)
     best = max(choices, key=lambda name: choices[name]['even'])
     if choices[best]['even'] < CLEARLY * choices['whitening']['even']:
         best = 'whitening'
@@ -96,15 +104,15 @@ def advise(patches, cls_tokens):
 
 
 def _reason(choices, best):
-    even = {name: f'{found["even"]:.0%}' for name, found in choices.items()}
-    own, outliers = choices['none'], choices['whitening']['outlier_channels']
-    text = ("Of what it could, the teacher's features spread their energy "
-            f'over {even["none"]} as they are (channels '
-            f'{own["even_channels"]:.0%}, tokens {own["even_tokens"]:.0%}), '
+    even = {name: f'{target["even"]:.0%}' for name, target in choices.items()}
+    none, outliers = choices['none'], choices['whitening']['outlier_channels']
+    text = ("The teacher's features spread their energy over "
+            f'{even["none"]} of channels and tokens as they are (channels '
+            f'{none["even_channels"]:.0%}, tokens {none["even_tokens"]:.0%}), '
             f"over {even['whitening']} after FD's whitening")
     if best != 'whitening':
         text += f', over {even[best]} with "{TITLES[best]}", clearly more'
     if outliers:
-        text += (f'. Whitening works on each token, so {len(outliers)} '
-                 'outlier channels of all tokens remain')
+        text += (f'. Whitening works on each token by itself, so '
+                 f'{len(outliers)} outlier channels of all tokens remain')
     return f'{text}. In the config, teacher.{NECKS[best]}.'

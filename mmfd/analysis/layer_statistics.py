@@ -1,7 +1,7 @@
-"""One pass over images through one network: sums of all measures.
+"""Statistics of every layer of a network, in one pass over images.
 
-What is kept does not grow with the number of images, and of the attention
-maps only one layer's is there at a time.
+The memory they take does not grow with the number of images; of the attention
+maps only one is there at a time.
 """
 from collections import defaultdict
 from contextlib import ExitStack
@@ -10,15 +10,15 @@ from functools import cached_property
 import torch
 
 from mmfd.analysis import measures
-from mmfd.analysis.attention import Recorder
-from mmfd.analysis.tokens import OUTPUT, Watch
+from mmfd.analysis.attention import AttentionRecorder
+from mmfd.analysis.tokens import OUTPUT, TokenRecorder
 
-PICTURES = 6  # images whose patches are shown in colours
+SHOWN = 6  # images whose patches are shown in colours
 SAMPLE = 8192  # tokens of the output that are kept
 
 
-class Mean:
-    """Running mean of tensors over images."""
+class RunningMean:
+    """Mean over images of tensors that come batch by batch."""
 
     def __init__(self):
         self.total, self.count = 0., 0
@@ -32,98 +32,102 @@ class Mean:
         return self.total / self.count
 
 
-class Survey:
+class LayerStatistics:
     """What one network does to images, layer by layer.
 
     Args:
-        network (Network): as `mmfd.analysis.networks` gives it.
+        network (Network): as `mmfd.analysis.load_networks` gives it.
         images (int): how many will come.
         attention, tokens (bool): what to measure.
+
+    Attributes:
+        attention, tokens (dict): layer -> name of a measure -> RunningMean.
+        layouts (dict): layer -> (positions, extra), as in `AttentionMap`.
+        grids (dict): layer -> (h, w) of its tokens.
+        grams (list): of the last batch, (n, n) for each layer.
+        sample, cls_tokens (list): of the output, (B, n, C) and (B, C).
     """
 
     def __init__(self, network, images, attention=True, tokens=True):
         self.network, self.images = network, 0
-        self.attention = defaultdict(lambda: defaultdict(Mean))
-        self.tokens = defaultdict(lambda: defaultdict(Mean))
-        self.layouts = {}  # layer -> (positions, extra)
-        self.grids = {}  # layer -> (h, w)
-        self.grams = []  # of the last batch, one of each layer
-        self.pictures, self.patches = [], []  # (h, w, 3), (h, w, C)
-        self.sample, self.cls_tokens = [], []  # of the output: (n, C)
+        self.attention = defaultdict(lambda: defaultdict(RunningMean))
+        self.tokens = defaultdict(lambda: defaultdict(RunningMean))
+        self.layouts, self.grids, self.grams = {}, {}, []
+        self.pictures, self.patches = [], []  # (3, H, W), (h, w, C)
+        self.sample, self.cls_tokens = [], []
         self.per_image = -(-SAMPLE // images)
         self.generator = torch.Generator().manual_seed(0)
         backbone = network.backbone
-        self.recorder = Recorder(backbone, self._see_map)
-        self.watchers = [self.recorder] * attention + [
-            Watch(backbone, self._see_tokens)
+        self.attention_recorder = AttentionRecorder(backbone, self._add_map)
+        self.recorders = [self.attention_recorder] * attention + [
+            TokenRecorder(backbone, self._add_tokens)
         ] * tokens
 
     @torch.no_grad()
-    def see(self, batch):
-        """A batch, as the network's preprocessor takes it."""
+    def add(self, batch):
+        """Add a batch of images, as the network's preprocessor takes it."""
         self.grams = []
         with ExitStack() as stack:
-            for watcher in self.watchers:
-                stack.enter_context(watcher)
+            for recorder in self.recorders:
+                stack.enter_context(recorder)
             self.network(batch)
-        missing = PICTURES - len(self.pictures)
+        missing = SHOWN - len(self.pictures)
         if missing and self.grids:
             self.pictures += batch['inputs'][:missing]
-            self.patches += self.last[:missing].cpu().unbind()
+            self.patches += self.last_map[:missing].cpu().unbind()
         self.images += len(batch['inputs'])
 
-    def _see_map(self, found):
-        weights, extra = found.weights, found.extra
-        means, images = self.attention[found.layer], len(weights)
-        self.layouts[found.layer] = found.positions.cpu(), extra
+    def _add_map(self, attention):
+        weights, positions, extra = attention[1:]
+        means, images = self.attention[attention.layer], len(weights)
+        self.layouts[attention.layer] = positions.cpu(), extra
         divergence, entropy = measures.head_divergence(weights)
-        seen = dict(
-            distance=measures.attention_distance(weights, found.positions,
-                                                 extra),
+        values = dict(
+            distance=measures.attention_distance(weights, positions, extra),
             distance_with_cls=measures.attention_distance(
-                weights, found.positions, extra, renormalise=False),
+                weights, positions, extra, renormalise=False),
             similarity=measures.head_similarity(weights),
             divergence=divergence,
             entropy=entropy,
             map=weights.mean((0, 2)))
-        for name, value in seen.items():
+        for name, value in values.items():
             means[name].add(value, images)
 
-    def _see_tokens(self, layer, tokens):
+    def _add_tokens(self, layer, tokens):
         means, images = self.tokens[layer], len(tokens.map)
-        self.last = tokens.map.float()
-        self.grids[layer] = tuple(self.last.shape[1:3])
-        patches = self.last.flatten(0, 2)
-        lengths = self.last.norm(dim=-1).flatten(1)
-        seen = dict(
+        self.last_map = tokens.map.float()
+        self.grids[layer] = tuple(self.last_map.shape[1:3])
+        patches = self.last_map.flatten(0, 2)
+        lengths = self.last_map.norm(dim=-1).flatten(1)
+        values = dict(
             mean=patches.mean(0),
             second=patches.mT @ patches / len(patches),
             norm=lengths.mean(),
             norm_squared=lengths.square().mean(),
             longest=lengths.amax(1).mean())
         if tokens.cls.shape[1]:
-            first = tokens.cls[:, 0].float()
-            seen.update(cls_norm=first.norm(dim=-1).mean())
-        for name, value in seen.items():
+            cls_token = tokens.cls[:, 0].float()
+            values.update(cls_norm=cls_token.norm(dim=-1).mean())
+        for name, value in values.items():
             means[name].add(value, images)
-        self.grams.append(measures.gram(measures.regions(self.last)))
+        self.grams.append(measures.gram(measures.regions(self.last_map)))
         if layer == OUTPUT and self.images < SAMPLE:
-            self._keep(tokens)
+            self._keep_sample(tokens)
 
-    def _keep(self, tokens):
-        patches = self.last.flatten(1, 2)
+    def _keep_sample(self, tokens):
+        patches = self.last_map.flatten(1, 2)
         chosen = torch.randperm(
             patches.shape[1], generator=self.generator)[:self.per_image]
         self.sample.append(patches[:, chosen.to(patches.device)].cpu())
-        first = tokens.cls[:, :1].flatten(1).float().cpu()
-        self.cls_tokens.append(first.clone())  # or it holds all tokens
+        cls_token = tokens.cls[:, :1].flatten(1).float().cpu()
+        self.cls_tokens.append(cls_token.clone())  # a view would hold all
 
     def output(self):
-        """Patches (B, n, C) and cls tokens (B, C or 0) that were kept."""
+        """The sample of the output: patches (B, n, C), cls (B, C or 0)."""
         return torch.cat(self.sample), torch.cat(self.cls_tokens)
 
     def colours(self):
-        """Pictures (n, H, W, 3) and their patches (n, h, w, 3), 0 to 1.
+        """Images (n, H, W, 3) and colours of their patches (n, h, w, 3), 0-1.
 
         Pipelines load BGR, as OpenMMLab's do.
         """
@@ -132,7 +136,7 @@ class Survey:
 
     @cached_property
     def numbers(self):
-        """When all are seen: all measures as plain numbers, layer by layer."""
+        """All measures as plain numbers, after the last image was added."""
         return dict(
             images=self.images,
             attention={
@@ -141,10 +145,10 @@ class Survey:
             },
             tokens={layer: self._tokens(layer)
                     for layer in self.tokens},
-            refused=self.recorder.refused)
+            refused=self.attention_recorder.refused)
 
     def maps(self, layer):
-        """Mean attention of patches to patches, (W, N, N)."""
+        """Mean attention of patches to patches over images, (W, N, N)."""
         extra = self.layouts[layer][1]
         return self.attention[layer]['map'].value[:, extra:, extra:]
 
@@ -170,7 +174,7 @@ class Survey:
         values = measures.singular_values(second - mean[:, None] * mean)
         rms = second.diagonal().sqrt()
         spread = (means['norm_squared'] - means['norm']**2).clamp(min=0).sqrt()
-        found = dict(
+        numbers = dict(
             grid=self.grids[layer],
             channels=len(mean),
             norm=means['norm'].item(),
@@ -181,5 +185,5 @@ class Survey:
             largest_channel_over_median=(rms.max() / rms.median()).item(),
             outlier_channels=measures.outlier_channels(rms).tolist())
         if 'cls_norm' in means:
-            found.update(cls_norm=means['cls_norm'].item())
-        return found
+            numbers.update(cls_norm=means['cls_norm'].item())
+        return numbers

@@ -1,0 +1,142 @@
+"""Load networks to analyze, from configs and checkpoints."""
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from mmengine.model import BaseModel
+from mmengine.registry import MODELS, DefaultScope
+
+from mmfd.analysis.images import pipeline_of
+from mmfd.errors import Refused
+from mmfd.weights import checkpoints, strict_loading
+
+
+class Network:
+    """A backbone, and how a batch of images gets to it.
+
+    Args:
+        name (str): in plots and numbers.
+        cfg (Config): of its model.
+        model (nn.Module): it has the preprocessor and the backbone.
+        backbone (nn.Module): whose layers are recorded.
+        forward (Callable): takes what the preprocessor gives.
+    """
+
+    def __init__(self, name, cfg, model, backbone, forward):
+        self.name, self.cfg = name, cfg
+        self.model, self.backbone, self.forward = model, backbone, forward
+
+    @cached_property
+    def pipeline(self):
+        with _scope_of(self.cfg):
+            return pipeline_of(self.cfg)
+
+    def __call__(self, batch):
+        return self.forward(self.model.data_preprocessor(batch)['inputs'])
+
+
+class TeacherAlone(BaseModel):
+    """The teacher of a distillation, without its student."""
+
+    def __init__(self, cfg):
+        super().__init__(cfg.model.data_preprocessor)
+        self.teacher = MODELS.build(cfg.model.teacher)
+
+    def forward(self, pixels):
+        return self.teacher(pixels)
+
+
+def load_teacher(cfg):
+    """The teacher of a distillation, whose student is not needed.
+
+    Returns:
+        Network
+
+    Raises:
+        Refused: if the config is of no distillation.
+    """
+    if 'teacher' not in cfg.model:
+        raise Refused(
+            f'{cfg.filename} has no teacher: name a checkpoint of its '
+            'network after it')
+    with _scope_of(cfg):
+        return _teacher(cfg, _ready(TeacherAlone(cfg)))
+
+
+def load_pair(cfg, checkpoint):
+    """Teacher and student of a distillation, or the network of a classifier.
+
+    Args:
+        checkpoint (str): what training wrote, or a backbone's weights;
+            `'random'` for weights that are not trained.
+
+    Returns:
+        list[Network]
+    """
+    model = _build(cfg, checkpoint)
+    student = _trained(cfg, model, 'student')
+    if 'teacher' not in cfg.model:
+        return [_trained(cfg, model, Path(cfg.filename).stem)]
+    return [_teacher(cfg, model), student]
+
+
+def load_two(first, second):
+    """The trained networks of two (config, checkpoint).
+
+    Returns:
+        list[Network]: with names by which they can be told apart.
+    """
+    names = [Path(cfg.filename).stem for cfg, _ in (first, second)]
+    if names[0] == names[1]:
+        names = [
+            f'{name}, {Path(checkpoint).name}'
+            for name, (_, checkpoint) in zip(names, (first, second))
+        ]
+    if names[0] == names[1]:
+        names = [f'{i}: {name}' for i, name in enumerate(names, 1)]
+    return [
+        _trained(cfg, _build(cfg, checkpoint), name)
+        for name, (cfg, checkpoint) in zip(names, (first, second))
+    ]
+
+
+def _build(cfg, checkpoint):
+    """The model of a config with the weights of a file."""
+    config = cfg.model.copy()
+    config.backbone = dict(cfg.model.backbone, init_cfg=None)
+    with _scope_of(cfg):
+        model = MODELS.build(config)
+    if checkpoint == checkpoints.RANDOM:
+        model.init_weights()
+    else:
+        names = checkpoints.state_dict_of(
+            checkpoints.load(checkpoint), checkpoint)
+        of_model = any(name.startswith('backbone.') for name in names)
+        strict_loading.load_into(model if of_model else model.backbone,
+                                 checkpoint)
+    return _ready(model)
+
+
+def _scope_of(cfg):
+    """Look names of a config without a library up where the config says."""
+    return DefaultScope.overwrite_default_scope(
+        cfg.get('default_scope', 'mmpretrain'))
+
+
+def _ready(model):
+    """In eval mode, on the GPU where there is one."""
+    model.eval()
+    return model.to('cuda' if torch.cuda.is_available() else 'cpu')
+
+
+def _teacher(cfg, model):
+    return Network('teacher', cfg, model, model.teacher.backbone,
+                   model.teacher)
+
+
+def _trained(cfg, model, name):
+
+    def forward(images):
+        return model.extract_feat(images)
+
+    return Network(name, cfg, model, model.backbone, forward)
