@@ -1,0 +1,41 @@
+"""Blocks and their tokens are found in every kind of network."""
+import torch
+from helpers.models import build_random, student, swin_student
+from mmengine.registry import MODELS
+
+from mmfd.analysis.tokens import TokenRecorder, blocks, tokens_of
+
+CONVNEXT = dict(
+    type='mmpretrain.ConvNeXt',
+    arch=dict(depths=[1, 1, 2, 1], channels=[8, 16, 24, 32]),
+    gap_before_final_norm=False)
+
+
+def test_blocks_are_found_in_every_kind_of_network():
+    vit, swin = (MODELS.build(c) for c in (student(), swin_student()))
+    convnext = MODELS.build(CONVNEXT)
+    assert [*blocks(vit)] == ['layers.0', 'layers.1', 'layers.2']
+    assert [*blocks(swin)] == [
+        'stages.0.blocks.0', 'stages.1.blocks.0', 'stages.1.blocks.1',
+        'stages.2.blocks.0'
+    ]
+    assert len(blocks(convnext)) == 5
+
+
+def test_tokens_of_every_block_and_of_the_output_are_recorded():
+    backbone, recorded = build_random(student()), {}
+    with torch.no_grad(), TokenRecorder(backbone, recorded.__setitem__):
+        output = backbone(torch.randn(2, 3, 32, 32))[0]
+    assert [*recorded] == ['layers.0', 'layers.1', 'layers.2', 'output']
+    assert recorded['layers.0'].map.shape == (2, 4, 4, 48)
+    cls, featmap = recorded['output']
+    assert torch.equal(torch.cat([cls, featmap.flatten(1, 2)], 1), output)
+
+
+def test_both_layouts_of_a_map_are_understood():
+    channels_first = torch.randn(2, 8, 3, 3)
+    for output in channels_first, channels_first.permute(0, 2, 3, 1):
+        cls, featmap = tokens_of(output)
+        assert cls.shape == (2, 0, 8)
+        assert torch.equal(featmap, channels_first.permute(0, 2, 3, 1))
+    assert tokens_of(torch.randn(2, 8)) is None
