@@ -80,3 +80,13 @@ def test_mmfd_itself_imports_nothing():
 
 def test_the_top_of_mmfd_is_the_method():
     assert len([*Path('mmfd').glob('*.py')]) <= 10
+
+
+def test_no_test_imports_a_test():
+    assert not [
+        f'{path}: {name}' for path in sorted(Path('tests').rglob('*.py'))
+        for name in imported(path)
+        if any(part.startswith('test_')
+               for part in name.split('.')[:-1]) or name.startswith(('test_',
+                                                                     'tests.'))
+    ]
