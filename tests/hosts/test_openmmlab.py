@@ -9,6 +9,7 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS, MODELS
 from mmengine.runner import Runner
+from mmengine.runner.checkpoint import CheckpointLoader
 
 from mmfd.errors import Refused
 from mmfd.hosts import openmmlab
@@ -70,6 +71,19 @@ def test_label_maps_rely_on_transforms_called_load_annotations():
     from mmseg.datasets.transforms import LoadAnnotations
     assert openmmlab.reads_label_maps(LoadAnnotations())
     assert not openmmlab.reads_label_maps(LoadImageFromFile())
+
+
+def test_checkpoints_rely_on_mmengine_taking_a_loader(tmp_path, monkeypatch,
+                                                      take_away):
+    monkeypatch.setattr(CheckpointLoader, '_schemes',
+                        dict(CheckpointLoader._schemes))
+    openmmlab.set_checkpoint_loader(lambda path, map_location: (path, 'ours'))
+    path = str(tmp_path / 'epoch_1.pth')
+    assert CheckpointLoader.load_checkpoint(path) == (path, 'ours')
+    take_away('mmengine.runner.checkpoint:CheckpointLoader')
+    with pytest.raises(
+            Refused, match=LACKS.format('CheckpointLoader.register_scheme')):
+        openmmlab.set_checkpoint_loader(print)
 
 
 class Saver(CheckpointHook):

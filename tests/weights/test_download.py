@@ -214,7 +214,7 @@ def test_kept_file_that_has_changed_is_fetched_again(site):
 def test_failed_fetch_leaves_what_was_kept(site):
     url = site.put('/a/w.pth', b'weights')
     path = download.fetch(url)
-    with pytest.raises(ValueError, match='expected was 1234'):
+    with pytest.raises(Refused, match='expected was 1234'):
         download.fetch(url, ['1234'])
     assert path.read_bytes() == b'weights'
     assert download.fetch(url) == path
@@ -224,7 +224,7 @@ def test_first_digits_of_a_sum_are_compared_too(site):
     content = b'weights'
     url = site.put('/w.pth', content)
     assert download.fetch(url, [sha256(content)[:8].upper()])
-    with pytest.raises(ValueError, match='expected was b5f2ef4d'):
+    with pytest.raises(Refused, match='expected was b5f2ef4d'):
         download.fetch(url, ['b5f2ef4d'])
 
 
@@ -316,6 +316,18 @@ def test_failed_download_ends_the_command_and_nothing_is_written(
     assert '\n' not in message and not files_in(tmp_path)
 
 
+class Insecure(io.BytesIO):
+    """The answer of an https address that led to one without."""
+    url, headers = 'http://a.b/w.pth', {}
+
+
+def test_https_address_is_not_followed_to_one_without(tmp_path, monkeypatch):
+    monkeypatch.setattr(download, 'urlopen', lambda *a, **k: Insecure(b'w'))
+    with pytest.raises(Refused, match='leads to an address without https'):
+        download.fetch('https://a.b/w.pth')
+    assert not files_in(tmp_path)
+
+
 def test_no_room_while_writing_is_one_message_and_leaves_nothing(
         site, tmp_path):
     url = site.put('/w.pth', bytes(5000))
@@ -384,6 +396,6 @@ def test_interrupted_download_leaves_nothing(site, cache, tmp_path):
 
 def test_only_the_converter_downloads(site):
     url = site.put('/w.pth', saved(timm_vit().state_dict()))
-    with pytest.raises(ValueError, match='is an address: download the file'):
+    with pytest.raises(Refused, match='is an address: download the file'):
         checkpoints.load(url)
     assert not site.asked
