@@ -1,4 +1,6 @@
 """Check the sections of a config, before anything is built from them."""
+import os
+
 from mmfd.errors import Refused
 from mmfd.launch.parallel_config import is_sharded
 
@@ -26,13 +28,31 @@ def check_sections(cfg, train):
     if missing:
         raise Refused(f'the config has no {", ".join(missing)}, so there is '
                       f'nothing to {"train" if train else "test"}')
+    for loop in ('val', 'test'):
+        parts = [
+            f'{loop}_{part}' for part in ('dataloader', 'cfg', 'evaluator')
+        ]
+        lacking = [key for key in parts if cfg.get(key) is None]
+        if 0 < len(lacking) < len(parts):
+            raise Refused(f'the config has no {", ".join(lacking)}: set all '
+                          f'of {", ".join(parts)}, or set all to None')
     values = {key: cfg.get(key) for key in DICTS}
     for section, key in ('model', 'teacher'), ('env_cfg', 'dist_cfg'):
         if isinstance(values[section], dict):
             values[f'{section}.{key}'] = values[section].get(key)
-    for key, value in values.items():
-        if value and not isinstance(value, dict):
-            raise Refused(f'{key} is {value!r}: a dict is expected')
+    _check_kind(values, dict, 'a dict')
+    teacher = values.get('model.teacher') or {}
+    paths = {'load_from': cfg.get('load_from')}
+    if 'checkpoint' in teacher:
+        paths['model.teacher.checkpoint'] = teacher['checkpoint'] or ''
+    _check_kind(paths, (str, os.PathLike), 'a path')
+
+
+def _check_kind(settings, kind, name):
+    """Refuse values of another type, and empty text; None is no value."""
+    for key, value in settings.items():
+        if value is not None and (not isinstance(value, kind) or value == ''):
+            raise Refused(f'{key} is {value!r}: {name} is expected')
 
 
 def check_sharding(cfg):

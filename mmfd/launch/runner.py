@@ -128,9 +128,10 @@ def _read_only_tensors():
 
 def _build_other(cfg):
     """A Runner of the host's that builds its model when it is run."""
-    files.make_folder(cfg.work_dir)
-    with build_errors_refused():
-        return registry.RUNNERS.build(cfg)
+    with traces_removed(cfg.work_dir):
+        files.make_folder(cfg.work_dir)
+        with build_errors_refused():
+            return registry.RUNNERS.build(cfg)
 
 
 def _build(cfg, loops):

@@ -211,6 +211,15 @@ FAULTS = {  # options, where {} is the folder of the config -> the message
     'no model': ('model=None', 'the config has no model, so there is nothing '
                  'to train'),
     'text for a section': ('env_cfg=x', "env_cfg is 'x': a dict is expected"),
+    'list for a section': ('train_dataloader=[]',
+                           r'train_dataloader is \[\]: a dict is expected'),
+    'number for a path': ('load_from=5', 'load_from is 5: a path is expected'),
+    'no path': ('model.teacher.checkpoint=None',
+                "model.teacher.checkpoint is '': a path is expected"),
+    'half a validation': ('val_dataloader=None',
+                          'the config has no val_dataloader: set all of val_'
+                          'dataloader, val_cfg, val_evaluator, or set all to'),
+    'another runner': ('runner_type=x', "nothing is called type='x'"),
     'text for the teacher': ('model.teacher=x',
                              "model.teacher is 'x': a dict is expected"),
 }
