@@ -116,12 +116,12 @@ def sha256(path):
     Of several files: the sha256 of the lines that the command `sha256sum`
     prints for them, the index first.
     """
-    found = resolve(path)
+    paths = resolve(path)
     with files.or_refuse(f'{path} cannot be read', 'grant the right to'):
-        sums = [files.sha256(file) for file in found]
-    if len(found) == 1:
+        sums = [files.sha256(file) for file in paths]
+    if len(paths) == 1:
         return sums[0]
-    lines = ''.join(f'{s}  {file.name}\n' for s, file in zip(sums, found))
+    lines = ''.join(f'{s}  {file.name}\n' for s, file in zip(sums, paths))
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
