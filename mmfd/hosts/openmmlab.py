@@ -53,6 +53,16 @@ def unknown_type(error):
     return name and name[1]
 
 
+def sections(cfg):
+    """The values of a config's top level, of which none is imported.
+
+    mmengine's own `values()` imports what a config names lazily, such as a
+    model's class; where that cannot be avoided, it is done.
+    """
+    plain = vars(cfg).get('_cfg_dict')
+    return [*cfg.values()] if plain is None else [*dict.values(plain)]
+
+
 def let_configs_name(library):
     """Let `_base_` name files of a library, however it was installed.
 

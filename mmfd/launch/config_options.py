@@ -124,7 +124,7 @@ def _replace_former_names(cfg):
     """Let a config name hooks as version 0.1 did, and say so once each."""
     former = {f'mmfd.{old}': f'mmfd.{new}' for old, new in RENAMED.items()}
     seen = set()
-    for node in nested_dicts(cfg._cfg_dict):
+    for node in nested_dicts(openmmlab.sections(cfg)):
         name = dict.get(node, 'type')
         if isinstance(name, str) and name in former:
             node['type'] = former[name]

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmcv.transforms import LoadImageFromFile
+from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.optim import OptimWrapper
@@ -44,6 +45,23 @@ def test_files_of_a_checkpoint_hook_rely_on_its_attributes(tmp_path):
     hook.before_train(runner)
     assert openmmlab.remembered_files(
         hook).keys() == {*openmmlab.FILES} - {'best_ckpt_path_dict'}
+
+
+LAZY = '''
+from mmengine.config import read_base
+from no_such_library import Model
+
+model = dict(type=Model, size=3)
+'''
+
+
+def test_sections_of_a_lazy_config_rely_on_its_cfg_dict(tmp_path):
+    (tmp_path / 'lazy.py').write_text(LAZY)
+    cfg = Config.fromfile(tmp_path / 'lazy.py')
+    assert dict(size=3).items() <= dict.items(cfg.model)
+    assert openmmlab.sections(cfg)[-1] is cfg.model  # nothing is imported
+    plain = SimpleNamespace(values=lambda: (1, 2))
+    assert openmmlab.sections(plain) == [1, 2]
 
 
 @pytest.mark.parametrize('registry, config', [
