@@ -32,6 +32,9 @@ class Diagnosis:
         landscapes (dict): name of a network -> losses and where they are.
         advice (dict): as `whitening.advise` gives it, or None.
         missing (dict): measure -> why it could not be made.
+
+    Raises:
+        Refused: for batches of no image.
     """
 
     def __init__(self,
@@ -40,6 +43,9 @@ class Diagnosis:
                  wanted=MEASURES,
                  batch_size=8,
                  landscape_images=128):
+        if batch_size < 1:
+            raise Refused(f'--batch-size {batch_size}: one image at a time is '
+                          'the least')
         self.networks, self.images, self.wanted = networks, images, wanted
         self.batch_size = batch_size
         self.landscape_images = landscape_images

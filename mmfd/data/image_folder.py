@@ -10,6 +10,7 @@ from mmfd.data.decode import BrokenImage
 from mmfd.data.sampler import SeededIndex
 from mmfd.data.scan import SUFFIXES, find_images
 from mmfd.errors import Refused
+from mmfd.files import or_refuse
 from mmfd.registry import DATASETS
 
 MAX_BROKEN = 100  # images that are tried in the place of one
@@ -150,13 +151,18 @@ class ImageFolder(BaseDataset):
             os.path.join(root, split) for root, tree in zip(self.roots, trees)
             for split in (('train', 'val') if tree else ('', ))
         ]
-        return tuple(
-            sorted({
-                entry.name
-                for folder in folders if os.path.isdir(folder)
-                for entry in os.scandir(folder)
-                if entry.is_dir() and not entry.name.startswith('.')
-            }))
+        names = set()
+        for folder in filter(os.path.isdir, folders):
+            with or_refuse(
+                    f'cannot list the image folder {folder}',
+                    'grant the right to read it, or name another with '
+                    '--data-root'):
+                names |= {
+                    entry.name
+                    for entry in os.scandir(folder)
+                    if entry.is_dir() and not entry.name.startswith('.')
+                }
+        return tuple(sorted(names))
 
 
 def _hash(path):

@@ -218,11 +218,11 @@ def allocate(network, device, dtype=None):
         for name, param in [*module.named_parameters(recurse=False)]:
             values = torch.empty(
                 param.shape, dtype=dtype or param.dtype, device=device)
-            module._parameters[name] = nn.Parameter(values,
-                                                    param.requires_grad)
+            setattr(module, name, nn.Parameter(values, param.requires_grad))
         for name, buffer in [*module.named_buffers(recurse=False)]:
-            module._buffers[name] = torch.empty(
+            values = torch.empty(
                 buffer.shape, dtype=buffer.dtype, device=device)
+            setattr(module, name, values)
 
 
 def _tensors(output):

@@ -145,6 +145,7 @@ def test_network_without_attention_says_so_and_shows_the_rest(
     (['no.py', 'random'], 'no config file no.py'),
     (['fd.py', 'no.pth'], 'no.pth'),
     (['fd.py', 'random', '--count', '0'], 'at least one'),
+    (['fd.py', 'random', '--batch-size', '0'], '--batch-size 0: one image'),
     (['vit.py'], 'has no teacher'),
     (['fd.py', 'random', '--cfg-options', 'model.tacher=1'], 'did you mean'),
 ])

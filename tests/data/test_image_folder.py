@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.images import BROKEN, GOOD, solid
+from helpers.rights import without_root_rights
 from mmengine.dataset import Compose, default_collate
 from mmengine.registry import DATASETS, MODELS
 
@@ -82,6 +83,15 @@ def test_labels_agree_between_splits_of_different_classes(tmp_path):
         for d in [folder(tmp_path, split).get_data_info(i) for i in (0, 1)]
     }
     assert numbers == dict(ant=0, bee=1, cow=2)
+
+
+def test_other_split_without_the_right_to_read_is_refused(tmp_path):
+    solid(tmp_path / 'train/cat/a.jpg')
+    solid(tmp_path / 'val/cat/b.jpg')
+    (tmp_path / 'val').chmod(0)
+    with without_root_rights(), pytest.raises(
+            Refused, match='cannot list the image folder .*/val: Permission'):
+        folder(tmp_path)
 
 
 def test_several_roots_are_one_set(tmp_path):
