@@ -6,6 +6,8 @@ from torch import nn
 
 from mmfd.errors import Refused
 from mmfd.fast.frozen import FrozenForward
+from mmfd.hosts import openmmlab
+from mmfd.hosts.lookup import check_methods
 from mmfd.registry import MODELS
 from mmfd.weights import checkpoints, strict_loading
 
@@ -51,6 +53,7 @@ class Teacher(nn.Module):
                  source='',
                  drop_path_rate=0.):
         super().__init__()
+        check_methods(nn.Module, '_apply')  # by which modules are moved
         size, patch = backbone.get('img_size'), backbone.get('patch_size')
         if size and patch and size % patch:
             raise Refused(
@@ -77,7 +80,7 @@ class Teacher(nn.Module):
         self._backbone_forward = FrozenForward(backbone)
         self._drop_paths = tuple(
             module for module in backbone.modules()
-            if drop_path_rate and type(module).__name__ == 'DropPath')
+            if drop_path_rate and openmmlab.is_drop_path(module))
         self.neck = MODELS.build(neck)
 
     @property

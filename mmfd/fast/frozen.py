@@ -4,6 +4,7 @@ from functools import partial
 
 from mmfd.fast.attention import attend_windows
 from mmfd.fast.packed_weights import PackedWeights
+from mmfd.hosts import openmmlab
 
 
 class FrozenForward:
@@ -16,7 +17,7 @@ class FrozenForward:
 
     def __init__(self, network):
         for module in network.modules():
-            if type(module).__name__ == 'WindowMSA':  # each library has one
+            if openmmlab.is_window_attention(module):
                 module.forward = partial(attend_windows, module)
         self.network = network
         self.weights_replaced()

@@ -20,10 +20,10 @@ def find(name):
         return None
 
 
-def check_overridden(cls, *names):
-    """Refuse a library that no longer has the private methods mmfd overrides.
+def check_methods(cls, *names):
+    """Refuse a library without the private methods that mmfd overrides.
 
-    It would never call what mmfd has in their place, and say nothing.
+    It would never call what mmfd has in their place, and not say so.
 
     Args:
         cls (type): of the library.

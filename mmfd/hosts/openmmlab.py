@@ -77,3 +77,13 @@ def let_configs_name(library):
 def reads_label_maps(transform):
     """Whether a transform of mmcv or mmseg reads the label map of an image."""
     return type(transform).__name__ == 'LoadAnnotations'
+
+
+def is_window_attention(module):
+    """Whether a module is Swin V1's window attention, of any library."""
+    return type(module).__name__ == 'WindowMSA'
+
+
+def is_drop_path(module):
+    """Whether a module drops residual branches; each library has its class."""
+    return type(module).__name__ == 'DropPath'

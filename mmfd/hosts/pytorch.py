@@ -285,3 +285,19 @@ def message_of(error):
     cls = type(error)
     return str(error).strip().rpartition(
         f'{cls.__module__}.{cls.__qualname__}: ')[2]
+
+
+def shape_mismatches(error):
+    """What a state dict and a module disagree on.
+
+    Args:
+        error (RuntimeError): of `load_state_dict`.
+
+    Returns:
+        list: (name, shape in the state dict, shape in the module), as text;
+        empty if the error does not tell.
+    """
+    return re.findall(
+        r'size mismatch for (\S+): copying a param with shape '
+        r'torch\.Size\((.*?)\) from checkpoint, the shape in current model '
+        r'is torch\.Size\((.*?)\)', str(error))

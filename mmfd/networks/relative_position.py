@@ -3,9 +3,9 @@ from functools import lru_cache
 from math import isqrt, prod
 
 import torch
-from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from mmfd.errors import Refused
+from mmfd.hosts import pytorch
 from mmfd.weights.checkpoints import DERIVED_BUFFERS
 
 
@@ -81,14 +81,18 @@ def keep_derived_buffers(network, state_dict, prefix):
 
 
 @lru_cache(maxsize=64)
-@unset_fake_temporarily()  # what is cached here must have values in later
-@torch.inference_mode(False)  # calls, and take part in gradients
 def matrix(source, target):
     """The matrix that resamples one axis, for sides in patches.
 
     Returns:
         Tensor: (2 target - 1, 2 source - 1), fp64 on the CPU.
     """
+    # later calls need the values of what is cached, and gradients by it
+    with pytorch.real_tensors(), torch.inference_mode(False):
+        return _spline_matrix(source, target)
+
+
+def _spline_matrix(source, target):
     exact = dict(dtype=torch.float64, device='cpu')
     if source == target:
         return torch.eye(2 * source - 1, **exact)

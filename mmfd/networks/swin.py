@@ -10,6 +10,7 @@ from torch import nn
 
 from mmfd.errors import Refused
 from mmfd.fast.blocks import SwinBlock
+from mmfd.hosts.lookup import check_methods
 from mmfd.networks import image_size, initial_weights, relative_position
 from mmfd.registry import MODELS
 from mmfd.weights.meta_device import RealSchedules
@@ -56,6 +57,7 @@ class StudentSwin(SwinTransformerV2):
         stages = len(arch['depths']) if isinstance(arch, dict) else 4
         if not pad_small_map:
             _check_windows(img_size, patch_size, window_size, stages)
+        check_methods(SwinTransformerV2, '_delete_reinit_params')
         with RealSchedules():
             super().__init__(
                 arch=arch,

@@ -7,6 +7,7 @@ from mmpretrain.models import BEiTViT
 
 from mmfd.errors import Refused
 from mmfd.fast.blocks import ViTBlock
+from mmfd.hosts.lookup import check_methods
 from mmfd.networks import (any_size, image_size, initial_weights,
                            relative_position)
 from mmfd.registry import MODELS
@@ -55,6 +56,8 @@ class StudentViT(BEiTViT):
                  global_blocks=(),
                  with_cp=False,
                  **kwargs):
+        check_methods(BEiTViT, '_prepare_relative_position_bias_table',
+                      '_freeze_stages')
         image_size.check_multiple(img_size, patch_size,
                                   f'patch_size={patch_size}')
         super().__init__(

@@ -14,7 +14,7 @@ from mmengine.hooks import CheckpointHook
 from mmfd.errors import Refused
 from mmfd.files import written_whole
 from mmfd.hosts import openmmlab
-from mmfd.hosts.lookup import check_overridden
+from mmfd.hosts.lookup import check_methods
 from mmfd.registry import HOOKS
 from mmfd.training.last_checkpoint import (last_valid_checkpoint,
                                            resume_position)
@@ -72,7 +72,7 @@ class ResumableCheckpointHook(CheckpointHook):
         if on_failure not in ('stop', 'warn'):
             raise Refused(f'on_failure={on_failure!r}: set it to '
                           "'stop' or 'warn'")
-        check_overridden(CheckpointHook, '_save_checkpoint_with_step')
+        check_methods(CheckpointHook, '_save_checkpoint_with_step')
         super().__init__(backend_args=dict(backend='mmfd.atomic'), **kwargs)
         self.minutes = minutes
         self.on_failure = on_failure

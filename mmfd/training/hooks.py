@@ -12,7 +12,7 @@ from mmengine.model import is_model_wrapper
 
 from mmfd.errors import Refused
 from mmfd.files import make_folder, or_refuse
-from mmfd.hosts.lookup import check_overridden
+from mmfd.hosts.lookup import check_methods
 from mmfd.registry import HOOKS
 from mmfd.training.optim import AmpOptimWrapper
 from mmfd.weights import provenance
@@ -138,7 +138,7 @@ class SkippedImagesHook(Hook):
     """
 
     def __init__(self, limit=0.1):
-        check_overridden(Hook, '_after_iter', '_after_epoch')
+        check_methods(Hook, '_after_iter', '_after_epoch')
         self.limit = limit
         self.reasons = dict(train={}, val={}, test={})  # path -> reason
         self.reported = 0  # how many the log has counted

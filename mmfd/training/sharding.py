@@ -26,7 +26,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.utils import serialization
 
 from mmfd.errors import Refused
-from mmfd.hosts.lookup import check_overridden
+from mmfd.hosts.lookup import check_methods
 from mmfd.registry import MODEL_WRAPPERS
 from mmfd.weights.meta_device import weightless
 
@@ -160,7 +160,7 @@ class ShardedRunner(Runner):
     """
 
     def build_model(self, model):
-        check_overridden(Runner, '_init_model_weights')
+        check_methods(Runner, '_init_model_weights')
         if is_main_process():
             model = super().build_model(model)
             model.init_weights()

@@ -4,6 +4,7 @@ import re
 import torch
 
 from mmfd.errors import Refused
+from mmfd.hosts import pytorch
 from mmfd.weights import checkpoints
 from mmfd.weights.weight_files import some
 
@@ -21,11 +22,6 @@ PUBLISHED_NAMES = {
 }
 ADVICE = ('Set arch, img_size and patch_size, of a Swin window_size too, to '
           'those of the file')
-# How PyTorch says that a weight has another shape than the file's
-SIZE_MISMATCH = (
-    r'size mismatch for (\S+): copying a param with shape '
-    r'torch\.Size\((.*?)\) from checkpoint, the shape in current model '
-    r'is torch\.Size\((.*?)\)')
 
 
 def load_into(module, path, prefix='', source='', exact=False):
@@ -74,7 +70,7 @@ def load_into(module, path, prefix='', source='', exact=False):
     try:
         missing, unexpected = module.load_state_dict(state_dict, strict=False)
     except RuntimeError as error:
-        _check_shapes(network, path, re.findall(SIZE_MISMATCH, str(error)))
+        _check_shapes(network, path, pytorch.shape_mismatches(error))
         raise Refused(f'{path} is of another size than {network}: its bias '
                       f'tables are of other windows. {ADVICE}') from None
     outside = [key for key in in_file if not key.startswith(prefix)]

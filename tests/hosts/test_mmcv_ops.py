@@ -1,6 +1,8 @@
 """Stand-ins for mmcv's compiled ops: the compiled numbers, or a refusal."""
-import subprocess
+import importlib.util
+import runpy
 import sys
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -55,29 +57,25 @@ def test_op_without_a_stand_in_is_named_when_it_is_called(call, name):
         call(mmcv.ops)
 
 
-STEPS_ASIDE = '''
-import sys, types
-import mmcv
-sys.modules["mmcv._ext"] = compiled = types.ModuleType("mmcv._ext")
-from mmfd.hosts import mmcv_ops
-assert sys.modules["mmcv._ext"] is compiled
-'''
-FINDS_COMPILED = '''
-import importlib.util, sys
-found = importlib.util.find_spec
-importlib.util.find_spec = lambda name: (
-    object() if name == "mmcv._ext" else found(name))
-from mmfd.hosts import mmcv_ops
-assert "mmcv._ext" not in sys.modules
-'''
+@pytest.mark.parametrize('imported', [True, False])
+def test_compiled_mmcv_keeps_its_own(imported, monkeypatch):
+    compiled = ModuleType('mmcv._ext')
+    if imported:
+        monkeypatch.setitem(sys.modules, 'mmcv._ext', compiled)
+    else:  # it can be imported
+        monkeypatch.delitem(sys.modules, 'mmcv._ext')
+        find_spec = importlib.util.find_spec
+        monkeypatch.setattr(
+            'importlib.util.find_spec', lambda name: compiled
+            if name == 'mmcv._ext' else find_spec(name))
+    runpy.run_path(mmcv_ops.__file__)
+    assert sys.modules.get('mmcv._ext') is (compiled if imported else None)
 
 
-@pytest.mark.parametrize('program', [STEPS_ASIDE, FINDS_COMPILED])
-def test_compiled_mmcv_keeps_its_own(program):
-    done = subprocess.run([sys.executable, '-c', program],
-                          capture_output=True,
-                          text=True)
-    assert done.returncode == 0, done.stderr
+def test_importing_the_module_puts_the_stand_ins_in_place(monkeypatch):
+    monkeypatch.delitem(sys.modules, 'mmcv._ext')
+    runpy.run_path(mmcv_ops.__file__)
+    assert sys.modules['mmcv._ext'] is sys.modules['mmcv']._ext
 
 
 def test_soft_nms_takes_boxes_of_equal_scores_in_the_order_of_the_cpp_loop():

@@ -2,19 +2,24 @@
 from types import SimpleNamespace
 
 import pytest
+import timm
 import torch
+from helpers.models import swin_student
+from mmcv.cnn import bricks
 from mmcv.transforms import LoadImageFromFile
 from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS, MODELS
-from mmengine.runner import Runner
-from mmengine.runner.checkpoint import CheckpointLoader
+from mmengine.runner import CheckpointLoader, Runner
+from mmpretrain.models import BEiTViT, SwinTransformerV2
+from mmpretrain.models.utils import WindowMSA
 
 from mmfd.errors import Refused
 from mmfd.hosts import openmmlab
-from mmfd.hosts.lookup import check_overridden, find
+from mmfd.hosts.lookup import check_methods, find
+from mmfd.networks.swin import StudentSwin
 from mmfd.training.checkpoint_hook import ResumableCheckpointHook
 
 LACKS = r'mmengine 0\.\d+\.\d+\w* has no {}: pip install .*mmengine'
@@ -136,8 +141,32 @@ def test_hooks_of_all_loops_rely_on_after_iter_and_after_epoch(mode):
     assert hook.iteration == hook.epoch == mode
 
 
+@pytest.mark.parametrize('cls, names', [
+    (BEiTViT, ('_prepare_relative_position_bias_table', '_freeze_stages')),
+    (SwinTransformerV2, ('_delete_reinit_params', )),
+])
+def test_students_rely_on_private_methods_of_mmpretrains_backbones(cls, names):
+    check_methods(cls, *names)
+
+
+def test_a_swin_students_tables_rely_on_a_load_hook_of_the_host(monkeypatch):
+    called = []
+    monkeypatch.setattr(StudentSwin, '_delete_reinit_params',
+                        lambda self, *_: called.append(self))
+    network = MODELS.build(swin_student())
+    network.load_state_dict(network.state_dict())
+    assert called == [network]
+
+
+def test_windows_and_drop_path_rely_on_the_names_of_their_classes():
+    assert openmmlab.is_window_attention(WindowMSA(8, (2, 2), 2))
+    assert openmmlab.is_drop_path(bricks.DropPath())
+    assert openmmlab.is_drop_path(timm.layers.DropPath())
+    assert not openmmlab.is_drop_path(torch.nn.Dropout())
+
+
 def test_sharded_runners_rely_on_the_host_drawing_weights_in_one_method():
-    check_overridden(Runner, '_init_model_weights')
+    check_methods(Runner, '_init_model_weights')
 
 
 def test_a_method_that_the_host_no_longer_calls_is_refused(monkeypatch):
