@@ -10,7 +10,7 @@ from mmfd.hosts import system
 
 
 @contextmanager
-def or_refuse(what, advice):
+def os_errors_refused(what, advice):
     """Turn an OSError of the body into a message for the user.
 
     Args:
@@ -88,7 +88,7 @@ def output_file(path):
         Refused: if it cannot be written.
     """
     make_folder(Path(path).parent)
-    with or_refuse(f'{path} cannot be written', 'name another place'):
+    with os_errors_refused(f'{path} cannot be written', 'name another place'):
         with written_whole(path) as temporary:
             yield temporary
 

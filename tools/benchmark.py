@@ -116,7 +116,7 @@ def plan_run(cfg, args):
                                              args.throughput, args.tflops)
         ]
         sections['teacher, live or cached'] = teacher
-        sentences.append(measure.cheaper_teacher(teacher))
+        sentences.append(measure.live_or_cached_advice(teacher))
     return sections, sentences
 
 

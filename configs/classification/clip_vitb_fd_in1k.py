@@ -6,7 +6,7 @@
 """
 _base_ = [
     '../_base_/classifier.py',
-    '../_base_/starts/clip_vitb.py',
+    '../_base_/starting_weights/clip_vitb.py',
     '../_base_/data/imagenet_finetune.py',
     '../_base_/schedules/finetune_vitb.py',
 ]

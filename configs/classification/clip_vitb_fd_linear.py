@@ -8,7 +8,7 @@ then a norm without affine, which is `ln2`, new and frozen. 90 epochs at batch
 """
 _base_ = [
     '../_base_/linear_probe.py',
-    '../_base_/starts/clip_vitb.py',
+    '../_base_/starting_weights/clip_vitb.py',
     '../_base_/data/imagenet_linear.py',
     '../_base_/schedules/linear.py',
 ]

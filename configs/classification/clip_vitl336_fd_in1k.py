@@ -7,7 +7,7 @@ batch 2048, 32 GPUs x 64 images.
 """
 _base_ = [
     '../_base_/classifier.py',
-    '../_base_/starts/clip_vitl.py',
+    '../_base_/starting_weights/clip_vitl.py',
     '../_base_/data/imagenet_finetune336.py',
     '../_base_/schedules/finetune_vitl.py',
 ]

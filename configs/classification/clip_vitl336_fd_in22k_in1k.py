@@ -10,7 +10,7 @@ norm after the mean kept, a new head. The relative bias goes from 16 x 16 to
 """
 _base_ = [
     '../_base_/classifier.py',
-    '../_base_/starts/clip_vitl.py',
+    '../_base_/starting_weights/clip_vitl.py',
     '../_base_/data/imagenet_finetune336.py',
     '../_base_/schedules/finetune_after_in22k.py',
 ]

@@ -13,7 +13,7 @@ Images are in data/imagenet22k/, 21,841 folders named by their WordNet ids.
 """
 _base_ = [
     '../_base_/classifier.py',
-    '../_base_/starts/clip_vitl.py',
+    '../_base_/starting_weights/clip_vitl.py',
     '../_base_/data/imagenet22k_finetune.py',
     '../_base_/schedules/finetune_in22k.py',
 ]

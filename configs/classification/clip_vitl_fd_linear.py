@@ -6,7 +6,7 @@
 """
 _base_ = [
     '../_base_/linear_probe.py',
-    '../_base_/starts/clip_vitl.py',
+    '../_base_/starting_weights/clip_vitl.py',
     '../_base_/data/imagenet_linear.py',
     '../_base_/schedules/linear.py',
 ]

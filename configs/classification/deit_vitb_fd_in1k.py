@@ -7,7 +7,7 @@ CLIP's recipe with another layer decay: 100 epochs at batch 2048, in the paper
 """
 _base_ = [
     '../_base_/classifier.py',
-    '../_base_/starts/deit_vitb.py',
+    '../_base_/starting_weights/deit_vitb.py',
     '../_base_/data/imagenet_finetune.py',
     '../_base_/schedules/finetune_vitb.py',
 ]

@@ -7,7 +7,7 @@ paper 16 GPUs x 128 images.
 """
 _base_ = [
     '../_base_/classifier.py',
-    '../_base_/starts/dino_vitb.py',
+    '../_base_/starting_weights/dino_vitb.py',
     '../_base_/data/imagenet_finetune.py',
     '../_base_/schedules/finetune_vitb.py',
 ]

@@ -6,7 +6,7 @@
 """
 _base_ = [
     '../_base_/linear_probe.py',
-    '../_base_/starts/dino_vitb.py',
+    '../_base_/starting_weights/dino_vitb.py',
     '../_base_/data/imagenet_linear.py',
     '../_base_/schedules/linear.py',
 ]

@@ -7,7 +7,7 @@ accident, as its authors write; they expect the same from 2048.
 """
 _base_ = [
     '../_base_/classifier_swin.py',
-    '../_base_/starts/esvit_swinb.py',
+    '../_base_/starting_weights/esvit_swinb.py',
     '../_base_/data/imagenet_finetune.py',
     '../_base_/schedules/finetune_swin.py',
 ]

@@ -7,7 +7,7 @@ Its feature is the official one: the mean of the tokens after the last norm.
 """
 _base_ = [
     '../_base_/linear_probe.py',
-    '../_base_/starts/esvit_swinb.py',
+    '../_base_/starting_weights/esvit_swinb.py',
     '../_base_/data/imagenet_linear.py',
     '../_base_/schedules/linear.py',
 ]

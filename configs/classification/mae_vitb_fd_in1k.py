@@ -6,7 +6,7 @@ Assumed is DeiT's recipe, as none was published: 100 epochs at batch 2048.
 """
 _base_ = [
     '../_base_/classifier.py',
-    '../_base_/starts/mae_vitb.py',
+    '../_base_/starting_weights/mae_vitb.py',
     '../_base_/data/imagenet_finetune.py',
     '../_base_/schedules/finetune_vitb.py',
 ]

@@ -9,7 +9,7 @@ images.
 """
 _base_ = [
     '../_base_/classifier_swin.py',
-    '../_base_/starts/swinv2g.py',
+    '../_base_/starting_weights/swinv2g.py',
     '../_base_/data/imagenet_finetune.py',
     '../_base_/schedules/finetune_swin.py',
 ]

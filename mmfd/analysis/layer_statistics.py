@@ -165,8 +165,10 @@ class LayerStatistics:
             similarity=measures.off_diagonal(means['similarity'].value).item(),
             divergence=measures.off_diagonal(means['divergence'].value).item(),
             entropy=means['entropy'].value.tolist(),
-            offset_share=measures.share_by_offset(average, positions).item(),
-            key_share=measures.share_by_key(average, positions).item())
+            offset_share=measures.variance_explained_by_offset(
+                average, positions).item(),
+            key_share=measures.variance_explained_by_key(average,
+                                                         positions).item())
 
     def _tokens(self, layer):
         means = {name: mean.value for name, mean in self.tokens[layer].items()}

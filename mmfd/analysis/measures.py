@@ -59,7 +59,7 @@ def off_diagonal(matrix):
     return total / (count * (count - 1))
 
 
-def share_by_offset(average, positions):
+def variance_explained_by_offset(average, positions):
     """Share of the variance of a mean map that key minus query explains.
 
     1 for a map that moves along with its query, as translation equivariance
@@ -70,16 +70,16 @@ def share_by_offset(average, positions):
         positions: (W, N, 2) in pixels.
     """
     offsets = positions[:, None] - positions[:, :, None]  # (W, N, N, 2)
-    return explained(average, offsets.round().long())
+    return explained_variance(average, offsets.round().long())
 
 
-def share_by_key(average, positions):
+def variance_explained_by_key(average, positions):
     """The same for the key alone: 1 if all queries look at the same place."""
     keys = positions[:, None].expand(-1, positions.shape[1], -1, -1)
-    return explained(average, keys.round().long())
+    return explained_variance(average, keys.round().long())
 
 
-def explained(values, labels):
+def explained_variance(values, labels):
     """Share of the variance of values that their groups explain (adjusted R2).
 
     Adjusted for the number of groups, so that groups explain nothing of

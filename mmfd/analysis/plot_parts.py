@@ -86,7 +86,7 @@ def log_scale(*axes):
         axis.yaxis.set_minor_formatter(NullFormatter())
 
 
-def legend_once(axis, **kwargs):
+def legend_without_repeats(axis, **kwargs):
     """A legend in which each label stands once."""
     handles = dict(zip(*axis.get_legend_handles_labels()[::-1]))
     axis.legend(handles.values(), handles, **kwargs)

@@ -7,9 +7,9 @@ from matplotlib.ticker import MaxNLocator
 
 from mmfd.analysis import measures, whitening
 from mmfd.analysis.plot_parts import (GREY, WIDTH, colour_of, label_depth,
-                                      legend_once, log_scale, new_figure,
-                                      on_depth_axis, panels, whole_numbers,
-                                      with_attention)
+                                      legend_without_repeats, log_scale,
+                                      new_figure, on_depth_axis, panels,
+                                      whole_numbers, with_attention)
 
 MAPS = 6  # attention maps in a row
 TARGETS = dict(  # choice of whitening -> colour and width: some curves agree
@@ -76,7 +76,7 @@ def heads(diagnosis):
     divergence.set(ylabel='KL of two heads (nats)', ylim=0)
     entropy.set(ylabel='entropy of a head (nats)', ylim=0)
     cosine.legend()
-    legend_once(entropy, loc='lower left')
+    legend_without_repeats(entropy, loc='lower left')
     label_depth(statistics, (cosine, divergence, entropy))
     return figure
 

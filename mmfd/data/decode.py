@@ -1,8 +1,9 @@
 """From an image file to its pixels.
 
 Plain JPEGs are decoded by OpenCV, which copies less, all else by Pillow. Both
-use libjpeg and give the same pixels. But OpenCV gives a JPEG that ends early a
-grey end, so it gets none that might.
+use libjpeg and give the same pixels. But OpenCV fills
+the missing end of a truncated JPEG with grey, so it gets no file that may be
+truncated.
 """
 import io
 import os
@@ -33,7 +34,7 @@ class BrokenImage(ValueError):
 
 
 @contextmanager
-def or_broken():
+def errors_as_broken_image():
     """Raise BrokenImage in the place of whatever a decoder raises."""
     try:
         yield

@@ -10,7 +10,7 @@ from mmfd.data.decode import BrokenImage
 from mmfd.data.sampler import SeededIndex
 from mmfd.data.scan import SUFFIXES, find_images
 from mmfd.errors import Refused
-from mmfd.files import or_refuse
+from mmfd.files import os_errors_refused
 from mmfd.registry import DATASETS
 
 MAX_BROKEN = 100  # images that are tried in the place of one
@@ -153,7 +153,7 @@ class ImageFolder(BaseDataset):
         ]
         names = set()
         for folder in filter(os.path.isdir, folders):
-            with or_refuse(
+            with os_errors_refused(
                     f'cannot list the image folder {folder}',
                     'grant the right to read it, or name another with '
                     '--data-root'):

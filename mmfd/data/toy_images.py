@@ -246,8 +246,8 @@ def write(root, counts=SPLITS):
         return
     unfinished = root.with_name(f'{root.name}.{uuid4().hex[:8]}.part')
     try:
-        with files.or_refuse(f'{root} cannot be written',
-                             'name another place'):
+        with files.os_errors_refused(f'{root} cannot be written',
+                                     'name another place'):
             with ProcessPoolExecutor(os.cpu_count()) as pool:
                 for split, count in counts.items():
                     _write_split(split, unfinished, count, pool)

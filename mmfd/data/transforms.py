@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from mmpretrain.datasets import RandomResizedCrop
 from PIL import Image
 
-from mmfd.data.decode import (MAX_PIXELS, decode, open_image, or_broken,
-                              plain_jpeg_size, read)
+from mmfd.data.decode import (MAX_PIXELS, decode, errors_as_broken_image,
+                              open_image, plain_jpeg_size, read)
 from mmfd.errors import Refused
 from mmfd.registry import TRANSFORMS
 
@@ -38,7 +38,7 @@ class LoadImage:
     def __call__(self, results):
         if 'img' in results:
             return results
-        with or_broken():
+        with errors_as_broken_image():
             data = read(results['img_path'], self.max_pixels)
             pixels = decode(data, self.max_pixels)
         return dict(
@@ -77,7 +77,7 @@ class LoadCrop:
                           f'antialiased here: set it to {" or ".join(PILLOW)}')
 
     def __call__(self, results):
-        with or_broken():
+        with errors_as_broken_image():
             data = read(results['img_path'], self.max_pixels)
             size = plain_jpeg_size(data, self.max_pixels)
             image = None if size else decode(data, self.max_pixels)

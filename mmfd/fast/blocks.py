@@ -1,9 +1,9 @@
 """The students' transformer blocks: less computed, and less kept.
 
-Of a branch that drop path drops nothing is computed (`drop_path`); what norms
-and GELUs give is computed again in the backward (`recompute`); scores of
-attention are never kept (`attention`). Results are those of the formulas in
-the docstrings. The blocks take over the parts of the host's blocks under the
+Nothing is computed for a branch that drop path drops (`drop_path`). Outputs of
+norms and GELUs are computed again in the backward (`recompute`). Attention
+scores are never kept (`attention`). Results are those of the formulas in the
+docstrings. The blocks take over the parts of the host's blocks under the
 host's names, so their weights have the host's names too.
 """
 import torch

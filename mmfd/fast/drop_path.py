@@ -30,13 +30,13 @@ def residual(x, branch, drop_path):
         # Swin cannot window an empty batch: keep one image, weighted with 0
         keep[0], weight = True, 0.
     kept = keep.nonzero().flatten().to(x.device, non_blocking=True)
-    x, inner = Fork.apply(x, kept)
+    x, inner = SelectKept.apply(x, kept)
     added = branch(inner)
     dtype = torch.promote_types(x.dtype, added.dtype)
     return x.to(dtype).index_add(0, kept, added.to(dtype), alpha=weight)
 
 
-class Fork(torch.autograd.Function):
+class SelectKept(torch.autograd.Function):
     """x and x[kept]; their gradients are added up in one pass."""
 
     @staticmethod

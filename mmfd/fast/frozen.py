@@ -8,7 +8,7 @@ from mmfd.hosts import openmmlab
 
 
 class FrozenForward:
-    """Calls a frozen network, in less time than calling it takes.
+    """Call a frozen network, faster than a normal call would be.
 
     Args:
         network (nn.Module): in eval mode, without gradients. The window

@@ -1,1 +1,1 @@
-"""What the host libraries do not promise, once each."""
+"""Calls to private parts of other libraries; each call is in one place."""

@@ -44,7 +44,7 @@ def set_checkpoint_loader(loader):
 
 
 def unknown_type(error):
-    """The `type` of a config that no registry knows; None of other errors.
+    """The `type` in a config that no registry knows; None for other errors.
 
     Args:
         error (KeyError): of a registry, which has no class for it.

@@ -225,7 +225,7 @@ def autocast_anywhere(device, dtype):
 
     Args:
         device (str): `cpu` or `cuda`, there or not.
-        dtype (torch.dtype): None computes as without.
+        dtype (torch.dtype): None means no autocast.
     """
     if dtype is None:
         yield
@@ -249,8 +249,8 @@ def _needed(name):
     return there
 
 
-def seconds_waited(error):
-    """How long another process was waited for in vain; None of other errors.
+def timeout_of(error):
+    """Seconds until the wait for a process timed out; None for other errors.
 
     Args:
         error (RuntimeError): of torch.distributed, which has no class or

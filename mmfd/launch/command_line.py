@@ -75,7 +75,7 @@ def one_message():
             raise
         _end(error)
     except RuntimeError as error:
-        seconds = pytorch.seconds_waited(error)
+        seconds = pytorch.timeout_of(error)
         if seconds is None:
             raise
         _end(f'no answer from another process for {seconds:g} s, which is '

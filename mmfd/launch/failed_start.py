@@ -55,8 +55,8 @@ def traces_removed(work_dir):
 
     What others have written to `work_dir` meanwhile stays.
     """
-    with files.or_refuse(f'{work_dir} cannot be listed',
-                         'name another --work-dir'):
+    with files.os_errors_refused(f'{work_dir} cannot be listed',
+                                 'name another --work-dir'):
         before = os.listdir(work_dir) if os.path.isdir(work_dir) else ()
     new = [
         f for f in (Path(work_dir), *Path(work_dir).parents) if not f.exists()

@@ -5,7 +5,7 @@ from mmfd.launch.config_options import nested_dicts
 
 
 def adapt(cfg):
-    """Change what takes GPUs, or several processes, for granted."""
+    """Change settings that assume GPUs or several processes."""
     on_cpu = not torch.cuda.is_available()
     if cfg.launcher != 'none' and on_cpu and not is_sharded(cfg):
         wrapper = cfg.get('model_wrapper_cfg') or dict(broadcast_buffers=False)
@@ -16,7 +16,7 @@ def adapt(cfg):
 
 
 def replace_sync_batch_norm(cfg):
-    """Take `BN` for `SyncBN`, which needs several GPUs."""
+    """Replace `SyncBN`, which needs several GPUs, by `BN`."""
     for node in nested_dicts(cfg.model):
         if node.get('type') == 'SyncBN':
             node['type'] = 'BN'

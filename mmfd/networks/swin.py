@@ -13,7 +13,7 @@ from mmfd.fast.blocks import SwinBlock
 from mmfd.hosts.lookup import check_methods
 from mmfd.networks import image_size, initial_weights, relative_position
 from mmfd.registry import MODELS
-from mmfd.weights.meta_device import RealSchedules
+from mmfd.weights.meta_device import LinspaceOnCPU
 
 
 @MODELS.register_module()
@@ -58,7 +58,7 @@ class StudentSwin(SwinTransformerV2):
         if not pad_small_map:
             _check_windows(img_size, patch_size, window_size, stages)
         check_methods(SwinTransformerV2, '_delete_reinit_params')
-        with RealSchedules():
+        with LinspaceOnCPU():
             super().__init__(
                 arch=arch,
                 img_size=img_size,

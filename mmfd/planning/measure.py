@@ -266,7 +266,7 @@ def live_and_cached_teacher(plan, folder, store, throughput=None, tflops=None):
         f'{views} views of an image, {shape[0]} x {shape[1]} {store}')
 
 
-def cheaper_teacher(quantities):
+def live_or_cached_advice(quantities):
     """A sentence from the quantities of `live_and_cached_teacher`."""
     live, cached, size = (
         next(q.value for q in quantities if q.name == name)

@@ -19,8 +19,7 @@ from mmfd.registry import HOOKS
 from mmfd.training.last_checkpoint import (last_valid_checkpoint,
                                            resume_position)
 from mmfd.training.loop import ResumableLoop
-from mmfd.training.stop_signals import (SharedRequests, StopSignals,
-                                        shield_workers)
+from mmfd.training.stop_signals import RequestVote, StopSignals, shield_workers
 
 
 @register_backend('mmfd.atomic')
@@ -90,7 +89,7 @@ class ResumableCheckpointHook(CheckpointHook):
             for temporary in Path(self.out_dir).glob('*.pth.*.part'):
                 temporary.unlink()
         settings = runner.cfg.env_cfg.get('dist_cfg', {})
-        self.requests = SharedRequests(settings.get('timeout', 1800))
+        self.requests = RequestVote(settings.get('timeout', 1800))
         self.saved_at = time.monotonic()
         for loop in runner.train_loop, runner.val_loop:
             if loop is not None:

@@ -11,7 +11,7 @@ from mmengine.hooks import Hook, LoggerHook, RuntimeInfoHook
 from mmengine.model import is_model_wrapper
 
 from mmfd.errors import Refused
-from mmfd.files import make_folder, or_refuse
+from mmfd.files import make_folder, os_errors_refused
 from mmfd.hosts.lookup import check_methods
 from mmfd.registry import HOOKS
 from mmfd.training.optim import AmpOptimWrapper
@@ -193,8 +193,8 @@ class SkippedImagesHook(Hook):
             '\t'.join((_on_a_line(path), _on_a_line(reason))) + '\n'
             for path, reason in skipped.items()
         }
-        with or_refuse(f'{report} cannot be written',
-                       'make room, or set another --work-dir'):
+        with os_errors_refused(f'{report} cannot be written',
+                               'make room, or set another --work-dir'):
             with open(report, 'a+', encoding='utf-8') as file:
                 file.seek(0)
                 file.writelines(sorted(lines - {*file}))

@@ -42,7 +42,7 @@ class StopSignals:
             sys.exit(128 + number)
 
 
-class SharedRequests:
+class RequestVote:
     """Let all processes know what any one of them requests.
 
     The answer of several processes is one iteration old, so that no process

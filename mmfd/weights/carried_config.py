@@ -10,7 +10,7 @@ from mmengine.registry import MODELS
 
 from mmfd.errors import Refused
 from mmfd.weights import checkpoints, weight_files
-from mmfd.weights.meta_device import no_larger
+from mmfd.weights.meta_device import limit_model_size
 
 TRUSTED = {  # all that such a config may name
     'mmfd.StudentViT', 'mmfd.StudentSwin', 'mmpretrain.BEiTViT',
@@ -63,7 +63,7 @@ def _check_size(backbone, total, path):
     try:
         if not total <= LARGEST_SUM:
             raise Refused(f'its numbers add up to more than {LARGEST_SUM:,}')
-        with no_larger(size + LARGEST_SUM), torch.device('meta'):
+        with limit_model_size(size + LARGEST_SUM), torch.device('meta'):
             MODELS.build(dict(backbone, init_cfg=None))
     except Exception as error:  # a config may make a builder raise anything
         raise Refused(f'{path} carries a config that builds no backbone of '

@@ -14,7 +14,7 @@ from safetensors import torch as safetensors
 from mmfd import files
 from mmfd.errors import Refused
 from mmfd.weights import torchscript, unpickling_guard, weight_files
-from mmfd.weights.weight_files import some
+from mmfd.weights.weight_files import first_few
 
 RANDOM = 'random'  # given instead of a teacher's file: keep random weights
 # Buffers that follow from grid and windows: a network computes them itself
@@ -96,14 +96,15 @@ def _load_shards(index, shards):
         if part.keys() != expected:
             differ = sorted(map(str, part.keys() ^ expected))
             raise Refused(
-                f'{shard} and {index} disagree on {some(differ)}: they '
+                f'{shard} and {index} disagree on {first_few(differ)}: they '
                 'are not of one download; download all shards again')
         tensors.update(part)
     return tensors
 
 
 def _load_file(path):
-    with files.or_refuse(f'{path} cannot be read', 'grant the right to'):
+    with files.os_errors_refused(f'{path} cannot be read',
+                                 'grant the right to'):
         with open(path, 'rb') as file:
             start = file.read(512)
     if is_web_page(start):

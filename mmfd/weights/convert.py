@@ -71,5 +71,5 @@ def _convert(kind, state_dict):
         raise
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
         # of torch, for a shape; of int(), for a number of too many digits
-        raise Refused(f'these are no weights of {kind}: one has a shape '
-                      f'that none there has: {error}') from error
+        raise Refused(f'these are no weights of {kind}: a weight has '
+                      f'a shape that does not occur there: {error}') from error

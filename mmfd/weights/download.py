@@ -45,7 +45,7 @@ def fetch(url, expected=()):
     is_index = path.name.endswith(weight_files.INDEX)
     if is_index:
         expected = ()
-    with files.or_refuse(
+    with files.os_errors_refused(
             f'{path} cannot be written',
             'set XDG_CACHE_HOME to a folder with room, or free some'):
         if not _is_stored(path, expected):

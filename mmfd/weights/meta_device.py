@@ -13,13 +13,13 @@ from mmfd.errors import Refused
 PER_TENSOR = 100  # numbers that each tensor counts for besides its own
 
 
-class RealSchedules(TorchFunctionMode):
+class LinspaceOnCPU(TorchFunctionMode):
     """Compute `torch.linspace` on the CPU, whatever device is built on.
 
     mmpretrain's Swins and ConvNeXts read their drop-path rates from it one
     number at a time, and a tensor on the meta device has no numbers. So
 
-        with torch.device('meta'), RealSchedules():
+        with torch.device('meta'), LinspaceOnCPU():
 
     builds a network of any size without memory, to count its weights or plan.
     """
@@ -50,7 +50,7 @@ def weightless():
 
 
 @contextmanager
-def no_larger(numbers):
+def limit_model_size(numbers):
     """Stop the building of modules with more numbers than these together.
 
     Raises:
@@ -68,7 +68,7 @@ def no_larger(numbers):
         register_module_buffer_registration_hook(count)
     ]
     try:
-        with RealSchedules():
+        with LinspaceOnCPU():
             yield
     finally:
         for handle in handles:

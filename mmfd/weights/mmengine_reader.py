@@ -14,8 +14,8 @@ def load_for_mmengine(filename, map_location=None):
     """`checkpoints.load`, with mmengine's log histories rebuilt.
 
     To be given to `hosts.openmmlab.set_checkpoint_loader`. mmengine's own
-    loader takes `getattr` for harmless, by which a file can run anything, in
-    spite of PyTorch's `weights_only`. And mmengine runs the text at
+    loader treats `getattr` as harmless, but a file can run any code through
+    it, in spite of PyTorch's `weights_only`. And mmengine runs the text at
     `meta['config']` as Python when it resumes, so that text is left out.
 
     Raises:

@@ -18,7 +18,7 @@ FINGERPRINT = 'teacher.fingerprint'  # of its weights and statistics
 
 
 def of_meta(meta):
-    """The origin in a file's metadata: what is of other names is left out."""
+    """The origin in a file's metadata, without entries of other names."""
     return {
         name: value
         for name, value in meta.items()
@@ -79,7 +79,7 @@ def of_official(checkpoint):
 
 
 def describe(origin):
-    """An origin as text, a line for each name; 'unknown' where one lacks."""
+    """An origin as text, a line for each name; 'unknown' if missing."""
     prefixes = {name[:name.rfind('.') + 1] for name in origin} | {''}
     if not any(prefix.endswith('teacher.') for prefix in prefixes):
         prefixes.add('teacher.')

@@ -136,7 +136,7 @@ def _join_qkv(weights, network):
     for stem in sorted(stems):
         parts = [weights.pop(f'{stem}/{part}', None) for part in 'qkv']
         if any(part is None for part in parts):
-            raise Refused(f'this is not {network}: of query, key and value '
-                          f'one lacks for {stem!r}')
+            raise Refused(f'this is not {network}: query, key or '
+                          f'value is missing for {stem!r}')
         weights[stem] = torch.cat(parts)
     return weights

@@ -6,7 +6,7 @@ import torch
 from mmfd.errors import Refused
 from mmfd.hosts import pytorch
 from mmfd.weights import checkpoints
-from mmfd.weights.weight_files import some
+from mmfd.weights.weight_files import first_few
 
 # Names that may lack in a file: norms that a backbone has only for
 # fine-tuning (`ln2` on the mean of the patches, `normN` on a stage of a Swin)
@@ -55,12 +55,12 @@ def load_into(module, path, prefix='', source='', exact=False):
     if not state_dict:
         raise Refused(
             f'{path} does not fit {network}: none of its keys begins with '
-            f'prefix={prefix!r}; they begin with {some([*in_file], 3)}. '
+            f'prefix={prefix!r}; they begin with {first_few([*in_file], 3)}. '
             f'{_advice(in_file, prefix, path, expected)}')
     check_precision(state_dict, path)
     if state_dict.keys().isdisjoint(expected.keys()):
         raise Refused(f'{path} does not fit {network}, which knows none of '
-                      f'its names: {some([*state_dict], 3)}. '
+                      f'its names: {first_few([*state_dict], 3)}. '
                       f'{_advice(state_dict, prefix, path, expected)}')
     if exact:
         _check_shapes(
@@ -82,8 +82,8 @@ def load_into(module, path, prefix='', source='', exact=False):
     unexpected = [key for key in unexpected if not key.startswith(MAY_REMAIN)]
     if missing or unexpected:
         raise Refused(
-            f'{path} does not fit {network}: it lacks {some(missing)} and has '
-            f'{some(unexpected)} that {network} does not know. '
+            f'{path} does not fit {network}: it lacks {first_few(missing)} '
+            f'and has {first_few(unexpected)} that {network} does not know. '
             f'{_advice(unexpected, prefix, path, expected)}')
     return sorted(left_out)
 
@@ -109,7 +109,7 @@ def _check_shapes(network, path, shapes):
     ]
     if differ:
         raise Refused(f'{path} is of another size than {network}: '
-                      f'{some(differ, 3)}. {ADVICE}')
+                      f'{first_few(differ, 3)}. {ADVICE}')
 
 
 def _advice(unexpected, prefix, path, expected):

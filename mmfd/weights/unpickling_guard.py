@@ -49,8 +49,8 @@ def check_pickle(file, also):
             word = argument.lower().replace('-', '_')
             words.add(aliases.get(word, word))
     if '_codecs.encode' in names and words & GROWING:
-        raise Refused(f'its text is in {min(words & GROWING)}, which '
-                      'weights never are')
+        raise Refused(f'its text uses the encoding '
+                      f'{min(words & GROWING)}, which no weights file uses')
 
 
 def check_sizes(file):

@@ -36,7 +36,8 @@ def resolve(path, source=''):
         raise Refused(f'{path} is an address: download the file, compare '
                       'its sha256, and give its path')
     path = Path(path)
-    with files.or_refuse(f'{path} cannot be read', 'give another path'):
+    with files.os_errors_refused(f'{path} cannot be read',
+                                 'give another path'):
         if path.is_dir():
             path = _in_folder(path)
         if not path.is_file():
@@ -50,7 +51,8 @@ def resolve(path, source=''):
         if missing:
             raise Refused(
                 f'{path} lists {len(names)} shards, and beside it there is no '
-                f'{some(missing)}: download what is missing to its folder')
+                f'{first_few(missing)}: download what is missing to its folder'
+            )
         for shard in shards:
             unpickling_guard.check_not_sparse(shard)
         return [path, *shards]
@@ -88,7 +90,7 @@ def weight_map(index):
         names = [name for name, _ in pairs]
         if len(set(names)) < len(names):
             twice = sorted({n for n in names if names.count(n) > 1})
-            raise Refused(f'it lists {some(twice)} twice')
+            raise Refused(f'it lists {first_few(twice)} twice')
         return dict(pairs)
 
     try:
@@ -117,7 +119,8 @@ def sha256(path):
     prints for them, the index first.
     """
     paths = resolve(path)
-    with files.or_refuse(f'{path} cannot be read', 'grant the right to'):
+    with files.os_errors_refused(f'{path} cannot be read',
+                                 'grant the right to'):
         sums = [files.sha256(file) for file in paths]
     if len(paths) == 1:
         return sums[0]
@@ -125,7 +128,7 @@ def sha256(path):
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def some(names, most=6):
+def first_few(names, most=6):
     """The first of many names, for a message."""
     more = f' and {len(names) - most} more' if len(names) > most else ''
     return (', '.join(names[:most]) or 'nothing') + more

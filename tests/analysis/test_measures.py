@@ -74,15 +74,17 @@ def test_offset_explains_all_of_a_toeplitz_map_and_nothing_of_columns(side):
     table = torch.randn(2 * side, 2 * side)
     toeplitz = table[offset[..., 0].long(), offset[..., 1].long()]
     columns = torch.randn(side**2).expand(1, side**2, -1)
-    share = measures.share_by_offset
+    share = measures.variance_explained_by_offset
     assert share(toeplitz, positions).item() == pytest.approx(1)
     assert share(columns, positions) == pytest.approx(0, abs=0.05)
-    assert measures.share_by_key(columns, positions) == pytest.approx(1)
+    assert measures.variance_explained_by_key(columns,
+                                              positions) == pytest.approx(1)
 
 
 def test_grouping_explains_nothing_of_noise():
     noise, positions = torch.randn(1, 196, 196), grid(14, 16)
-    for share in (measures.share_by_offset, measures.share_by_key):
+    for share in (measures.variance_explained_by_offset,
+                  measures.variance_explained_by_key):
         assert share(noise, positions) < 0.01
 
 

@@ -9,13 +9,13 @@ from helpers.images import BROKEN, exif, gradient, jpeg, photo, solid
 from PIL import Image
 
 from mmfd.data.decode import (BrokenImage, decode, decode_plain_jpeg,
-                              or_broken, plain_jpeg_size, read)
+                              errors_as_broken_image, plain_jpeg_size, read)
 
 LIMIT = 100_000_000
 
 
 def decoded(path):
-    with or_broken():
+    with errors_as_broken_image():
         return decode(read(path, LIMIT), LIMIT)
 
 
@@ -180,7 +180,7 @@ def test_damaged_file_is_read_or_refused_as_pillow_does():
             damaged[at] = rng.integers(0, 256)
         theirs = by_pillow(bytes(damaged))
         try:
-            with or_broken():
+            with errors_as_broken_image():
                 ours = decode(bytes(damaged), LIMIT)
         except BrokenImage:
             ours = None

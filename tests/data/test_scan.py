@@ -10,7 +10,7 @@ from helpers.images import solid
 from helpers.rights import without_root_rights
 
 from mmfd.data import scan
-from mmfd.data.decode import BrokenImage, or_broken, read
+from mmfd.data.decode import BrokenImage, errors_as_broken_image, read
 from mmfd.errors import Refused
 
 
@@ -33,7 +33,7 @@ def test_link_to_itself_is_one_broken_image_among_good_ones(tmp_path):
     (tmp_path / 'c').symlink_to(tmp_path / 'c')
     assert scan.find_images(tmp_path) == ['a.jpg', 'b.jpg']
     with pytest.raises(BrokenImage, match='Too many levels of symbolic'):
-        with or_broken():
+        with errors_as_broken_image():
             read(tmp_path / 'b.jpg', 100)
 
 

@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
 from mmfd.hosts import mmcv_ops
-from mmfd.weights.meta_device import RealSchedules
+from mmfd.weights.meta_device import LinspaceOnCPU
 
 mmcv_ops.install()  # before mmdet is imported
 TABLES = ('fd', 'classification', 'ade20k', 'coco')  # folders with results
@@ -65,7 +65,7 @@ def on_meta_device(cfg):
     scope = cfg.get('default_scope') or 'mmpretrain'
     key = scope, repr(model)
     if key not in _BUILT:
-        with torch.device('meta'), RealSchedules(), \
+        with torch.device('meta'), LinspaceOnCPU(), \
                 DefaultScope.overwrite_default_scope(scope):
             _BUILT[key] = MODELS.build(model)
     return _BUILT[key]

@@ -3,7 +3,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS, DefaultScope
 
-from mmfd.weights.meta_device import RealSchedules
+from mmfd.weights.meta_device import LinspaceOnCPU
 
 SCOPE = DefaultScope.overwrite_default_scope
 
@@ -28,7 +28,7 @@ def build(config, changes={}):
         cfg.model.teacher.checkpoint = 'random'
     else:
         cfg.model.backbone.init_cfg = None
-    with torch.device('meta'), RealSchedules(), SCOPE('mmpretrain'):
+    with torch.device('meta'), LinspaceOnCPU(), SCOPE('mmpretrain'):
         model = MODELS.build(cfg.model)
     wrapper = dict(cfg.optim_wrapper)
     constructor = OPTIM_WRAPPER_CONSTRUCTORS.build(

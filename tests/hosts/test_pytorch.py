@@ -262,8 +262,8 @@ def test_real_tensors_among_fake_ones_rely_on_unset_fake_temporarily(
 
 def test_missing_processes_rely_on_the_text_of_the_time_out():
     text = 'Timed out waiting 1500ms for recv operation to complete'
-    assert pytorch.seconds_waited(RuntimeError(text)) == 1.5
-    assert pytorch.seconds_waited(RuntimeError('out of memory')) is None
+    assert pytorch.timeout_of(RuntimeError(text)) == 1.5
+    assert pytorch.timeout_of(RuntimeError('out of memory')) is None
 
 
 def test_a_port_in_use_relies_on_eaddrinuse_in_the_text():

@@ -14,7 +14,7 @@ from mmengine.registry import MODELS
 from mmfd.errors import Refused
 from mmfd.weights import checkpoints, strict_loading
 from mmfd.weights.convert import CONVERTERS
-from mmfd.weights.meta_device import RealSchedules
+from mmfd.weights.meta_device import LinspaceOnCPU
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def fd_student(**kwargs):
 
 
 def count(network):
-    with torch.device('meta'), RealSchedules():
+    with torch.device('meta'), LinspaceOnCPU():
         return sum(p.numel() for p in MODELS.build(network).parameters())
 
 

@@ -16,7 +16,7 @@ from mmengine.registry import MODELS
 
 from mmfd.weights import checkpoints
 from mmfd.weights.convert import BRANCHES, CONVERTERS
-from mmfd.weights.meta_device import RealSchedules
+from mmfd.weights.meta_device import LinspaceOnCPU
 
 SWIN = ('fd/esvit_swinb_fd', 'classification/esvit_swinb_fd_in1k')
 swinv2 = CONVERTERS['swinv2']
@@ -172,7 +172,7 @@ def test_parameter_counts_are_the_official_ones():
                for p in fd.teacher.backbone.parameters()) == 86_917_944
     _, classifier, _ = build(SWIN[1])
     assert sum(p.numel() for p in classifier.parameters()) == 87_918_816
-    with torch.device('meta'), RealSchedules():
+    with torch.device('meta'), LinspaceOnCPU():
         shared = MODELS.build(
             dict(type='mmfd.StudentSwin', use_shared_rel_pos_bias=True))
     assert sum(p.numel() for p in shared.parameters()) == 86_701_304

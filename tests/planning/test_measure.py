@@ -43,7 +43,7 @@ def test_live_and_cached_teacher_cost_what_they_compute_and_read(tmp_path):
     read = (targets - computed) * 197 * 192 / found['disk']
     assert found['cached'] == pytest.approx(computed * teacher / 1e14 + read)
     cheaper = 'cached' if found['cached'] < found['live'] else 'live'
-    assert measure.cheaper_teacher(quantities).startswith(
+    assert measure.live_or_cached_advice(quantities).startswith(
         f'The teacher is cheaper {cheaper}: ')
     assert os.listdir(tmp_path) == []
 

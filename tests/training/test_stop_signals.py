@@ -11,11 +11,11 @@ from pathlib import Path
 from torch import distributed
 
 from mmfd.launch import processes
-from mmfd.training.stop_signals import SharedRequests
+from mmfd.training.stop_signals import RequestVote
 
 processes.join('pytorch')
 rank = distributed.get_rank()
-requests = SharedRequests(timeout=60)
+requests = RequestVote(timeout=60)
 # the first wants to save in iteration 0, the second gets a signal in 1
 answers = [
     requests.exchange(15 * ((rank, iteration) == (1, 1)),

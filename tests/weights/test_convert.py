@@ -455,7 +455,7 @@ REFUSED = [
     ('hf-vit',
      without(lambda: hf_vit(TINY).state_dict(),
              'encoder.layer.0.attention.attention.key.bias'),
-     "of query, key and value one lacks for 'layers.0.attn.qkv.bias'"),
+     "query, key or value is missing for 'layers.0.attn.qkv.bias'"),
     ('open-clip', clip_twice, "and another key become 'cls_token'"),
     # rounded
     ('dino', half(vit()), "is in torch.float16, and DINO's ViT is published "
