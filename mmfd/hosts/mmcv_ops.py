@@ -1,8 +1,9 @@
-"""What detectors need of mmcv's compiled ops, where mmcv came without them.
+"""NMS and RoIAlign for detectors, where mmcv is installed without its ops.
 
-mmdet reaches them through the module `mmcv._ext`. Importing this file puts one
-in its place whose NMS and RoIAlign are torchvision's; a compiled mmcv keeps
-its own. `tools/train.py` imports it by itself, other programs by
+mmdet calls them in the compiled module `mmcv._ext`. Importing this file puts
+a module in its place whose NMS and RoIAlign are torchvision's; a compiled mmcv
+keeps its own. `tools/train.py` does it where a config needs it, other programs
+by
 
     custom_imports = dict(
         imports=['mmfd.hosts.mmcv_ops'], allow_failed_imports=False)
@@ -26,12 +27,14 @@ import numpy as np
 import torch
 import torchvision
 
+from mmfd.hosts.lookup import find
+
 NAME = 'mmcv._ext'
 NAIVE, LINEAR, GAUSSIAN = range(3)  # methods of soft-NMS
 
 
 def nms(boxes, scores, iou_threshold, offset):
-    """Indices of the boxes that no better one covers, best first.
+    """Indices of the boxes that no box of a higher score covers, best first.
 
     Args:
         boxes: (N, 4), left, top, right, bottom.
@@ -145,9 +148,8 @@ def roi_align_forward(input, rois, output, argmax_y, argmax_x, aligned_height,
     """
     _check_averages(pool_mode)
     output.copy_(
-        torch.ops.torchvision.roi_align(input, rois, spatial_scale,
-                                        aligned_height, aligned_width,
-                                        sampling_ratio, aligned))
+        torchvision.ops.roi_align(input, rois, (aligned_height, aligned_width),
+                                  spatial_scale, sampling_ratio, aligned))
 
 
 def roi_align_backward(grad_output, rois, argmax_y, argmax_x, grad_input,
@@ -155,10 +157,18 @@ def roi_align_backward(grad_output, rois, argmax_y, argmax_x, grad_input,
                        sampling_ratio, pool_mode, aligned):
     """Fill `grad_input` (B, C, H, W); arguments as of the forward."""
     _check_averages(pool_mode)
-    grad_input.copy_(
-        torch.ops.torchvision._roi_align_backward(
-            grad_output, rois, spatial_scale, aligned_height, aligned_width,
-            *grad_input.shape, sampling_ratio, aligned))
+    size = aligned_height, aligned_width
+    backward = find('torch:ops.torchvision._roi_align_backward')
+    if backward is not None:
+        grad_input.copy_(
+            backward(grad_output, rois, spatial_scale, *size,
+                     *grad_input.shape, sampling_ratio, aligned))
+        return
+    with torch.enable_grad():
+        maps = torch.zeros_like(grad_input, requires_grad=True)
+        out = torchvision.ops.roi_align(maps, rois, size, spatial_scale,
+                                        sampling_ratio, aligned)
+        grad_input.copy_(torch.autograd.grad(out, maps, grad_output)[0])
 
 
 def _check_averages(pool_mode):
@@ -174,7 +184,7 @@ def _lacking(name, *args, **kwargs):
 
 
 class Ext(ModuleType):
-    """`mmcv._ext` without C++: what is not here raises when it is called."""
+    """`mmcv._ext` without C++; an op that is not here raises when called."""
 
     nms = staticmethod(nms)
     softnms = staticmethod(softnms)
@@ -196,7 +206,7 @@ def install():
     sys.modules['mmcv']._ext = module
 
 
-install()
+install()  # whoever imports this file asks for it, as a config does
 
 if __name__ == '__main__':
     sys.argv = sys.argv[1:]

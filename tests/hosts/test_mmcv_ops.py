@@ -88,3 +88,17 @@ def test_soft_nms_takes_boxes_of_equal_scores_in_the_order_of_the_cpp_loop():
                             mmcv_ops.NAIVE, 0)
     assert kept.tolist() == [0, 3, 2]  # box 1 is dropped, box 3 is last
     assert dets[:, 4].tolist() == [0.5, 0.5, 0.5, 0]
+
+
+def test_the_gradient_of_roi_align_relies_on_torchvisions_backward(take_away):
+    maps, rois = torch.randn(2, 3, 7, 6), torch.tensor([[1, 0.5, 1, 5, 6]])
+    grad, found = torch.randn(1, 3, 2, 2), []
+    for gone in False, True:
+        if gone:
+            take_away('torch:ops.torchvision._roi_align_backward')
+        found.append(torch.zeros_like(maps))
+        with torch.no_grad():
+            mmcv_ops.roi_align_backward(grad, rois, None, None, found[-1], 2,
+                                        2, 1., 2, 1, True)
+    assert found[0].any()
+    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-5)
