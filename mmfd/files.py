@@ -1,6 +1,7 @@
 """Files that are written completely or not at all, and their sums."""
 import hashlib
 import os
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -31,7 +32,7 @@ def make_folder(path):
     """Make a folder, and those above it, unless it exists.
 
     Raises:
-        Refused: if it cannot be made.
+        Refused: if it cannot be made, or nothing can be written to it.
     """
     try:
         os.makedirs(path, exist_ok=True)
@@ -39,6 +40,9 @@ def make_folder(path):
         raise Refused(
             f'cannot make the folder {error.filename}: '
             f'{error.strerror}; name another place to write to') from error
+    with os_errors_refused(f'the folder {path} cannot be written to',
+                           'name another place to write to'):
+        tempfile.TemporaryFile(dir=path).close()
 
 
 def cache_folder(name):

@@ -22,6 +22,14 @@ from mmfd.launch import threads
 BENCHMARKS = Path(__file__).resolve().parent.parent / 'benchmarks'
 
 
+def positive(text):
+    """A number of the command line that has to be above 0 and finite."""
+    value = float(text)
+    if not 0 < value < float('inf'):
+        raise ValueError
+    return value
+
+
 def main():
     threads.wait_briefly()  # before PyTorch is imported, as tools/train.py
     from mmfd.launch import command_line
@@ -51,12 +59,15 @@ def main():
     of_plans = [
         planning.add_argument(
             '--gpus', type=int, default=1, help='how many (1)'),
-        planning.add_argument('--memory', type=float, help='GiB of each GPU'),
+        planning.add_argument(
+            '--memory', type=positive, help='GiB of each GPU'),
         speed.add_argument(
-            '--throughput', type=float, help='images/s of a GPU, as measured'),
+            '--throughput',
+            type=positive,
+            help='images/s of a GPU, as measured'),
         speed.add_argument(
             '--tflops',
-            type=float,
+            type=positive,
             help='10^12 operations/s that a GPU sustains'),
         planning.add_argument(
             '--cache',

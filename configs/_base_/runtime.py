@@ -13,8 +13,8 @@ default_hooks = dict(
         save_best='auto',  # by the first metric of the evaluator
         max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    mean_loss=dict(type='mmfd.MeanLossHook'),
-    nan_guard=dict(type='mmfd.NanGuardHook'),
+    mean=dict(type='mmfd.MeanLossHook'),
+    numbers=dict(type='mmfd.NanGuardHook'),
     throughput=dict(type='mmfd.ThroughputHook', interval=100),
     skipped=dict(type='mmfd.SkippedImagesHook', limit=0.1),
     provenance=dict(type='mmfd.ProvenanceHook'))

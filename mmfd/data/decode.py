@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from mmfd.errors import Refused
+
 MAX_PIXELS = 100_000_000  # of an image
 BYTES_PER_PIXEL = 16  # of a file, at most
 # What the suffixes in `scan` mean, whichever of them a file has. Pillow reads
@@ -29,7 +31,7 @@ ORIENTATION = 0x0112  # Exif
 FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 
 
-class BrokenImage(ValueError):
+class BrokenImage(Refused):
     """A file that cannot be read as an image; the message says why."""
 
 

@@ -27,6 +27,7 @@ import numpy as np
 import torch
 import torchvision
 
+from mmfd.hosts import versions
 from mmfd.hosts.lookup import find
 
 NAME = 'mmcv._ext'
@@ -155,20 +156,20 @@ def roi_align_forward(input, rois, output, argmax_y, argmax_x, aligned_height,
 def roi_align_backward(grad_output, rois, argmax_y, argmax_x, grad_input,
                        aligned_height, aligned_width, spatial_scale,
                        sampling_ratio, pool_mode, aligned):
-    """Fill `grad_input` (B, C, H, W); arguments as of the forward."""
+    """Fill `grad_input` (B, C, H, W); arguments as of the forward.
+
+    Raises:
+        Refused: if this torchvision has another name for it.
+    """
     _check_averages(pool_mode)
     size = aligned_height, aligned_width
     backward = find('torch:ops.torchvision._roi_align_backward')
-    if backward is not None:
-        grad_input.copy_(
-            backward(grad_output, rois, spatial_scale, *size,
-                     *grad_input.shape, sampling_ratio, aligned))
-        return
-    with torch.enable_grad():
-        maps = torch.zeros_like(grad_input, requires_grad=True)
-        out = torchvision.ops.roi_align(maps, rois, size, spatial_scale,
-                                        sampling_ratio, aligned)
-        grad_input.copy_(torch.autograd.grad(out, maps, grad_output)[0])
+    if backward is None:
+        raise versions.lacks('torchvision',
+                             'ops.torchvision._roi_align_backward')
+    grad_input.copy_(
+        backward(grad_output, rois, spatial_scale, *size, *grad_input.shape,
+                 sampling_ratio, aligned))
 
 
 def _check_averages(pool_mode):

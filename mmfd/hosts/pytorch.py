@@ -1,7 +1,7 @@
 """What PyTorch does not promise to keep: each private call once.
 
-Every function is named for what mmfd wants of it, and has a plain way to the
-same numbers where PyTorch's own has gone.
+Every function is named for what mmfd wants of it. Where PyTorch's own has
+gone, it computes the same in a plain way, or Refused names the version.
 """
 import inspect
 import re
@@ -270,7 +270,7 @@ def launch_config(**kwargs):
 
     Versions that pass on fixed signals pass on theirs.
     """
-    config = find('torch.distributed.launcher.api:LaunchConfig')
+    config = _needed('torch.distributed.launcher.api:LaunchConfig')
     if 'signals_to_handle' in inspect.signature(config).parameters:
         kwargs['signals_to_handle'] = 'SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1'
     return config(**kwargs)

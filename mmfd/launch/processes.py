@@ -44,7 +44,7 @@ def join(launcher, backend='nccl', timeout=1800, **kwargs):
     try:
         inspect.signature(distributed.init_process_group).bind(
             backend, timeout=timedelta(seconds=timeout), **kwargs)
-    except TypeError as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise Refused(f'env_cfg.dist_cfg: {error}') from error
     if launcher == 'slurm':
         os.environ.update(slurm_variables(os.environ))

@@ -143,8 +143,8 @@ def _build(cfg, loops):
     with build_errors_refused():
         runner = (ShardedRunner if is_sharded(cfg) else Runner).from_cfg(cfg)
         for loop in loops:
-            if cfg.get(f'{loop}_dataloader'):
-                with data_errors_refused(loop):
+            if loader := cfg.get(f'{loop}_dataloader'):
+                with data_errors_refused(loop, loader.get('dataset') or {}):
                     getattr(runner, f'{loop}_loop')
         if 'train' in loops:
             optimizer = cfg.optim_wrapper.get('optimizer', {}).get('type')

@@ -147,7 +147,7 @@ class NanGuardHook(Hook):
             f'checkpoint is {last_valid_checkpoint(runner.work_dir)}: resume '
             'from it with --resume and a lower optim_wrapper.optimizer.lr, or '
             'let up to 5 updates in a row be skipped with '
-            'default_hooks.nan_guard.skip=5')
+            'default_hooks.numbers.skip=5')
 
 
 def _norm(grads):

@@ -112,7 +112,7 @@ def _download(url, path, expected):
             raise Refused(f'{_shown(url)} broke off: {done:,} of {size:,} '
                           f'bytes arrived; try again, {OTHERWISE}')
         digits = files.sha256(part)
-        files.check_sha256(digits, expected, url)
+        files.check_sha256(digits, expected, _shown(url))
     with files.written_whole(_sum_file(path)) as part:
         part.write_text(digits)
 

@@ -2,6 +2,8 @@
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from mmfd.errors import Refused
+
 OPENAI = 'https://openaipublic.azureedge.net/clip/models'
 META = 'https://dl.fbaipublicfiles.com'
 GITHUB = 'https://github.com'
@@ -110,8 +112,16 @@ def find(url='', sha256=''):
 
 
 def without_query(url):
-    """An address without its query, which may hold a secret."""
-    return urlsplit(url)._replace(query='', fragment='').geturl()
+    """An address without its query, which may hold a secret.
+
+    Raises:
+        Refused: if it is no address.
+    """
+    try:
+        return urlsplit(url)._replace(query='', fragment='').geturl()
+    except ValueError as error:
+        raise Refused(f'{url.partition("?")[0]} is no address: {error}; '
+                      'expected https://.../NAME, or a path') from error
 
 
 def table():

@@ -2,7 +2,7 @@
 
 Run on an mmcv with compiled ops, this file writes their results:
 
-    python tests/ops_cases.py
+    python tests/helpers/ops_cases.py
 """
 from pathlib import Path
 

@@ -9,6 +9,8 @@ from mmfd.launch.failed_start import (build_errors_refused,
                                       data_errors_refused, traces_removed)
 from mmfd.launch.type_names import find_class
 
+HOSTS = dict(type='mmdet.CocoDataset')
+
 
 def test_failed_start_removes_its_own_log_and_nobody_elses(tmp_path):
     work_dir = tmp_path / 'run'
@@ -57,15 +59,22 @@ def test_errors_of_the_host_are_one_refusal():
         with build_errors_refused():
             raise KeyError('mmfd.Teachr is not in the model registry')
     with pytest.raises(Refused, match='images of val_dataloader cannot be li'):
-        with data_errors_refused('val'):
+        with data_errors_refused('val', HOSTS):
             raise FileNotFoundError('x.json')
     with pytest.raises(Refused, match='^as it is$'):
-        with build_errors_refused(), data_errors_refused('val'):
+        with build_errors_refused(), data_errors_refused('val', HOSTS):
             raise Refused('as it is')
 
 
 def test_internal_value_error_stays_what_it_is():
     with pytest.raises(ValueError) as error:
         with build_errors_refused():
+            raise ValueError('a bug')
+    assert error.type is ValueError
+
+
+def test_internal_error_of_a_dataset_of_mmfd_stays_what_it_is():
+    with pytest.raises(ValueError) as error:
+        with data_errors_refused('train', dict(type='mmfd.ImageFolder')):
             raise ValueError('a bug')
     assert error.type is ValueError

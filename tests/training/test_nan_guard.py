@@ -46,7 +46,7 @@ def test_updates_without_finite_gradients_are_skipped(config, tmp_path):
     output = run(
         with_not_finite(config, tmp_path, 'loss', [6, 7]),
         work_dir,
-        options=('default_hooks.nan_guard.skip=2', 'train_cfg.val_interval=9'))
+        options=('default_hooks.numbers.skip=2', 'train_cfg.val_interval=9'))
     assert re.search(
         r'iteration 7: the gradient is (nan|inf); its update is skipped, 2 of '
         'at most 2 in a row', output)
