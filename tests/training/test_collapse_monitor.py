@@ -10,7 +10,9 @@ from mmengine.hooks import Hook
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
 
+from mmfd.hosts.openmmlab import set_checkpoint_loader
 from mmfd.weights import checkpoints
+from mmfd.weights.mmengine_reader import load_for_mmengine
 
 PIPELINE = [
     dict(type='mmfd.LoadImage'),
@@ -55,6 +57,7 @@ def train(folder, root, model, iterations=30, lr=2e-3, hooks=(), **kwargs):
             experiment_name=folder.name,
             randomness=dict(seed=0),
             **kwargs))
+    set_checkpoint_loader(load_for_mmengine)  # as the tools do, to resume
     runner = Runner.from_cfg(cfg)
     for hook in hooks:
         runner.register_hook(hook)
