@@ -176,7 +176,7 @@ def test_mim_trains_and_tests_from_the_wheel_in_an_empty_folder(
     # What mmfd needs comes from this environment, but mmfd itself does not: a
     # .pth file in a folder that a .pth file adds is not read, so an editable
     # installation of mmfd stays hidden.
-    ask = 'import mmfd; print(*mmfd.__path__)'
+    ask = 'import mmfd; print(mmfd.__path__[0])'
     own = Path(run(python, '-c', ask).strip())
     (own.parent / 'here.pth').write_text(sysconfig.get_paths()['purelib'])
     assert own.is_relative_to(env) and run(python, '-c', ask) == f'{own}\n'
