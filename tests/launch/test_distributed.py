@@ -111,7 +111,7 @@ def test_hung_process_ends_the_job_within_the_timeout(config, tmp_path):
 def test_run_goes_on_in_another_number_of_processes(config, tmp_path, before,
                                                     after, monkeypatch):
     """Stopped amid an epoch; 30 images in 4 processes are 7.5 each."""
-    monkeypatch.setenv('PYTHONPATH', str(config.parent))
+    monkeypatch.setenv('PYTHONPATH', str(config.parent), prepend=os.pathsep)
     run = tmp_path / 'run'
     size = {1: 28, 2: 14, 4: 7}
     whole = tmp_path / 'whole'
