@@ -113,7 +113,8 @@ def train(config, work_dir, *arguments, processes=1, options=()):
         work_dir,
         *arguments,
         processes=processes,
-        options=(*sharded, *options))
+        options=(*sharded, *options),
+        seconds=900)  # beside other work, too
     return torch.tensor(runs.losses(work_dir))
 
 
