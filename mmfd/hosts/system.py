@@ -36,17 +36,18 @@ def total_memory():
 
 
 def stop_signals():
-    """The signals by which a scheduler ends a job: SIGTERM and SIGUSR1."""
+    """The signals that end a run: Ctrl-C's, and those of schedulers."""
     return tuple(
-        getattr(signal, name) for name in ('SIGTERM', 'SIGUSR1')
+        getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGUSR1')
         if hasattr(signal, name))
 
 
 def outlive_stop_signals():
-    """Let this process end at SIGTERM only if it comes from its parent.
+    """Let only a SIGTERM of its parent end this process, and no Ctrl-C.
 
-    Where nobody can tell who sent a signal, nothing is changed.
+    Where nobody can tell who sent a signal, only the Ctrl-C is ignored.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if not hasattr(signal, 'sigwaitinfo'):
         return
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)

@@ -1,5 +1,6 @@
 """Arguments that the commands share, and how they print a refusal."""
 import errno
+import signal
 import sys
 import time
 from contextlib import contextmanager
@@ -63,11 +64,13 @@ def add_arguments(parser):
 def one_message():
     """Print `Refused` as one message and end with exit status 1.
 
-    The same for a full disk and for a process that does not answer. Every
-    other error is a bug, and keeps its traceback.
+    The same for a full disk and for a process that does not answer. Ctrl-C
+    ends with status 130. Every other error is a bug, and keeps its traceback.
     """
     try:
         yield
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
     except Refused as error:
         _end(pytorch.message_of(error))
     except OSError as error:

@@ -249,6 +249,8 @@ def main(arguments):
         sys.exit(2)
     try:
         start(int(arguments[0]), arguments[1:])
+    except KeyboardInterrupt:  # before there are processes to pass it on to
+        sys.exit(128 + signal.SIGINT)
     except Refused as error:
         sys.exit(f'error: {error}')
 

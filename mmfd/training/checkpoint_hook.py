@@ -52,9 +52,9 @@ class ResumableCheckpointHook(CheckpointHook):
     A checkpoint is written completely or not at all, and the one it replaces
     is removed only afterwards. Within an epoch, and before each evaluation,
     `interim_N.pth` is written after iteration N; the last two of these are
-    kept until the run ends. SIGTERM and SIGUSR1 end the run after the current
-    iteration: it writes an interim checkpoint and exits with status 128 + the
-    number of the signal, which is 143 or 138.
+    kept until the run ends. Ctrl-C, SIGTERM and SIGUSR1 end the run after the
+    current iteration: it writes an interim checkpoint and exits with status
+    128 + the number of the signal, which is 130, 143 or 138.
 
     Args:
         minutes (float): between two interim checkpoints. 0 writes one after
@@ -98,11 +98,15 @@ class ResumableCheckpointHook(CheckpointHook):
 
     def after_train(self, runner):
         super().after_train(runner)
-        self.signals.release()
+        self.after_loop(runner)
         self.requests.close()
         if is_main_process() and self.saved == runner.iter:
             for file in self.interim:
                 file.unlink(missing_ok=True)
+
+    def after_loop(self, runner):
+        """Called by `ResumableLoop`, also when a run ends by an error."""
+        self.signals.release()
 
     def after_train_iter(self,
                          runner,

@@ -30,6 +30,13 @@ class ResumableLoop(EpochBasedTrainLoop):
     """
 
     def run(self):
+        """Train, and call `after_loop` of the hooks, however that ends."""
+        try:
+            return self._train()
+        finally:
+            self.runner.call_hook('after_loop')
+
+    def _train(self):
         self.runner.call_hook('before_train')
         sampler = self.dataloader.sampler
         if isinstance(sampler, ResumableSampler):

@@ -1,21 +1,33 @@
-"""SIGTERM and SIGUSR1 end a run in all processes after the same iteration."""
+"""Signals end a run in all processes after the same iteration."""
+import os
 import signal
 import sys
+import threading
+import time
 from datetime import timedelta
 from functools import partial
 
 import torch
-from mmengine.dist import get_world_size
+from mmengine.dist import get_world_size, is_main_process
+from mmengine.logging import print_log
 from torch import distributed
 
 from mmfd.hosts import system
 
+# Seconds within which a second Ctrl-C is taken for the first: a program that
+# started the run may pass on what the terminal has sent to it, too
+AT_ONCE = 1.
+
 
 class StopSignals:
-    """Catch SIGTERM and SIGUSR1 during training.
+    """Catch Ctrl-C, SIGTERM and SIGUSR1 during training.
+
+    What comes after a Ctrl-C ends the process when it comes. Nothing is
+    caught in a thread, which receives no signals, nor a Ctrl-C that whoever
+    started the process has it ignore.
 
     Attributes:
-        received (int): number of the last signal, 0 if none came.
+        received (int): number of the first signal, 0 if none came.
         exit_at_once (bool): a signal ends the process when it comes, since
             nothing would be lost.
     """
@@ -23,23 +35,44 @@ class StopSignals:
     def __init__(self):
         self.received = 0
         self.exit_at_once = False
+        self.previous = {}  # number of a signal -> handler from before
 
     def catch(self):
-        """Replace the handlers of both signals."""
-        self.previous = {
-            number: signal.signal(number, self._receive)
-            for number in system.stop_signals()
-        }
+        """Replace the handlers of the signals."""
+        if threading.current_thread() is not threading.main_thread():
+            print_log(
+                'this run is in a thread, which receives no signals: Ctrl-C '
+                'and SIGTERM will not save a checkpoint before they end it',
+                'current')
+            return
+        for number in system.stop_signals():
+            ignored = signal.getsignal(number) == signal.SIG_IGN
+            if not ignored or number != signal.SIGINT:
+                self.previous[number] = signal.signal(number, self._receive)
 
     def release(self):
         """Put back the handlers that `catch` replaced."""
-        for number, handler in self.previous.items():
-            signal.signal(number, handler)
+        while self.previous:
+            signal.signal(*self.previous.popitem())
 
     def _receive(self, number, frame):
-        self.received = number
-        if self.exit_at_once:
-            sys.exit(128 + number)
+        now, is_first = time.monotonic(), not self.received
+        if is_first:
+            self.received, self.since = number, now
+        again = self.received == signal.SIGINT and now - self.since > AT_ONCE
+        if self.exit_at_once or again:
+            _say('The run ends here; --resume continues it from its last '
+                 'checkpoint.')
+            sys.exit(128 + self.received)
+        if is_first and number == signal.SIGINT:
+            _say('Ctrl-C: a checkpoint is written after this iteration, then '
+                 'the run ends. Once more ends it at once.')
+
+
+def _say(text):
+    """Print a line from a handler, which may have interrupted a print."""
+    if is_main_process():
+        os.write(sys.__stderr__.fileno(), f'\n{text}\n'.encode())
 
 
 class RequestVote:

@@ -142,6 +142,8 @@ def _run(command, log, environment, cwd, before, package):
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     sys.stdout.reconfigure(line_buffering=True)  # in order with stderr
+    # a shell lets those ignore it that it starts in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     assert mmfd.__file__ == package, 'mmfd is imported from elsewhere'
     from yapf.yapflib import yapf_api
     threads = os.environ.get('OMP_NUM_THREADS')

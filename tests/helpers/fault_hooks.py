@@ -4,6 +4,7 @@ import os
 import re
 import resource
 import signal
+import time
 from pathlib import Path
 
 from mmengine.hooks import Hook
@@ -47,6 +48,18 @@ class NotFinite(Hook):
         if runner.iter + 1 in self.iterations:
             runner.model.normalize.std.copy_(self.std)
             self.handle.remove()
+
+
+@HOOKS.register_module()
+class SlowIteration(Hook):
+    """One iteration takes a minute, or as many seconds as asked."""
+
+    def __init__(self, iteration, seconds=60):
+        self.iteration, self.seconds = iteration, seconds
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter + 1 == self.iteration:
+            time.sleep(self.seconds)
 
 
 @HOOKS.register_module()

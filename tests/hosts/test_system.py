@@ -101,8 +101,10 @@ def test_peak_memory_grows_and_is_no_more_than_there_is():
 def test_where_a_system_does_not_tell_the_answer_is_plain(elsewhere, tmp_path):
     assert system.available_cores() == os.cpu_count()
     assert system.peak_memory() is system.total_memory() is None
-    assert system.stop_signals() == (signal.SIGTERM, )
+    assert system.stop_signals() == (signal.SIGINT, signal.SIGTERM)
+    on_interrupt = signal.getsignal(signal.SIGINT)
     system.outlive_stop_signals()
+    assert signal.signal(signal.SIGINT, on_interrupt) == signal.SIG_IGN
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     with open(tmp_path / 'file', 'wb') as file:
         assert not system.forget_cached(file)
@@ -115,7 +117,7 @@ SHIELDED = '''
 import os, subprocess, time
 from mmfd.hosts import system
 system.outlive_stop_signals()
-for name in 'TERM', 'USR1':
+for name in 'INT', 'TERM', 'USR1':
     subprocess.run(['kill', f'-{name}', str(os.getpid())])
 print('still here', flush=True)
 time.sleep(60)

@@ -167,6 +167,41 @@ def test_status_is_that_of_the_process_that_failed_first(tmp_path):
     assert launch(tmp_path / 'fail.py').status == 7
 
 
+@pytest.mark.full
+@pytest.mark.parametrize('times', [1, 2])
+def test_ctrl_c_saves_in_all_processes_and_a_second_one_ends_them(
+        config, tmp_path, times):
+    """The launcher passes the second one on as SIGTERM."""
+    slow, work_dir = tmp_path / 'slow.py', tmp_path / 'run'
+    slow.write_text(f"_base_ = '{config}'\n"
+                    "custom_imports = dict(imports=['helpers.fault_hooks'])\n"
+                    "custom_hooks = [dict(type='SlowIteration', iteration=4, "
+                    f'seconds={1 if times == 1 else 60})]\n')
+    launcher = commands.start(
+        *LAUNCHER,
+        2,
+        'tools/train.py',
+        slow,
+        '--launcher',
+        'pytorch',
+        '--work-dir',
+        work_dir,
+        '--cfg-options',
+        'train_dataloader.batch_size=12',
+        'default_hooks.checkpoint.minutes=None',
+        log=tmp_path / 'run.log',
+        env=dict(PYTHONPATH=f'{os.getcwd()}:{os.getcwd()}/tests'))
+    assert commands.wait_for(lambda: '][3/5]' in runs.log(work_dir), launcher,
+                             200)
+    for _ in range(times):
+        os.kill(launcher.pid, signal.SIGINT)
+        time.sleep(1.5)
+    output = commands.finish(launcher, tmp_path / 'run.log', 130, seconds=25)
+    assert 'Traceback' not in output
+    saved = [file.name for file in work_dir.glob('*.pth')]
+    assert saved == ([] if times == 2 else ['interim_4.pth'])
+
+
 @pytest.fixture
 def taken_port():
     with socket.socket() as server:

@@ -96,6 +96,7 @@ def test_run_killed_twenty_times_is_the_run_never_killed(config, tmp_path):
 
 @pytest.mark.parametrize('number', [
     signal.SIGTERM,
+    signal.SIGINT,
     pytest.param(signal.SIGUSR1, marks=pytest.mark.full),
 ])
 def test_signal_saves_and_exits_with_its_status(config, unbroken, tmp_path,
