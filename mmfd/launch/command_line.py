@@ -3,28 +3,31 @@ import errno
 import signal
 import sys
 import time
+from argparse import Action
 from contextlib import contextmanager
-
-from mmengine.config import DictAction
 
 from mmfd.errors import Refused
 from mmfd.hosts import pytorch
 from mmfd.launch import processes
+from mmfd.launch.option_values import value_of
 
 FULL = errno.ENOSPC, errno.EDQUOT, errno.EROFS  # nowhere to write to
 
 
-class Options(DictAction):
-    """An argument of KEY=VALUE pairs, in the host's syntax of values."""
+class Options(Action):
+    """An argument of KEY=VALUE pairs; `value_of` says what a VALUE means."""
 
     def __call__(self, parser, namespace, values, option_string=None):
-        for value in values:
-            if '=' not in value:
-                parser.error(f'{option_string} {value}: expected KEY=VALUE')
+        options = dict(getattr(namespace, self.dest))
+        for pair in values:
+            key, equals, text = pair.partition('=')
+            if not equals:
+                parser.error(f'{option_string} {pair}: expected KEY=VALUE')
             try:
-                super().__call__(parser, namespace, [value], option_string)
-            except (AssertionError, IndexError) as error:  # of its brackets
-                parser.error(f'{option_string} {value}: {error}')
+                options[key] = value_of(text)
+            except ValueError as error:
+                parser.error(f'{option_string} {pair}: {error}')
+        setattr(namespace, self.dest, options)
 
 
 def add_arguments(parser):

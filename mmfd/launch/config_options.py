@@ -185,12 +185,21 @@ def _check_option(cfg, options, key):
             node = node.get(part)
         if isinstance(node, (list, tuple)):
             known = {str(index) for index in range(len(node))}
+            if i == len(parts) - 1:
+                _check_list(key, options[key])
         elif part == 'default_hooks' and isinstance(node, dict):
             known = {*node, *new_hooks}
         elif isinstance(node, dict):
             known = _known(part, node, cfg.get('default_scope'))
         else:
             return  # the rest of the key, if any, is new
+
+
+def _check_list(key, value):
+    """Refuse the text `1,2` in the place of a list."""
+    if isinstance(value, str) and ',' in value:
+        raise Refused(f'--cfg-options {key}={value}: a list is expected, '
+                      f'{key}="[{value}]"')
 
 
 def _known(name, node, scope):

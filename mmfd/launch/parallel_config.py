@@ -3,9 +3,15 @@ import torch
 
 from mmfd.launch.config_options import nested_dicts
 
+# Settings of a loader's worker processes, which PyTorch refuses without any
+OF_WORKERS = ('persistent_workers', 'prefetch_factor', 'timeout',
+              'multiprocessing_context')
+
 
 def adapt(cfg):
-    """Change settings that assume GPUs or several processes."""
+    """Change settings that assume GPUs, several processes or data workers."""
+    for loop in 'train', 'val', 'test':
+        _adapt_loader(cfg.get(f'{loop}_dataloader') or {})
     on_cpu = not torch.cuda.is_available()
     if cfg.launcher != 'none' and on_cpu and not is_sharded(cfg):
         wrapper = cfg.get('model_wrapper_cfg') or dict(broadcast_buffers=False)
@@ -13,6 +19,13 @@ def adapt(cfg):
         cfg.model_wrapper_cfg = dict(wrapper, device_ids=None)
     if cfg.launcher == 'none' or on_cpu:
         replace_sync_batch_norm(cfg)
+
+
+def _adapt_loader(loader):
+    """Leave out what a loader that reads in this process cannot have."""
+    if not loader.get('num_workers'):
+        for key in OF_WORKERS:
+            loader.pop(key, None)
 
 
 def replace_sync_batch_norm(cfg):

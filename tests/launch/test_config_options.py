@@ -112,6 +112,8 @@ REFUSED = {  # option -> the message
     "val_evaluator has no '7'; known are 0, 1",
     'val_evaluator.-1.k=1':
     "val_evaluator has no '-1'",
+    'optim_wrapper.optimizer.betas=0.9,0.95':
+    r'a list is expected, optim_wrapper.optimizer.betas="\[0.9,0.95\]"',
     'default_hooks.a.type=mmfd.X default_hooks.b.interval=1':
     "default_hooks has no 'b'",
 }
@@ -196,7 +198,7 @@ def test_work_dir_is_that_of_the_option_the_config_or_its_name(tmp_path):
 
 @pytest.mark.parametrize('option, message', [
     ('lr', 'expected KEY=VALUE'),
-    ('a=[1,(2]', 'Imbalanced brackets'),
+    ('a=[1,(2]', r"'\)' is missing in 1,\(2"),
 ])
 def test_option_that_is_no_pair_is_answered_with_the_usage(option, message):
     status, output = run('train', 'x.py', '--cfg-options', 'a=1', option)
