@@ -32,7 +32,13 @@ FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 
 
 class BrokenImage(Refused):
-    """A file that cannot be read as an image; the message says why."""
+    """A file that cannot be read as an image; the message says why.
+
+    Attributes:
+        unread (bool): the system did not give its content, such as of a file
+            that is gone; else the content is no image.
+    """
+    unread = False
 
 
 @contextmanager
@@ -41,7 +47,10 @@ def errors_as_broken_image():
     try:
         yield
     except Exception as error:
-        raise BrokenImage(_reason(error)) from None
+        broken = BrokenImage(_reason(error))
+        # Pillow raises an OSError without a number for what it cannot decode
+        broken.unread = isinstance(error, OSError) and bool(error.errno)
+        raise broken from None
 
 
 def read(path, max_pixels):

@@ -6,6 +6,7 @@ import random
 from mmengine.dataset import BaseDataset
 from mmengine.dist import broadcast_object_list, is_main_process
 
+from mmfd.data.away import wait_until_back
 from mmfd.data.decode import BrokenImage
 from mmfd.data.sampler import SeededIndex
 from mmfd.data.scan import SUFFIXES, find_images
@@ -27,7 +28,8 @@ class ImageFolder(BaseDataset):
 
     Another image takes the place of a broken one, the same in every epoch.
     `data_samples.skipped` lists the broken ones as (path, reason), for
-    `mmfd.SkippedImagesHook`.
+    `mmfd.SkippedImagesHook`. Images are not broken while their folder or file
+    system is away, such as a mount that drops: they are waited for.
 
     Args:
         data_root (str or list[str]): folder or folders.
@@ -39,6 +41,7 @@ class ImageFolder(BaseDataset):
         held_out (float): share of the images, 0-1, that is `val` where no
             folder is.
         indices (int or list[int]): take only the first so many, or these.
+        max_wait (float): seconds to wait for images that are away.
 
     Raises:
         Refused: if there is no such folder, no image in it, or no label where
@@ -51,20 +54,25 @@ class ImageFolder(BaseDataset):
                  pipeline,
                  with_label=None,
                  held_out=0.01,
-                 indices=None):
+                 indices=None,
+                 max_wait=600.):
         if split not in ('train', 'val'):
             raise Refused(f"split={split!r}: set it to 'train' or 'val'")
         self.roots = [data_root] if isinstance(data_root, str) else data_root
         self.split = split
         self.with_label = with_label
         self.held_out = held_out
-        super().__init__(pipeline=pipeline, indices=indices)
-
-    def load_data_list(self):
-        """Called by the host: one process scans, and sends the others all."""
+        self.max_wait = max_wait
+        # one process scans, and sends the others all
         images_and_classes = [self._scan() if is_main_process() else None]
         broadcast_object_list(images_and_classes)
-        images, self._metainfo['classes'] = images_and_classes[0]
+        self.images, classes = images_and_classes[0]
+        super().__init__(
+            metainfo=dict(classes=classes), pipeline=pipeline, indices=indices)
+
+    def load_data_list(self):
+        """Called by the host, which keeps the list in its own way."""
+        images, self.images = self.images, None
         return images
 
     def __getitem__(self, index):
@@ -73,14 +81,11 @@ class ImageFolder(BaseDataset):
         Raises:
             Refused: if the others that were tried are broken, too.
         """
-        if isinstance(index, SeededIndex):
-            index.seed_all()
-        index = int(index)
-        skipped, others = [], random.Random(index)
+        skipped, others = [], random.Random(int(index))
         while True:
-            info = self.get_data_info(index)
+            info = self.get_data_info(int(index))
             try:
-                sample = self.pipeline(info)
+                sample = self._sample(index, info)
             except BrokenImage as error:
                 skipped.append((info['img_path'], str(error)))
             else:
@@ -94,6 +99,25 @@ class ImageFolder(BaseDataset):
                     'data_root to a folder with fewer broken files, or '
                     'held_out to a larger share')
             index = others.randrange(len(self))
+
+    def _sample(self, index, info):
+        """What the pipeline makes of an image, once it can be read."""
+        failed = 0  # times in which nothing was away
+        while True:
+            if isinstance(index, SeededIndex):
+                index.seed_all()
+            try:
+                return self.pipeline(info)
+            except BrokenImage as error:
+                # the first time it may have come back just now
+                if not error.unread or failed == 1:
+                    raise
+                failed = 0 if self._was_away(int(index)) else 1
+
+    def _was_away(self, index):
+        """Wait until images can be read, and say whether that was needed."""
+        another = self.get_data_info((index + 1) % len(self))['img_path']
+        return wait_until_back(self.roots, another, self.max_wait)
 
     def _scan(self):
         """Images, as the host wants them, and names of classes."""

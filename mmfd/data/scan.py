@@ -7,6 +7,7 @@ import time
 
 from mmengine.logging import print_log
 
+from mmfd.data.away import why_away
 from mmfd.errors import Refused
 from mmfd.files import cache_folder, written_whole
 
@@ -89,7 +90,8 @@ def _list(root, folder, cached, now):
                         entry.is_symlink() or entry.is_file()):
                     names.append(entry.name)
     except OSError as error:
-        if folder and not os.path.lexists(os.path.realpath(path)):
+        gone = folder and not os.path.lexists(os.path.realpath(path))
+        if gone and not why_away([root]):
             return CHANGING, [], [], None  # a link to what has gone
         raise Refused(f'cannot list the image folder {path}: '
                       f'{error.strerror}; grant the right to read it, or '

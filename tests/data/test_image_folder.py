@@ -1,14 +1,20 @@
 """Which images a folder has: its splits, its labels, its broken ones."""
+import errno
 import os
+import re
+import threading
+import time
 from pathlib import Path
 
 import pytest
 import torch
-from helpers.images import BROKEN, GOOD, solid
+from helpers.images import BROKEN, GOOD, noise, solid
 from helpers.rights import without_root_rights
 from mmengine.dataset import Compose, default_collate
 from mmengine.registry import DATASETS, MODELS
 
+from mmfd.data import away, decode
+from mmfd.data.sampler import SeededIndex
 from mmfd.errors import Refused
 
 PIPELINE = [
@@ -184,3 +190,126 @@ def test_folder_of_nothing_but_broken_images_ends(tmp_path):
     dataset = folder(broken_folder(tmp_path / 'images', good=0), held_out=0)
     with pytest.raises(Refused, match='100 draws from 19 images gave none'):
         dataset[0]
+
+
+# --- images that are away ---
+
+
+@pytest.fixture
+def mounted(tmp_path, monkeypatch):
+    """A folder of ten images, and the name it has while it is away."""
+    monkeypatch.setattr(away, 'FIRST_PAUSE', 0.05)
+    for i in range(10):
+        solid(tmp_path / f'disk/images/{i}.png', 20 * i)
+    return tmp_path / 'disk', tmp_path / 'unmounted'
+
+
+def back_after(seconds, away, folder):
+    timer = threading.Timer(seconds, away.rename, [folder])
+    timer.start()
+    return timer
+
+
+@pytest.mark.parametrize('left', ['no folder', 'an empty folder'])
+def test_images_that_are_away_are_waited_for_and_not_broken(
+        mounted, monkeypatch, left):
+    """An unmounted file system leaves the folder where it was mounted."""
+    disk, unmounted = mounted
+    root = disk / 'images'
+    lines, dataset = [], folder(root, held_out=0)
+    monkeypatch.setattr(away, 'print_log', lambda line, _: lines.append(line))
+    before = [dataset[i]['inputs'] for i in range(10)]
+    assert not lines
+    disk.rename(unmounted)
+    if left == 'an empty folder':
+        root.mkdir(parents=True)
+        timer = threading.Timer(
+            0.7, lambda: (root.rmdir(), disk.rmdir(), unmounted.rename(disk)))
+        timer.start()
+    else:
+        timer = back_after(0.7, unmounted, disk)
+    for i in range(10):
+        sample = dataset[i]
+        assert torch.equal(sample['inputs'], before[i])
+        assert not sample['data_samples'].skipped
+    timer.join()
+    reason = {'no folder': 'No such file', 'an empty folder': 'is empty'}
+    first, last = lines
+    assert 'waiting up to 600 s' in first and reason[left] in first
+    assert re.fullmatch(r'the images are back after [\d.]+ s', last)
+
+
+def test_random_crop_after_a_wait_is_the_one_it_would_have_been(mounted):
+    disk, unmounted = mounted
+    dataset = folder(disk / 'images', held_out=0)
+    noise().save(disk / 'images/3.png')
+    crop = dict(type='mmpretrain.RandomResizedCrop', scale=16)
+    views = dict(
+        type='mmfd.StoredViews',
+        views=4,  # one is drawn before the file is read
+        transforms=[PIPELINE[0], crop])
+    dataset.pipeline = Compose([views, PIPELINE[-1]])
+    expected = [dataset[SeededIndex(3, n)]['inputs'] for n in range(6)]
+    for n in range(6):
+        disk.rename(unmounted)
+        timer = back_after(0.1, unmounted, disk)
+        assert torch.equal(dataset[SeededIndex(3, n)]['inputs'], expected[n])
+        timer.join()
+    assert len({each.numpy().tobytes() for each in expected}) > 1
+
+
+def test_images_that_stay_away_end_the_run(mounted):
+    disk, unmounted = mounted
+    dataset = folder(disk / 'images', held_out=0, max_wait=0.2)
+    disk.rename(unmounted)
+    with pytest.raises(
+            Refused,
+            match=r'away for 0.2 s \(.*images: No such file.*\): mount .* '
+            '--resume, or set dataset.max_wait'):
+        dataset[0]
+
+
+def test_single_image_that_is_gone_is_broken_at_once(mounted):
+    root = mounted[0] / 'images'
+    dataset = folder(root, held_out=0)
+    (root / '4.png').unlink()
+    begun = time.monotonic()
+    skipped = [dataset[i]['data_samples'].skipped for i in range(10)]
+    assert time.monotonic() - begun < 1
+    assert [i for i in range(10) if skipped[i]] == [4]
+    assert skipped[4] == [(str(root / '4.png'), 'No such file or directory')]
+
+
+class FailingDisk:
+    """`open` and `stat` as of a disk that answers with an error at times."""
+
+    def __init__(self, monkeypatch, number, fails):
+        self.open, self.number, self.fails = open, number, fails
+        monkeypatch.setattr(decode, 'open', self, raising=False)
+        monkeypatch.setattr(away, 'open', self, raising=False)
+
+    def __call__(self, path, mode):
+        if self.fails(os.path.basename(path)):
+            raise OSError(self.number, os.strerror(self.number), path)
+        return self.open(path, mode)
+
+
+NUMBERS = errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN
+
+
+@pytest.mark.parametrize('number', NUMBERS)
+def test_file_system_that_answers_with_errors_is_waited_for(
+        mounted, monkeypatch, number):
+    dataset, begun = folder(mounted[0], held_out=0), time.monotonic()
+    FailingDisk(monkeypatch, number,
+                lambda name: time.monotonic() - begun < 0.4)
+    assert not any(dataset[i]['data_samples'].skipped for i in range(10))
+    assert time.monotonic() - begun > 0.4
+
+
+def test_bad_sector_is_one_broken_image(mounted, monkeypatch):
+    dataset = folder(mounted[0], held_out=0)
+    FailingDisk(monkeypatch, errno.EIO, lambda name: name == '7.png')
+    broken = [dataset[i]['data_samples'].skipped for i in range(10)]
+    assert [[reason for _, reason in skipped] for skipped in broken
+            if skipped] == [['Input/output error']]

@@ -128,6 +128,23 @@ def test_cached_link_whose_folder_has_gone_is_left_out(tmp_path, eager):
     assert scan.find_images(tmp_path / 'images') == ['1.jpg']
 
 
+def test_folder_that_goes_away_during_a_scan_is_not_taken_for_its_first_part(
+        tmp_path, monkeypatch):
+    for name in 'a/1.jpg', 'b/2.jpg':
+        solid(tmp_path / 'disk/images' / name)
+    disk, scandir = tmp_path / 'disk', os.scandir
+
+    def unmount_after_a_folder(path):
+        entries = scandir(path)
+        if os.path.basename(path) in 'ab' and disk.exists():
+            disk.rename(tmp_path / 'unmounted')
+        return entries
+
+    monkeypatch.setattr(scan.os, 'scandir', unmount_after_a_folder)
+    with pytest.raises(Refused, match='cannot list the image folder .*/[ab]:'):
+        scan.find_images(disk / 'images')
+
+
 def test_long_scan_logs_how_far_it_is(tmp_path, monkeypatch):
     for name in 'a/1.jpg', 'b/2.jpg', 'b/c/3.jpg':
         solid(tmp_path / 'images' / name)
