@@ -3,8 +3,8 @@ BIN = .venv/bin
 # CPU threads that wait in a loop starve those of a run beside this one
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: install demo demo-report demo-ablations demo-teacher demo-transfer \
-	test test-full test-openmmlab lint
+.PHONY: install demo demo-report demo-ablations demo-curve demo-student \
+	demo-teacher demo-transfer small test test-full test-openmmlab lint
 
 install: .venv/installed
 
@@ -52,8 +52,18 @@ demo-ablations: install
 demo-teacher: install
 	$(BIN)/python demo/train_teacher.py
 
+demo-student: install
+	$(BIN)/python demo/train_student.py
+
+demo-curve: install
+	$(BIN)/python demo/measure_curve.py
+
 demo-transfer: install
 	$(BIN)/python demo/segment_and_detect.py
+
+# docs/evidence.md: FD at a scale that two cores can afford, DATA is CIFAR-10
+small: install
+	$(BIN)/python evidence/run.py '$(DATA)'
 
 # two at a time, a file of tests always in one process
 PYTEST = python -m pytest -n 2 --dist loadfile

@@ -15,6 +15,8 @@ from mmengine.registry import MODELS
 from mmengine.runner import Runner
 from runs import CHANCE, ROOT, draw_images, scalars, train
 
+from mmfd.analysis.probes import ridge
+from mmfd.launch.rebased_config import rebased
 from mmfd.weights import checkpoints
 
 FD = ROOT / 'configs/demo/simclr_fd_short.py'
@@ -37,45 +39,9 @@ def leaves():
     ]
 
 
-def on_demo(leaf, folder):
-    """Write a copy of a leaf that builds on the demo's distillation.
-
-    Only `_base_` is replaced, so the copy changes in the demo what the leaf
-    changes in the paper's run, and nothing else.
-
-    Returns:
-        Path: the copy.
-    """
-    text, count = re.subn(
-        '^_base_ = .*$', f"_base_ = '{FD}'", leaf.read_text(), flags=re.M)
-    assert count == 1, leaf
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / leaf.name
-    path.write_text(text)
-    return path
-
-
 def label(config):
     """(ablation, value), from the first line of a config."""
     return re.match('"""(.*?): (.*)', config.read_text()).groups()
-
-
-def ridge(features, labels, strength=1.):
-    """Fit a linear classifier by ridge regression, in closed form.
-
-    Args:
-        features (Tensor): (B, C).
-        labels (Tensor): (B, ), classes from 0 to K - 1.
-        strength (float): penalty on the squared weights, not on the bias.
-
-    Returns:
-        weight (K, C) and bias (K, ), as `torch.nn.Linear` has them.
-    """
-    x, y = features.double(), F.one_hot(labels).double()
-    centred = x - x.mean(0)
-    gram = centred.T @ centred + strength * torch.eye(x.shape[1])
-    weight = torch.linalg.solve(gram, centred.T @ y).T
-    return weight.float(), (y.mean(0) - weight @ x.mean(0)).float()
 
 
 def fit_classifier(path):
@@ -149,7 +115,7 @@ def main():
     start = time.perf_counter()
     draw_images()
     fit_classifier(FOLDER / 'classifier.pth')
-    configs = [FD, *(on_demo(leaf, FOLDER) for leaf in leaves())]
+    configs = [FD, *(rebased(leaf, FD, FOLDER) for leaf in leaves())]
     rows = {}
     for config in configs:
         rows[config] = run(config)

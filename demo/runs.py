@@ -44,8 +44,29 @@ def train(config, *options):
     return time.perf_counter() - start
 
 
+def lines(name):
+    """What all runs in a work dir logged, a dict for each line.
+
+    A run that was stopped and went on has logged in two folders; what it did
+    again counts once.
+    """
+    found = {
+        ('loss' in line, line['step']): line
+        for log in _logs(name)
+        for line in _read(log)
+    }
+    return sorted(found.values(), key=lambda line: line['step'])
+
+
 def scalars(name, key):
     """What the last run in a work dir logged under a key: [(step, value)]."""
-    run = sorted(Path('work_dirs', name).glob('*/vis_data/scalars.json'))[-1]
-    lines = map(json.loads, run.read_text().splitlines())
-    return [(line['step'], line[key]) for line in lines if key in line]
+    return [(line['step'], line[key]) for line in _read(_logs(name)[-1])
+            if key in line]
+
+
+def _logs(name):
+    return sorted(Path('work_dirs', name).glob('*/vis_data/scalars.json'))
+
+
+def _read(log):
+    return [json.loads(line) for line in log.read_text().splitlines()]

@@ -8,7 +8,7 @@ from pathlib import Path
 from helpers.imports import imported
 
 DESIGN = Path('docs/design.md')
-BESIDE = {'tools', 'demo'}  # not in mmfd/
+BESIDE = {'tools', 'demo', 'evidence'}  # not in mmfd/
 UNORDERED = {'__init__', 'former_names'}  # imports nothing; forwards to any
 
 

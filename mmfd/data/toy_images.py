@@ -208,7 +208,7 @@ def _write(index, split, root):
     return [a for a in annotations if a]
 
 
-def _write_split(split, root, count, pool):
+def _write_split(split, root, indices, pool):
     imagenet, ade, coco = FOLDERS[split]
     for folder in (*(f'imagenet/{imagenet}/{c}' for c in CLASSES),
                    f'ade/images/{ade}', f'ade/annotations/{ade}',
@@ -216,11 +216,11 @@ def _write_split(split, root, count, pool):
         files.make_folder(root / folder)
     write = partial(_write, split=split, root=root)
     annotations = []
-    for i, of_image in enumerate(pool.map(write, range(count), chunksize=50)):
+    for i, of_image in zip(indices, pool.map(write, indices, chunksize=50)):
         annotations += [dict(a, image_id=i) for a in of_image]
     images = [
         dict(id=i, file_name=f'{i:05d}.jpg', width=SIZE, height=SIZE)
-        for i in range(count)
+        for i in indices
     ]
     categories = [dict(id=i + 1, name=c) for i, c in enumerate(CLASSES)]
     annotations = [dict(a, id=i + 1) for i, a in enumerate(annotations)]
@@ -231,12 +231,13 @@ def _write_split(split, root, count, pool):
             file)
 
 
-def write(root, counts=SPLITS):
+def write(root, counts=SPLITS, first=0):
     """Draw the set into a new folder, which appears when it is complete.
 
     Args:
         root (str): folder. If it is there already, nothing is done.
         counts (dict): split -> number of images.
+        first (int): index of the first image of each split.
 
     Raises:
         Refused: if it cannot be written.
@@ -250,7 +251,8 @@ def write(root, counts=SPLITS):
                                      'name another place'):
             with ProcessPoolExecutor(os.cpu_count()) as pool:
                 for split, count in counts.items():
-                    _write_split(split, unfinished, count, pool)
+                    _write_split(split, unfinished,
+                                 range(first, first + count), pool)
             unfinished.rename(root)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

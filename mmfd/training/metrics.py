@@ -80,9 +80,32 @@ def leave_one_out_knn(features, labels, k, temperature, chunk=1024):
         cosine = features[start:start + chunk] @ features.T
         row = torch.arange(len(cosine))
         cosine[row, start + row] = -torch.inf  # not its own neighbour
-        nearest, index = cosine.topk(min(k, len(features) - 1))
-        weights = (nearest / temperature).exp()
-        votes = weights.new_zeros(len(cosine), int(labels.max()) + 1)
-        votes.scatter_add_(1, labels[index], weights)
-        predicted.append(votes.argmax(1))
+        predicted.append(
+            vote(cosine, labels, min(k,
+                                     len(features) - 1), temperature))
     return torch.cat(predicted)
+
+
+def knn(queries, features, labels, k, temperature, chunk=1024):
+    """Predict the class of each query from its k nearest features.
+
+    Args:
+        queries (Tensor): (M, C), of any length.
+        features, labels, k, temperature, chunk: as above.
+
+    Returns:
+        Tensor: (M, ) int.
+    """
+    features = F.normalize(features, dim=1)
+    return torch.cat([
+        vote(part @ features.T, labels, k, temperature)
+        for part in F.normalize(queries, dim=1).split(chunk)
+    ])
+
+
+def vote(cosine, labels, k, temperature):
+    """The class with most votes of the k nearest: cosine (M, N) to (M, )."""
+    nearest, index = cosine.topk(k)
+    weights = (nearest / temperature).exp()
+    votes = weights.new_zeros(len(cosine), int(labels.max()) + 1)
+    return votes.scatter_add_(1, labels[index], weights).argmax(1)

@@ -9,6 +9,8 @@ from helpers.configs import (check_all, load, on_meta_device, parameters,
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
+from mmfd.launch.rebased_config import rebased
+
 FOLDER = Path('configs/fd/ablations')
 CHANGES = {  # leaf -> keys of the model that it changes, and nothing else
     'target_cls': {
@@ -131,7 +133,8 @@ def test_full_size_model_of_every_leaf_builds():
 def test_leaf_on_the_demo_keeps_its_change_and_trains(tool, tmp_path):
 
     def check(name):
-        cfg = Config.fromfile(tool.on_demo(leaf(name).absolute(), tmp_path))
+        cfg = Config.fromfile(
+            rebased(leaf(name).absolute(), tool.FD, tmp_path))
         demo = load(tool.FD)
         changed = dict(CHANGES[name])
         if name == 'target_logits':  # the demo's own widths

@@ -36,12 +36,12 @@ def docstring(leaf):
     return re.match(r'r?"""(.*?)"""', Path(leaf).read_text(), re.S)[1]
 
 
-def test_every_config_of_the_demo_builds():
+def test_every_small_config_builds():
 
     def check(leaf):
         assert parameters(on_meta_device(load(leaf))) > 1e5
 
-    check_all(check, leaves('demo'))
+    check_all(check, leaves('demo', 'small'))
 
 
 def test_every_config_builds_with_the_numbers_of_its_metafile():
@@ -79,8 +79,9 @@ def test_batch_of_the_paper_is_made_of_whole_gpus():
 
 def test_docstring_has_the_command_that_runs_the_config():
     assert not [
-        leaf for leaf in leaves(*TABLES, 'fd/ablations', 'demo') if leaf not in
-        docstring(leaf) and 'make demo-teacher' not in docstring(leaf)
+        leaf
+        for leaf in leaves(*TABLES, 'fd/ablations', 'demo', 'small') if leaf
+        not in docstring(leaf) and 'make demo-teacher' not in docstring(leaf)
     ]
 
 

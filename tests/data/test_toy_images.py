@@ -45,6 +45,23 @@ def test_masks_and_annotations_are_of_the_same_objects(shapes_root):
     assert [c['name'] for c in coco['categories']] == [*toy_images.CLASSES]
 
 
+def test_fresh_images_are_those_of_other_indices(tmp_path):
+    toy_images.write(tmp_path / 'fresh', dict(val=2), first=7)
+    root = tmp_path / 'fresh/imagenet/val'
+    assert sorted(path.name for path in root.rglob('*.jpg')) == [
+        '00007.jpg', '00008.jpg'
+    ]
+    [path] = root.rglob('00008.jpg')
+    image, label, _ = toy_images.draw('val', 8)
+    assert path.parent.name == toy_images.CLASSES[label]
+    assert np.abs(cv2.imread(str(path)) - image.astype(int)).mean() < 8
+    coco = json.loads(
+        (tmp_path /
+         'fresh/coco/annotations/instances_val2017.json').read_text())
+    assert [image['id'] for image in coco['images']] == [7, 8]
+    assert {a['image_id'] for a in coco['annotations']} == {7, 8}
+
+
 def test_set_that_is_there_is_left_as_it_is(tmp_path):
     (tmp_path / 'shapes').mkdir()
     toy_images.write(tmp_path / 'shapes')

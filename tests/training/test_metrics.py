@@ -10,7 +10,7 @@ from mmengine.structures import BaseDataElement
 from mmpretrain.structures import DataSample
 
 from mmfd.registry import METRICS
-from mmfd.training.metrics import leave_one_out_knn
+from mmfd.training.metrics import knn, leave_one_out_knn
 
 
 def by_definition(features, labels, k, temperature):
@@ -36,6 +36,15 @@ def test_votes_are_those_of_the_definition(k, chunk):
     expected = by_definition(features, labels, k, 0.07)
     assert np.array_equal(predicted.numpy(), expected)
     assert 0 < (expected == labels).sum() < 60
+
+
+def test_queries_beside_the_features_are_as_if_left_out_of_them():
+    features, labels = torch.randn(30, 5), torch.arange(30) % 3
+    for i in range(30):
+        others = torch.arange(30) != i
+        alone = knn(features[i:i + 1], features[others], labels[others], 7,
+                    0.1)
+        assert alone == leave_one_out_knn(features, labels, 7, 0.1)[i]
 
 
 def evaluate(metric, samples):

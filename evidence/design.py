@@ -1,0 +1,269 @@
+"""The design of docs/evidence.md as data: which runs there are, in order.
+
+A run is named by what it trains, from what and with what. Which final runs
+there are follows from the logs of others: their learning rates are those that
+did best on held-out images.
+"""
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+TEACHERS = Path('evidence/teachers')
+SEEDS = dict(simclr=5, labels=3, masked=3)  # teacher -> seeds of final runs
+RATES = 4e-3, 8e-3, 16e-3  # of fine-tuning, per 512 images
+WIDEST = 5  # rates of a list that was extended at its edges
+TRIAL = 100  # seed of the runs that choose rates; no final run has it
+PRETRAINED, DISTILLED, FINE_TUNED = 40, 30, 12  # epochs
+CURVE = 4, 10, 100  # epochs of distillation, beside DISTILLED
+ABLATIONS = ('target_cls', 'target_mean', 'norm_none', 'norm_l2',
+             'norm_affine', 'position_absolute', 'drop_path_t1_s1')
+
+
+class Step(NamedTuple):
+    """A run of tools/train.py."""
+    folder: str  # in work_dirs/small; two steps of one name are one step
+    config: str  # name of a file in configs/small or configs/fd/ablations
+    epochs: int
+    options: dict
+
+    @property
+    def checkpoint(self):
+        return f'work_dirs/small/{self.folder}/epoch_{self.epochs}.pth'
+
+
+class Run(NamedTuple):
+    """Steps one after the other, the last of which gives a log its name."""
+    images: str  # 'selection' or 'final'
+    steps: tuple
+
+    @property
+    def name(self):
+        return self.steps[-1].folder
+
+
+def teacher(kind):
+    name = f'{kind}_teacher'
+    options = {'train_cfg.max_epochs': PRETRAINED}
+    return Run('selection',
+               (Step(name, f'{name}_small', PRETRAINED, options), ))
+
+
+def distil(kind, seed, epochs=DISTILLED, config='fd_small'):
+    name = f'{kind}_{config.removesuffix("_small")}_{epochs}_epochs'
+    return Step(
+        f'{name}_seed{seed}', config, epochs, {
+            'train_cfg.max_epochs': epochs,
+            'train_cfg.val_interval': epochs,
+            'model.teacher.checkpoint': TEACHERS / f'{kind}.pth',
+            'randomness.seed': seed
+        })
+
+
+def fine_tune(name, images, rate, seed, config, epochs=FINE_TUNED, **options):
+    """The last step of a run, which the tables are made of."""
+    return Step(
+        f'{images}_{name}_lr{1000 * rate:g}e-3_seed{seed}', config, epochs, {
+            'train_cfg.max_epochs': epochs,
+            'train_cfg.val_interval': epochs,
+            'optim_wrapper.optimizer.lr': rate,
+            'randomness.seed': seed,
+            **options
+        })
+
+
+def from_file(path, prefix=''):
+    """Options of a network that starts from a file."""
+    return {
+        'model.backbone.init_cfg.checkpoint': path,
+        'model.backbone.init_cfg.prefix': prefix
+    }
+
+
+def before(kind, images, rate, seed, epochs=FINE_TUNED):
+    return Run(images, (fine_tune(f'{kind}_before_{epochs}_epochs', images,
+                                  rate, seed, 'before_small', epochs,
+                                  **from_file(TEACHERS / f'{kind}.pth')), ))
+
+
+def after(kind, images, rate, seed):
+    return from_student(images, rate, seed, distil(kind, seed), 'after_small')
+
+
+def from_student(images, rate, seed, student, config, **options):
+    name = student.folder.rpartition('_seed')[0]
+    start = from_file(student.checkpoint, 'backbone.')
+    return Run(
+        images,
+        (student,
+         fine_tune(name, images, rate, seed, config, **start, **options)))
+
+
+def scratch(images, rate, seed):
+    return Run(images,
+               (fine_tune('scratch', images, rate, seed, 'scratch_small'), ))
+
+
+class Arms:
+    """Networks that are compared, so they choose from one list of rates.
+
+    Attributes:
+        chosen (dict): arm -> its rate; empty until every trial has a log.
+    """
+
+    def __init__(self, logs, **arms):
+        """
+        Args:
+            logs (dict): name of a run -> its log.
+            arms: name -> function of images, rate and seed to a `Run`.
+        """
+        self.arms, self.rates, self.chosen = arms, [*RATES], {}
+        while all(run.name in logs for run in self.trials()):
+            self.chosen = {
+                arm:
+                max(self.rates,
+                    key=lambda rate: logs[self.arms[arm]('selection', rate,
+                                                         TRIAL).name]['top1'])
+                for arm in arms
+            }
+            low, high = min(self.rates), max(self.rates)
+            wider = [low / 2] * (low in self.chosen.values())
+            wider += [high * 2] * (high in self.chosen.values())
+            if not wider or len(self.rates) >= WIDEST:
+                break
+            self.rates += wider
+            self.chosen = {}
+
+    def trials(self):
+        return [
+            run('selection', rate, TRIAL) for rate in self.rates
+            for run in self.arms.values()
+        ]
+
+    def final(self, arm, seeds):
+        """The final runs of an arm; none until its rate is chosen."""
+        return [
+            self.arms[arm]('final', self.chosen[arm], seed)
+            for seed in range(seeds) if self.chosen
+        ]
+
+
+def of_teacher(kind, logs):
+    return Arms(logs, before=partial(before, kind), after=partial(after, kind))
+
+
+def of_scratch(logs):
+    return Arms(logs, scratch=scratch)
+
+
+def main_table(logs):
+    found = []
+    for kind, seeds in SEEDS.items():
+        arms = of_teacher(kind, logs)
+        found += [teacher(kind), *arms.trials()]
+        found += [*arms.final('before', seeds), *arms.final('after', seeds)]
+    alone = of_scratch(logs)
+    return found + alone.trials() + alone.final('scratch', max(SEEDS.values()))
+
+
+def long(rate, seed):
+    """Control: the teacher, fine-tuned twice as long."""
+    return before('simclr', 'final', rate, seed, 2 * FINE_TUNED)
+
+
+def more(rate, seed):
+    """Control: the teacher, trained on with its own loss."""
+    epochs = DISTILLED // 2  # of two views
+    step = Step(f'simclr_more_seed{seed}', 'simclr_more_small', epochs, {
+        'train_cfg.max_epochs': epochs,
+        'randomness.seed': seed
+    })
+    return from_student('final', rate, seed, step, 'before_small')
+
+
+def absolute(rate, seed, epochs=DISTILLED, own=False):
+    """Control: FD into the teacher's own architecture.
+
+    Args:
+        own (bool): start from the teacher's own weights, too.
+    """
+    step = distil('simclr', seed, epochs, 'absolute_fd_small')
+    if own:
+        start = from_file(TEACHERS / 'simclr.pth')
+        start['model.backbone.init_cfg.type'] = 'Pretrained'
+        step = step._replace(
+            folder=f'own_{step.folder}', options=step.options | start)
+    return from_student('final', rate, seed, step, 'before_small')
+
+
+def controls(rates):
+    return [
+        run for seed in range(3)
+        for run in (long(rates['before'], seed), more(rates['before'], seed),
+                    absolute(rates['before'], seed))
+    ]
+
+
+def at(epochs, rate):
+    """A point of the curve: a student of so many epochs, one seed."""
+    return from_student('final', rate, 0, distil('simclr', 0, epochs),
+                        'after_small')
+
+
+def curve(rates):
+    found = [at(epochs, rates['after']) for epochs in CURVE]
+    return found + [
+        absolute(rates['before'], 0, epochs, own=True)
+        for epochs in (*CURVE[:2], DISTILLED)
+    ]
+
+
+def ablation(name, rate):
+    step = distil('simclr', 0, config=name)
+    positions = {
+        'model.backbone.use_abs_pos_emb': True,
+        'model.backbone.use_rel_pos_bias': False
+    } if name == 'position_absolute' else {}
+    return from_student('final', rate, 0, step, 'after_small', **positions)
+
+
+def ablations(rates):
+    return [ablation(name, rates['after']) for name in ABLATIONS]
+
+
+def teachers():
+    """Names of the runs that make teachers."""
+    return {teacher(kind).name for kind in SEEDS}
+
+
+def needed(run):
+    """Names of the runs that make the teachers of a run."""
+    used = {
+        value.stem
+        for step in run.steps
+        for value in step.options.values() if isinstance(value, Path)
+    }
+    if any(step.config == 'simclr_more_small' for step in run.steps):
+        used.add('simclr')
+    return {teacher(kind).name for kind in used}
+
+
+def elsewhere(run, folder):
+    """The same run in folders of its own."""
+    moved = [
+        step._replace(folder=f'{folder}/{step.folder}') for step in run.steps
+    ]
+    *_, last = moved
+    if len(moved) == 2:
+        key = 'model.backbone.init_cfg.checkpoint'
+        moved[-1] = last._replace(options=last.options
+                                  | {key: moved[0].checkpoint})
+    return run._replace(steps=tuple(moved))
+
+
+def runs(logs):
+    """Every run that the logs allow to name, in the order of the budget."""
+    rates = of_teacher('simclr', logs).chosen
+    return main_table(logs) + [
+        run for rows in (controls, curve, ablations) if rates
+        for run in rows(rates)
+    ]

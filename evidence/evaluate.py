@@ -1,0 +1,88 @@
+"""What a trained network does with test images, image by image."""
+import base64
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.runner import Runner
+
+from mmfd.analysis.load_networks import load_pair
+from mmfd.analysis.probes import ridge
+from mmfd.launch.config_options import override, read_config
+from mmfd.training.metrics import knn
+
+
+def read(config, options, images):
+    """A config as a step trained it."""
+    cfg = read_config(config)
+    override(cfg, {
+        key: str(v) if isinstance(v, Path) else v
+        for key, v in options.items()
+    })
+    for loader in cfg.train_dataloader, cfg.val_dataloader:
+        loader.dataset.data_root = str(images)
+        loader.persistent_workers = False
+    return cfg
+
+
+def batches(cfg, split):
+    """(batch, labels) of all images of a split, as they are tested."""
+    loader = dict(
+        cfg.val_dataloader,
+        dataset=dict(cfg.val_dataloader.dataset, split=split))
+    for batch in Runner.build_dataloader(loader):
+        yield batch, torch.cat([s.gt_label for s in batch['data_samples']])
+
+
+@torch.no_grad()
+def hits(cfg, checkpoint):
+    """Whether a classifier is right about each image: (N, ) bool."""
+    [network] = load_pair(cfg, checkpoint)
+    found = []
+    for batch, labels in batches(cfg, 'val'):
+        data = network.model.data_preprocessor(batch)
+        found.append(network.model(data['inputs']).argmax(1) == labels)
+    return torch.cat(found).numpy()
+
+
+@torch.no_grad()
+def probe(cfg, checkpoint):
+    """kNN and linear accuracy (%) of frozen teacher and student.
+
+    Features are the mean of the patch tokens; classifiers see the images that
+    are trained on, and are tested on the others.
+    """
+    found = {}
+    for network in load_pair(cfg, checkpoint):
+        (x, y), (queries, truth) = (
+            _features(network, cfg, split) for split in ('train', 'val'))
+        weight, bias = ridge(x, y)
+        predicted = dict(
+            knn=knn(queries, x, y, k=20, temperature=0.07),
+            linear=(queries @ weight.T + bias).argmax(1))
+        found[network.name] = {
+            name: round(100 * (classes == truth).float().mean().item(), 2)
+            for name, classes in predicted.items()
+        }
+    return found
+
+
+def _features(network, cfg, split):
+    pairs = [(_tokens(network(batch))[:, 1:].mean(1), labels)
+             for batch, labels in batches(cfg, split)]
+    return map(torch.cat, zip(*pairs))
+
+
+def _tokens(output):
+    return output[-1] if isinstance(output, (tuple, list)) else output
+
+
+def pack(values):
+    """(N, ) bool as text, eight images a byte."""
+    return base64.b64encode(np.packbits(values)).decode()
+
+
+def unpack(text, count):
+    """The inverse of `pack`."""
+    bits = np.frombuffer(base64.b64decode(text), np.uint8)
+    return np.unpackbits(bits, count=count).astype(bool)

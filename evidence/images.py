@@ -1,0 +1,106 @@
+"""The images of `make small`: which of CIFAR-10 are for what.
+
+20,000 training images are trained on, 5,000 others are for choosing learning
+rates, the 10,000 test images are for the table. Which they are follows from
+their names alone.
+"""
+import hashlib
+import os
+import shutil
+from pathlib import Path
+from uuid import uuid4
+
+from mmfd.data.scan import find_images
+from mmfd.errors import Refused
+from mmfd.files import os_errors_refused
+
+CLASSES = ('airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog',
+           'horse', 'ship', 'truck')
+TRAINED, HELD_OUT, TESTED = 2000, 500, 1000  # images of each class
+FOLDER = Path('data/small')
+EXPECTED = ('expected is CIFAR-10 as DATA/train/CLASS/IMAGE and '
+            'DATA/test/CLASS/IMAGE (docs/evidence.md says how to make it)')
+
+
+def selection(data):
+    """Copy what learning rates are chosen on: no test image is looked at.
+
+    Returns:
+        Path: folder with `train` and `val`; its name ends in their sum.
+
+    Raises:
+        Refused: if `data` is not CIFAR-10 as a folder of images.
+    """
+    train, held_out = _training_images(data)
+    return _copy(data, 'selection', train, held_out)
+
+
+def final(data):
+    """Copy what the tables are made of: the same `train`; `val` is the test.
+
+    Returns and raises as `selection`.
+    """
+    train, _ = _training_images(data)
+    test = [
+        image for name in CLASSES
+        for image in _of_class(data, 'test', name, TESTED)
+    ]
+    return _copy(data, 'final', train, test)
+
+
+def _training_images(data):
+    """Paths below `data` of what is trained on, and of what is held out."""
+    classes = [
+        _of_class(data, 'train', name, TRAINED + HELD_OUT) for name in CLASSES
+    ]
+    return ([image for images in classes for image in images[:TRAINED]],
+            [image for images in classes for image in images[TRAINED:]])
+
+
+def _of_class(data, split, name, count):
+    """The first so many images of a class in the order of their hashes."""
+    folder = Path(data, split)
+    with os_errors_refused(f'DATA={data}: cannot list {folder}', EXPECTED):
+        found = {entry.name for entry in os.scandir(folder)}
+    if found != {*CLASSES}:
+        raise Refused(f'DATA={data}: {folder} has the classes '
+                      f'{_short(sorted(found))}; {EXPECTED}')
+    paths = [
+        os.path.join(split, name, path) for path in find_images(folder / name)
+    ]
+    if len(paths) < count:
+        raise Refused(f'DATA={data}: {folder / name} has {len(paths)} images, '
+                      f'{count} are needed; {EXPECTED}')
+    return sorted(paths, key=_hash)[:count]
+
+
+def _hash(path):
+    return hashlib.sha256(path.encode()).digest()
+
+
+def _short(names):
+    return ', '.join(names[:12]) + (', ...' if len(names) > 12 else '')
+
+
+def _copy(data, name, train, val):
+    """Copy images into a folder whose name has their sum, if need be."""
+    total = hashlib.sha256()
+    for image in train + val:
+        total.update(image.encode() + Path(data, image).read_bytes())
+    folder = FOLDER / f'{name}_{total.hexdigest()[:16]}'
+    if folder.exists():
+        return folder
+    unfinished = folder.with_name(f'{folder.name}.{uuid4().hex[:8]}.part')
+    with os_errors_refused(f'{folder} cannot be written', 'make room for it'):
+        for split, images in dict(train=train, val=val).items():
+            for class_name in CLASSES:
+                (unfinished / split / class_name).mkdir(parents=True)
+            for image in images:
+                _, *inside = Path(image).parts
+                shutil.copy(
+                    Path(data, image), Path(unfinished, split, *inside))
+        if folder.exists():  # another process was faster
+            shutil.rmtree(unfinished)
+        else:
+            unfinished.rename(folder)
+    return folder

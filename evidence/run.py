@@ -1,0 +1,193 @@
+"""Run what docs/evidence.md is made of, one run after the other.
+
+    make small DATA=DIR        # CIFAR-10 as a folder of images
+
+Runs that have a log in evidence/logs are not run again; one that was stopped
+goes on. A log is written when its run is done.
+"""
+import argparse
+import fcntl
+import json
+import multiprocessing
+import os
+import platform
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import design
+import evaluate
+import images
+import mmengine
+import mmpretrain
+import tables
+import torch
+import torchvision
+import train
+
+import mmfd
+from mmfd import files
+from mmfd.errors import Refused
+from mmfd.launch import command_line
+
+LOGS = Path('evidence/logs')
+LIBRARIES = mmfd, torch, torchvision, mmengine, mmpretrain
+
+
+def read_logs():
+    """{name of a run: its log}."""
+    return {
+        path.stem: json.loads(path.read_text())
+        for path in sorted(LOGS.glob('*.json'))
+    }
+
+
+def check_images(data, logs):
+    """Compare the images with those of the logs.
+
+    Raises:
+        Refused: if they are others, or not CIFAR-10 as a folder of images.
+    """
+    found = dict(selection=images.selection(data).name)
+    for name, log in logs.items():
+        if log['images'] not in found:
+            found[log['images']] = getattr(images, log['images'])(data).name
+        if log['sum'] != found[log['images']]:
+            raise Refused(
+                f'{LOGS / name}.json is of the images {log["sum"]}, those of '
+                f'DATA={data} are {found[log["images"]]}: it is another '
+                f'version of the data. Move {LOGS} away to run everything on '
+                'this one')
+
+
+def log_of(run, data):
+    """Take the steps of a run and evaluate the last: its log, for JSON."""
+    folder = getattr(images, run.images)(data)
+    for step in run.steps:
+        train.take(step, folder)
+    first, last = run.steps[0], run.steps[-1]
+    log = dict(
+        images=run.images,
+        sum=folder.name,
+        steps=[train.account(step, folder) for step in run.steps],
+        python=platform.python_version(),
+        processor=processor(),
+        **{library.__name__: library.__version__
+           for library in LIBRARIES})
+    if run.name in design.teachers():
+        file = train.save_teacher(last)
+        return log | dict(teacher=str(file), sha256=files.sha256(file))
+    cfg = evaluate.read(train.config_of(last), last.options, folder)
+    hits = evaluate.hits(cfg, last.checkpoint)
+    log |= dict(
+        top1=round(100 * float(hits.mean()), 3),
+        count=len(hits),
+        hits=evaluate.pack(hits))
+    if run.images == 'final' and 'model.teacher.checkpoint' in first.options:
+        cfg = evaluate.read(train.config_of(first), first.options, folder)
+        log['frozen'] = evaluate.probe(cfg, first.checkpoint)
+    return log
+
+
+def processor():
+    """The model of the processor, on which the last digits depend."""
+    text = Path('/proc/cpuinfo')
+    lines = text.read_text().splitlines() if text.exists() else []
+    names = [x.split(': ')[1] for x in lines if x.startswith('model name')]
+    return names[0] if names else platform.processor()
+
+
+def claim(run, claims):
+    """Lock the steps of a run, if no other process has one of them.
+
+    Args:
+        claims (ExitStack): holds the locks.
+    """
+    for step in run.steps:
+        path = train.WORK / f'{step.folder}.lock'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = claims.enter_context(open(path, 'w'))
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+def work(data, only):
+    """Run what has no log, in the order of the design, until nothing is left.
+
+    Several processes may do so side by side.
+    """
+    with command_line.one_message():
+        while ready := runs_without_log(only):
+            for run in ready:
+                with ExitStack() as claims:
+                    if claim(run, claims) and run.name not in read_logs():
+                        print(f'{run.name} begins', flush=True)
+                        write_log(run.name, log_of(run, data))
+                        break
+            else:  # others are at work on all of them
+                time.sleep(10)
+
+
+def runs_without_log(only):
+    """Those whose teacher is there, if their name contains `only`."""
+    logs = read_logs()
+    return [
+        run for run in design.runs(logs) if run.name not in logs
+        and only in run.name and design.needed(run) <= logs.keys()
+    ]
+
+
+def write_log(name, log):
+    with files.output_file(LOGS / f'{name}.json') as file:
+        file.write_text(json.dumps(log, indent=1) + '\n')
+    tables.write(read_logs())
+    seconds = sum(step['cpu_seconds'] for step in log['steps'])
+    result = f'top-1 {log["top1"]:.2f} %' if 'top1' in log else log['sha256']
+    print(f'{name}: {result}, {seconds} s of one core', flush=True)
+
+
+def again(name, data):
+    """Run what has a log once more, in a folder of its own, and compare."""
+    logs = read_logs()
+    found = [run for run in design.runs(logs) if run.name == name]
+    if not found or 'top1' not in logs.get(name, {}):
+        raise Refused(f'{name}: expected is the name of a log in {LOGS} that '
+                      'has a top-1')
+    log = log_of(design.elsewhere(found[0], 'again'), data)
+    print(f'{name}: top-1 {log["top1"]:.2f} %, the log says '
+          f'{logs[name]["top1"]:.2f} %')
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument('data', metavar='DATA', help='folder of images')
+    parser.add_argument(
+        '--only', default='', help='runs whose name contains this')
+    parser.add_argument(
+        '--jobs', type=int, default=2, help='runs side by side, a core each')
+    parser.add_argument('--again', metavar='NAME', help='a run to run again')
+    args = parser.parse_args()
+    os.environ.update(train.ENVIRONMENT)
+    with command_line.one_message():
+        check_images(args.data, read_logs())
+        if args.again:
+            return again(args.again, args.data)
+    spawn = multiprocessing.get_context('spawn')
+    workers = [
+        spawn.Process(target=work, args=(args.data, args.only))
+        for _ in range(args.jobs)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    sys.exit(max(worker.exitcode for worker in workers))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,219 @@
+"""Write the tables of docs/evidence.md from the logs.
+
+    python evidence/tables.py
+
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`, as in the
+README files. A row without all logs of the design has no verdict.
+"""
+import re
+from pathlib import Path
+
+import design
+import evaluate
+import numpy as np
+from verdict import bootstrap, verdict, welch
+
+PAGE = Path(__file__).resolve().parents[1] / 'docs/evidence.md'
+PLACE = re.compile(r'(<!-- table: (\w+) -->\n).*?(<!-- end -->)', re.S)
+NOT_RUN = 'not run'
+KINDS = dict(
+    simclr='contrast: SimCLR',
+    labels='labels: DeiT, cut down',
+    masked='masked images: MAE, the control')
+
+
+class Group:
+    """The runs of one network with several seeds, as far as they have logs."""
+
+    def __init__(self, logs, runs, expected):
+        self.logs = [logs[run.name] for run in runs if run.name in logs]
+        self.expected = expected
+
+    @property
+    def complete(self):
+        return len(self.logs) == self.expected
+
+    @property
+    def top1(self):
+        return np.array([log['top1'] for log in self.logs])
+
+    @property
+    def hits(self):
+        return np.array(
+            [evaluate.unpack(log['hits'], log['count']) for log in self.logs])
+
+    def mean(self):
+        if not self.logs:
+            return NOT_RUN
+        text = f'{self.top1.mean():.1f}'
+        if len(self.logs) > 1:
+            text += f' ± {self.top1.std(ddof=1):.1f}'
+        if not self.complete:
+            text += f' ({len(self.logs)} of {self.expected} seeds)'
+        return text
+
+    def frozen(self, side, probe):
+        """Mean of a probe of frozen features, in per cent."""
+        found = [
+            log['frozen'][side][probe] for log in self.logs if 'frozen' in log
+        ]
+        return f'{np.mean(found):.1f}' if found else NOT_RUN
+
+    def hours(self):
+        """Hours of one core."""
+        seconds = sum(step['cpu_seconds'] for log in self.logs
+                      for step in log['steps'])
+        return f'{seconds / 3600:.1f}' if self.logs else NOT_RUN
+
+
+def compared(before, after):
+    """Cells: difference, its two intervals, verdict."""
+    if not (before.complete and after.complete):
+        return [NOT_RUN] * 4
+    intervals = (welch(before.top1,
+                       after.top1), bootstrap(before.hits, after.hits))
+    return [
+        f'{after.top1.mean() - before.top1.mean():+.1f}',
+        *(f'{low:+.1f} to {high:+.1f}' for low, high in intervals),
+        verdict(*intervals)
+    ]
+
+
+INTERVALS = ['difference', 'over seeds', 'over images', 'verdict']
+
+
+def final(logs, kind, arm):
+    seeds = design.SEEDS[kind]
+    return Group(logs, design.of_teacher(kind, logs).final(arm, seeds), seeds)
+
+
+def main_table(logs):
+    head = ['teacher', 'fine-tuned before', 'fine-tuned after', *INTERVALS]
+    rows = []
+    for kind, name in KINDS.items():
+        before, after = (final(logs, kind, arm) for arm in ('before', 'after'))
+        rows.append(
+            [name, before.mean(),
+             after.mean(), *compared(before, after)])
+    seeds = max(design.SEEDS.values())
+    scratch = Group(logs,
+                    design.of_scratch(logs).final('scratch', seeds), seeds)
+    none = [''] * len(INTERVALS)
+    return head, [
+        *rows, ['images with text', NOT_RUN, NOT_RUN, *[NOT_RUN] * 4],
+        ['none: from scratch', scratch.mean(), '', *none]
+    ]
+
+
+def frozen_table(logs):
+    head = ['teacher', 'kNN before', 'after', 'linear before', 'after']
+    rows = []
+    for kind, name in KINDS.items():
+        after = final(logs, kind, 'after')
+        rows.append([name] + [
+            after.frozen(side, probe) for probe in ('knn', 'linear')
+            for side in ('teacher', 'student')
+        ])
+    return head, rows
+
+
+def controls_table(logs):
+    """Each control beside FD, which is to be better than it."""
+    head = ['SimCLR teacher', 'top-1', *(f'FD: {x}' for x in INTERVALS)]
+    rates = design.of_teacher('simclr', logs).chosen
+    after = final(logs, 'simclr', 'after')
+    rows = []
+    for name, control in {
+            'fine-tuned twice as long': design.long,
+            'trained on with its own loss': design.more,
+            'FD into its own architecture': design.absolute
+    }.items():
+        runs = [control(rates['before'], seed) for seed in range(3) if rates]
+        group = Group(logs, runs, 3)
+        rows.append([name, group.mean(), *compared(group, after)])
+    return head, rows
+
+
+def curve_table(logs):
+    head = [
+        'epochs of FD', 'from random weights', 'own architecture, from '
+        "the teacher's weights"
+    ]
+    rates = design.of_teacher('simclr', logs).chosen
+    rows = []
+    for epochs in sorted((*design.CURVE, design.DISTILLED)):
+        random = [design.at(epochs, rates['after'])] if rates else []
+        own = [design.absolute(rates['before'], 0, epochs, own=True)
+               ] if rates else []
+        rows.append([str(epochs)] +
+                    [Group(logs, runs, 1).mean() for runs in (random, own)])
+    return head, rows
+
+
+def ablations_table(logs):
+    head = ['change', 'top-1']
+    rates = design.of_teacher('simclr', logs).chosen
+    return head, [[
+        f'[{name}](../configs/fd/ablations/{name}.py)',
+        Group(logs, [design.ablation(name, rates['after'])] if rates else [],
+              1).mean()
+    ] for name in design.ABLATIONS]
+
+
+def rates_table(logs):
+    head = ['teacher', 'rates tried', 'before', 'after']
+    rows = []
+    for kind, name in KINDS.items():
+        arms = design.of_teacher(kind, logs)
+        rows.append([name, ', '.join(f'{rate:g}' for rate in arms.rates)] + [
+            f'{arms.chosen[arm]:g}' if arms.chosen else NOT_RUN
+            for arm in ('before', 'after')
+        ])
+    return head, rows
+
+
+def cost_table(logs):
+    """Hours of one core, by what the runs are for."""
+    seconds = {}
+    for name, log in logs.items():
+        key = 'teachers' if 'teacher' in log else log['images']
+        spent = sum(step['cpu_seconds'] for step in log['steps'])
+        seconds[key] = seconds.get(key, 0) + spent
+    names = dict(
+        teachers='teachers',
+        selection='choosing learning rates',
+        final='what the tables show')
+    return ['runs', 'core-hours'], [[
+        text, f'{seconds[key] / 3600:.1f}' if key in seconds else NOT_RUN
+    ] for key, text in names.items()]
+
+
+TABLES = dict(
+    main=main_table,
+    frozen=frozen_table,
+    controls=controls_table,
+    curve=curve_table,
+    ablations=ablations_table,
+    rates=rates_table,
+    cost=cost_table)
+
+
+def written(text, logs):
+    """The page with its tables as the logs have them."""
+
+    def table(match):
+        head, rows = TABLES[match[2]](logs)
+        lines = [head, ['---'] * len(head), *rows]
+        text = ''.join(f'| {" | ".join(cells)} |\n' for cells in lines)
+        return f'{match[1]}\n{text}\n{match[3]}'
+
+    return PLACE.sub(table, text)
+
+
+def write(logs):
+    PAGE.write_text(written(PAGE.read_text(), logs))
+
+
+if __name__ == '__main__':
+    from run import read_logs
+    write(read_logs())

@@ -1,0 +1,75 @@
+"""Which runs there are follows from the logs of others."""
+import pytest
+
+
+@pytest.fixture
+def design(monkeypatch):
+    monkeypatch.syspath_prepend('evidence')
+    import design
+    return design
+
+
+def logs_of(runs, best):
+    """Logs in which the rate `best` does best."""
+    rate = 'optim_wrapper.optimizer.lr'
+    return {
+        run.name:
+        dict(top1=50 - abs(run.steps[-1].options.get(rate, 0) - best))
+        for run in runs
+    }
+
+
+def grow(design, best):
+    """The runs when each that can be named has its log."""
+    logs, count = {}, -1
+    while len(logs) > count:
+        count = len(logs)
+        logs = logs_of(design.runs(logs), best) | logs
+    return design.runs(logs)
+
+
+def test_no_final_run_is_named_before_its_rate_is_chosen(design):
+    assert {run.images for run in design.runs({})} == {'selection'}
+
+
+def test_five_seeds_of_simclr_and_three_of_the_others_before_and_after(design):
+    names = [run.name for run in grow(design, 8e-3)]
+    assert len(names) == len(set(names))
+    for kind, seeds in dict(simclr=5, labels=3, masked=3).items():
+        for arm in 'before_12', 'fd_30':
+            final = f'final_{kind}_{arm}_epochs_lr8e-3_seed'
+            assert [n for n in names if n.startswith(final)
+                    ] == [f'{final}{seed}' for seed in range(seeds)]
+
+
+@pytest.mark.parametrize('best, rates', [
+    (8e-3, [4e-3, 8e-3, 16e-3]),
+    (4e-3, [4e-3, 8e-3, 16e-3, 2e-3]),
+    (32e-3, [4e-3, 8e-3, 16e-3, 32e-3, 64e-3]),
+])
+def test_list_of_rates_grows_for_both_while_the_best_is_at_its_edge(
+        design, best, rates):
+    tried = {(run.steps[-1].config, run.steps[-1].options[key])
+             for run in grow(design, best)
+             for key in ['optim_wrapper.optimizer.lr']
+             if run.name.startswith('selection_simclr')}
+    assert tried == {(f'{arm}_small', rate)
+                     for arm in ('before', 'after')
+                     for rate in rates}
+
+
+def test_no_final_run_has_the_seed_that_rates_were_chosen_by(design):
+    runs = [run for run in grow(design, 8e-3) if run.images == 'final']
+    seeds = {step.options['randomness.seed'] for x in runs for step in x.steps}
+    assert seeds == set(range(5))
+
+
+def test_run_again_has_folders_of_its_own(design):
+    [run] = [
+        run for run in grow(design, 8e-3)
+        if run.name == 'final_simclr_fd_30_epochs_lr8e-3_seed0'
+    ]
+    fd, tuned = design.elsewhere(run, 'again').steps
+    start = tuned.options['model.backbone.init_cfg.checkpoint']
+    assert start == fd.checkpoint
+    assert start.startswith('work_dirs/small/again/')

@@ -1,0 +1,78 @@
+"""Which images are for what, and what is refused as DATA."""
+import os
+
+import pytest
+from helpers.commands import run
+
+from mmfd.errors import Refused
+
+
+@pytest.fixture
+def images(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend('evidence')
+    import images
+    for name, count in dict(TRAINED=4, HELD_OUT=2, TESTED=3).items():
+        monkeypatch.setattr(images, name, count)
+    monkeypatch.chdir(tmp_path)
+    return images
+
+
+def fill(images, folder='data', **counts):
+    for split, count in counts.items():
+        for name in images.CLASSES:
+            os.makedirs(f'{folder}/{split}/{name}')
+            for i in range(count):
+                with open(f'{folder}/{split}/{name}/{i}.jpg', 'w') as file:
+                    file.write(f'{split} {name} {i}')
+
+
+def files(folder):
+    return {path.read_text() for path in folder.rglob('*.jpg')}
+
+
+def test_selection_needs_no_test_images_and_holds_others_out(images):
+    fill(images, train=7)
+    folder = images.selection('data')
+    train, val = files(folder / 'train'), files(folder / 'val')
+    assert (len(train), len(val), train & val) == (40, 20, set())
+    with pytest.raises(Refused, match='DATA=data: cannot list data/test'):
+        images.final('data')
+
+
+def test_final_runs_train_on_the_same_images_and_see_all_test_images(images):
+    fill(images, train=7, test=3)
+    selection, final = images.selection('data'), images.final('data')
+    assert files(final / 'train') == files(selection / 'train')
+    assert {text.split()[0] for text in files(final / 'val')} == {'test'}
+    assert len(files(final / 'val')) == 30
+
+
+def test_folder_is_named_by_the_sum_of_its_images(images):
+    fill(images, train=7)
+    first = images.selection('data')
+    assert images.selection('data') == first
+    with open('data/train/cat/0.jpg', 'a') as file:
+        file.write('!')
+    with open('data/train/cat/1.jpg', 'a') as file:
+        file.write('!')
+    assert {images.selection('data'), first} <= {*images.FOLDER.iterdir()}
+
+
+def test_too_few_images_are_refused(images):
+    fill(images, train=5)
+    with pytest.raises(Refused, match='airplane has 5 images, 6 are needed'):
+        images.selection('data')
+
+
+def test_other_classes_are_refused(images):
+    fill(images, train=7)
+    os.rename('data/train/cat', 'data/train/lion')
+    with pytest.raises(Refused, match='has the classes airplane, .*lion'):
+        images.selection('data')
+
+
+def test_data_that_is_not_there_is_one_message(tmp_path):
+    status, output = run('evidence/run.py', tmp_path / 'none')
+    assert status == 1
+    assert output.startswith(f'error: DATA={tmp_path}/none: cannot list ')
+    assert len(output.splitlines()) == 1
