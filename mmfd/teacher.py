@@ -34,6 +34,11 @@ class Teacher(nn.Module):
         img_size (int): side in pixels of the images that the teacher was
             trained on. Pixels of another size are resized to it. None keeps
             their size.
+        antialias (bool): resize pixels with antialiasing. The official code
+            has none where CLIP ViT-L sees images of another size than 224.
+        resize_positions (bool): interpolate the file's positions, bicubically,
+            where they are of another grid than the backbone's, as the
+            official code does with CLIP ViT-B at sizes other than 224.
         source (str): where the weights can be had and how they get into
             `checkpoint`. The message for a missing file says it.
         drop_path_rate (float): drop path of the teacher while the model
@@ -50,6 +55,8 @@ class Teacher(nn.Module):
                  backbone,
                  neck,
                  img_size=None,
+                 antialias=True,
+                 resize_positions=False,
                  source='',
                  drop_path_rate=0.):
         super().__init__()
@@ -59,7 +66,7 @@ class Teacher(nn.Module):
             raise Refused(
                 f'teacher.backbone.img_size={size} is not a multiple of its '
                 f'patch_size={patch}')
-        self.img_size = img_size
+        self.img_size, self.antialias = img_size, antialias
         self.normalize = MODELS.build(normalize)
         if drop_path_rate:
             backbone = dict(backbone, drop_path_rate=drop_path_rate)
@@ -67,7 +74,11 @@ class Teacher(nn.Module):
         self.fingerprint = checkpoints.RANDOM
         if checkpoint != checkpoints.RANDOM:
             strict_loading.load_into(
-                backbone, checkpoint, source=source, exact=True)
+                backbone,
+                checkpoint,
+                source=source,
+                exact=not resize_positions,
+                half=True)
             if is_main_process():  # it alone writes checkpoints
                 self.fingerprint = checkpoints.fingerprint(
                     dict(
@@ -114,6 +125,8 @@ class Teacher(nn.Module):
         """Pixels (B, 3, H, W) RGB 0-255 -> the target (B, L, C) in fp32."""
         if self.img_size and pixels.shape[-2:] != (self.img_size, ) * 2:
             pixels = F.interpolate(
-                pixels, (self.img_size, ) * 2, mode='bilinear', antialias=True)
+                pixels, (self.img_size, ) * 2,
+                mode='bilinear',
+                antialias=self.antialias)
         feats = self._backbone_forward(self.normalize(pixels))
         return self.neck(feats)

@@ -9,6 +9,9 @@ from helpers.models import clip_teacher, distillation, pixels, student
 from mmengine.model import ExponentialMovingAverage
 from mmengine.registry import MODELS
 
+from mmfd.errors import Refused
+from mmfd.weights import checkpoints, strict_loading
+
 
 @pytest.fixture
 def model():
@@ -63,6 +66,52 @@ def test_teacher_sees_pixels_at_its_own_resolution():
     shrunk = F.interpolate(x, (32, 32), mode='bilinear', antialias=True)
     assert torch.equal(model.teacher(x), model.teacher(shrunk))
     assert model.loss(x)['loss'] > 0
+
+
+def test_pixels_are_resized_without_antialiasing_where_the_official_are():
+    x = pixels(size=37)
+    for antialias in (True, False):
+        model = MODELS.build(
+            distillation(clip_teacher(img_size=32, antialias=antialias)))
+        resized = F.interpolate(
+            x, (32, 32), mode='bilinear', antialias=antialias)
+        assert torch.equal(model.teacher(x), model.teacher(resized))
+
+
+def test_positions_of_another_grid_are_resized_where_it_is_asked_for(tmp_path):
+    file = tmp_path / 'clip.pth'
+    weights = MODELS.build(clip_teacher()).backbone.state_dict()
+    torch.nn.init.normal_(weights['pos_embed'])
+    checkpoints.save(weights, file, {})
+    larger = clip_teacher(file)
+    larger.backbone.img_size = 48
+    with pytest.raises(
+            Refused, match='Set arch, .*, or teacher.resize_positions=True'):
+        MODELS.build(larger)
+    larger.resize_positions = True
+    patches = weights['pos_embed'][:, 1:].transpose(1, 2).unflatten(2, (4, 4))
+    patches = F.interpolate(  # as the official `clip/model.py`
+        patches, (6, 6),
+        mode='bicubic',
+        align_corners=False)
+    torch.testing.assert_close(
+        MODELS.build(larger).backbone.pos_embed[:, 1:],
+        patches.flatten(2).transpose(1, 2))
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_teacher_published_in_half_precision_is_taken_and_said(
+        dtype, tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(strict_loading, 'print_log',
+                        lambda text, logger: said.append(text))
+    file = tmp_path / 'clip.pth'
+    weights = MODELS.build(clip_teacher()).backbone.state_dict()
+    checkpoints.save({k: v.to(dtype) for k, v in weights.items()}, file, {})
+    backbone = MODELS.build(clip_teacher(file)).backbone
+    assert torch.equal(backbone.cls_token, weights['cls_token'].to(dtype))
+    assert backbone.cls_token.dtype == torch.float32
+    assert f'are in {dtype}, and used in fp32' in said[0]
 
 
 def test_map_of_a_teacher_holds_its_patch_tokens():

@@ -21,9 +21,8 @@ class ListPublished(argparse.Action):
 
 def main():
     from mmfd.launch import command_line
-    from mmfd.weights import (checkpoints, download, provenance, published,
-                              weight_files)
-    from mmfd.weights.convert import BRANCHES, CONVERTERS, convert, note
+    from mmfd.weights import (checkpoints, convert, download, provenance,
+                              published, saved_networks, weight_files)
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument(
@@ -31,10 +30,16 @@ def main():
         action=ListPublished,
         nargs=0,
         help='print where files of each kind are published, and exit')
-    parser.add_argument('kind', choices=sorted(CONVERTERS))
+    parser.add_argument('kind', choices=sorted(convert.CONVERTERS))
     parser.add_argument(
         'src', help='file or folder as its authors published it, or address')
     parser.add_argument('dst', help='file to write, .pth or .safetensors')
+    parser.add_argument(
+        '--take',
+        metavar='PLACE',
+        default='',
+        help='keys or prefix of the network to take, if SRC holds several:\n'
+        'model_ema, student.backbone')
     parser.add_argument(
         '--sha256', metavar='SUM', help='refuse SRC if its sum is another')
     args = parser.parse_args()
@@ -49,12 +54,8 @@ def main():
         files.check_sha256(sha256, expected, shown)
         row = row or published.find(sha256=sha256)
         checkpoint = checkpoints.load(path)
-        weights = checkpoints.state_dict_of(checkpoint, path,
-                                            BRANCHES[args.kind])
-        try:
-            converted = convert(args.kind, weights)
-        except Refused as error:
-            raise Refused(f'{shown}: {error}') from None
+        network, others = convert.find(args.kind, checkpoint, shown, args.take)
+        weights = network.fitted
         meta = dict(
             kind=args.kind,
             source=os.path.basename(path),
@@ -62,13 +63,14 @@ def main():
             sha256=sha256,
             licence=row.licence if row else 'unknown',
             **provenance.of_official(checkpoint))
-        checkpoints.save(converted, args.dst, meta)
-        print(f'{args.dst}: {len(converted)} tensors, '
-              f'{sum(t.numel() for t in converted.values()):,} numbers, '
+        checkpoints.save(weights, args.dst, meta)
+        print(f'{args.dst}: {len(weights)} tensors, '
+              f'{sum(t.numel() for t in weights.values()):,} numbers, '
               f'source sha256 {sha256}, licence {meta["licence"]}')
-        open_question = note(args.kind, weights)
-        if open_question:
-            print(f'note: {open_question}')
+        for line in (*saved_networks.describe(network, others,
+                                              '--take takes another'),
+                     *convert.remarks(args.kind, network)):
+            print(line)
 
 
 if __name__ == '__main__':

@@ -54,7 +54,7 @@ def attend(attn, x, bias=None, gamma=None):
         Tensor: (B, L, C).
     """
     if bias is None and attn.relative_position_bias_table is not None:
-        bias = _bias_of(attn)
+        bias = bias_of(attn)
     linear = qkv_bias(attn) if attn.bias == 'qv_bias' else attn.qkv.bias
     qkv = F.linear(x, attn.qkv.weight, linear)
     return _attended(attn, qkv, None if bias is None else bias[None], gamma)
@@ -71,7 +71,7 @@ def attend_windows(attn, x, mask=None):
     Returns:
         Tensor: (B n, L, C).
     """
-    bias = _bias_of(attn)[None]
+    bias = bias_of(attn)[None]
     if mask is not None:
         bias = bias + mask[:, None]
     return _attended(attn, attn.qkv(x), bias)
@@ -82,7 +82,7 @@ def qkv_bias(attn):
     return torch.cat([attn.q_bias, torch.zeros_like(attn.q_bias), attn.v_bias])
 
 
-def _bias_of(attn):
+def bias_of(attn):
     """The bias of all pairs of tokens from the table of `attn`, (H, L, L)."""
     table = attn.relative_position_bias_table
     return table[attn.relative_position_index].permute(2, 0, 1)

@@ -21,16 +21,14 @@ class CosineAttention(nn.Module):
 
     Raises:
         Refused: if the host's has dropout of scores, which fused attention
-            does not offer, or no bias of q and v.
+            does not offer.
     """
 
     def __init__(self, host):
         super().__init__()
-        if host.attn_drop.p or host.q_bias is None:
-            raise Refused(
-                f'attn_drop={host.attn_drop.p}, qkv_bias='
-                f'{host.q_bias is not None}: StudentSwin has attn_drop=0. and '
-                'qkv_bias=True; take both out of stage_cfgs')
+        if host.attn_drop.p:
+            raise Refused(f'attn_drop={host.attn_drop.p}: StudentSwin has '
+                          'attn_drop=0.; take it out of stage_cfgs')
         self.embed_dims, self.num_heads = host.embed_dims, host.num_heads
         self.window_size = host.window_size
         self.logit_scale = host.logit_scale
@@ -53,7 +51,9 @@ class CosineAttention(nn.Module):
         Args:
             mask (Tensor): (n, L, L), added to the scores; None is 0.
         """
-        qkv = F.linear(x, self.qkv.weight, attention.qkv_bias(self))
+        biased = self.q_bias is not None
+        qkv = F.linear(x, self.qkv.weight,
+                       attention.qkv_bias(self) if biased else None)
         qkv = qkv.unflatten(2, (3, self.num_heads, -1))
         scale = self.logit_scale.clamp(max=log(100)).exp()
         bias = self.bias()[None]

@@ -89,8 +89,9 @@ class StudentSwin(SwinTransformerV2):
             nn.init.constant_(block.norm1.weight, 1e-5)
             nn.init.constant_(block.norm2.weight, 1e-5)
             nn.init.constant_(block.attn.w_msa.logit_scale, log(10))
-            nn.init.zeros_(block.attn.w_msa.q_bias)
-            nn.init.zeros_(block.attn.w_msa.v_bias)
+            if block.attn.w_msa.q_bias is not None:
+                nn.init.zeros_(block.attn.w_msa.q_bias)
+                nn.init.zeros_(block.attn.w_msa.v_bias)
         # The official code truncates at +-2, not at two deviations: not at
         # all, but for one weight in 2 ** 24, which its formula makes -2.
         normal = partial(nn.init.normal_, std=.02)

@@ -1,11 +1,14 @@
 """The ViT student: BEiT's ViT with FD's initial weights and strict loading."""
 from functools import partial
 
-from mmengine.model import ModuleList
+from mmengine.model import BaseModule, ModuleList
 from mmengine.model.weight_init import trunc_normal_
 from mmpretrain.models import BEiTViT
+from mmpretrain.models.utils import BEiTAttention
+from torch.nn import Parameter
 
 from mmfd.errors import Refused
+from mmfd.fast.attention import bias_of
 from mmfd.fast.blocks import ViTBlock
 from mmfd.hosts.lookup import check_methods
 from mmfd.networks import (any_size, image_size, initial_weights,
@@ -27,6 +30,8 @@ class StudentViT(BEiTViT):
     (`use_shared_rel_pos_bias`) and fine-tuned with one for each
     (`use_rel_pos_bias`): loading copies the shared table into every block,
     and resamples tables and absolute positions for the grid of `img_size`.
+
+    Without a cls token (`with_cls_token=False`) tables have no rows for one.
 
     With `out_type='featmap'` it takes images of any size, as detectors and
     segmentors need, and returns a map (B, C, h, w) for each of `out_indices`.
@@ -76,6 +81,10 @@ class StudentViT(BEiTViT):
                           "backbone.out_type='featmap'")
         self.layers = ModuleList(
             ViTBlock(layer, with_cp) for layer in self.layers)
+        if self.rel_pos_bias is not None:
+            self.rel_pos_bias = SharedBias(self.rel_pos_bias)
+        if not self.with_cls_token:
+            _leave_out_cls_rows(self)
 
     def _block_indices(self, name, indices):
         """Indices counted from the first block; those of no block refused."""
@@ -90,12 +99,14 @@ class StudentViT(BEiTViT):
 
     def init_weights(self):
         """Draw FD's initial weights, then load `init_cfg` if it is set."""
-        # truncated at one standard deviation, as BEiT does
+        # truncated at one standard deviation, as BEiT does and the official
+        # code for a student; that for a classifier from scratch is not
         normal = partial(trunc_normal_, std=.02, a=-.02, b=.02)
         initial_weights.draw(self, normal,
                              [(layer.attn.proj, layer.ffn.layers[1])
                               for layer in self.layers])
-        normal(self.cls_token)
+        if self.with_cls_token:
+            normal(self.cls_token)
         if self.pos_embed is not None:
             normal(self.pos_embed)
         initial_weights.load_init_cfg(self)
@@ -130,3 +141,33 @@ class StudentViT(BEiTViT):
                 state_dict[prefix + name] = relative_position.fit(
                     state_dict[prefix + name], len(table),
                     self.patch_resolution)
+
+
+class SharedBias(BaseModule):
+    """The relative position bias of all blocks, with or without a cls token.
+
+    Args:
+        host (RelativePositionBias): whose table it takes over.
+    """
+
+    def __init__(self, host):
+        super().__init__()
+        self.relative_position_bias_table = host.relative_position_bias_table
+        self.register_buffer('relative_position_index',
+                             host.relative_position_index)
+
+    def forward(self):
+        """The bias of all pairs of tokens, (H, L, L)."""
+        return bias_of(self)
+
+
+def _leave_out_cls_rows(vit):
+    """Leave out the rows that the host's tables have for a cls token."""
+    for module in vit.modules():
+        if isinstance(module, (SharedBias, BEiTAttention)) and (
+                module.relative_position_bias_table is not None):
+            module.relative_position_bias_table = Parameter(
+                module.relative_position_bias_table.data[:-any_size.CLS_ROWS].
+                clone())
+            module.relative_position_index = (
+                module.relative_position_index[1:, 1:].contiguous())

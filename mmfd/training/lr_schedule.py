@@ -32,6 +32,8 @@ class WarmupCosineHook(Hook):
     `warmup_lr` and `min_lr` are the same for every layer, whatever its layer
     decay. The official code steps its schedule after each update with that
     update's own index, so updates 0 and 1 both run at `warmup_lr`; so do ours.
+    Where gradients are accumulated it counts iterations, not updates, and is
+    up to one update ahead of ours.
 
     The rate depends on the iteration and the config alone: a resumed run
     takes its rates from its config and none from the checkpoint, so it can

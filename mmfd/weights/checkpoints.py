@@ -114,6 +114,10 @@ def _load_file(path):
     if start.startswith(b'version https://git-lfs'):
         raise Refused(f'{path} only says where its weights are: run '
                       '"git lfs pull" in its folder, or download the file')
+    if _is_numpy(start):
+        raise Refused(f'{path} is of NumPy, as JAX saves weights, and is not '
+                      'read: take the file for PyTorch, as timm and '
+                      'transformers publish it')
     try:
         if path.suffix == '.safetensors':
             return safetensors.load_file(path)
@@ -155,6 +159,13 @@ def _check_pickles(path, is_zip):
 def is_web_page(start):
     """Whether a file that begins with these bytes is HTML or XML."""
     return start.lstrip()[:1] == b'<'
+
+
+def _is_numpy(start):
+    """Whether a file that begins with these bytes is `.npy` or `.npz`."""
+    name = start[30:30 + int.from_bytes(start[26:28], 'little')]  # in a zip
+    return start.startswith(b'\x93NUMPY') or (start.startswith(b'PK\3\4')
+                                              and name.endswith(b'.npy'))
 
 
 def _unreadable(path, error):

@@ -1,7 +1,11 @@
 """Weights of other libraries, by kind, into the names of OpenMMLab."""
+from functools import partial
+
 from mmfd.errors import Refused
-from mmfd.weights import convert_swin, convert_vit
+from mmfd.weights import convert_swin, convert_vit, saved_networks
 from mmfd.weights.convert_fd_official import fd_official_to_mmpretrain
+from mmfd.weights.rename import HALF
+from mmfd.weights.weight_files import first_few
 
 # kind -> function from a state dict as published to one in mm names
 CONVERTERS = {
@@ -31,6 +35,31 @@ NOTES = dict.fromkeys(
 NO_NOTE = {'openai-clip': 'input_resolution'}
 
 
+def find(kind, checkpoint, path, take=''):
+    """Find the network of a kind in a file, and bring it into mm names.
+
+    Args:
+        kind (str): key of `CONVERTERS`.
+        checkpoint: what `checkpoints.load` returned.
+        path (str): for messages.
+        take (str): keys or prefix of the network to take.
+
+    Returns:
+        tuple: the `saved_networks.Network`, whose `fitted` are its weights in
+        mm names and fp32 (`rename.Renamed`); and the places of others.
+
+    Raises:
+        Refused: as `saved_networks.find`; if the file is of another kind, it
+            says of which, if it knows.
+    """
+    try:
+        return _find(kind, checkpoint, path, take)
+    except Refused as error:
+        others = kinds(checkpoint, path)
+        hint = f'. Kind {" or ".join(others)} takes it' if others else ''
+        raise Refused(f'{error}{hint}') from None
+
+
 def convert(kind, state_dict):
     """Bring weights of one kind into mm names.
 
@@ -39,17 +68,24 @@ def convert(kind, state_dict):
         state_dict (dict): name -> tensor.
 
     Returns:
-        dict: name -> tensor, in fp32.
+        Renamed: name -> tensor, in fp32.
 
     Raises:
-        Refused: if they are of another kind; says of which, if it knows.
+        Refused: as `find`.
     """
-    try:
-        return _convert(kind, state_dict)
-    except Refused as error:
-        others = [other for other in CONVERTERS if _takes(other, state_dict)]
-        hint = f'. Kind {" or ".join(others)} takes it' if others else ''
-        raise Refused(f'{error}{hint}') from None
+    return find(kind, state_dict, 'weights')[0].fitted
+
+
+def kinds(checkpoint, path):
+    """The kinds that take a file; if none does, those that take a part."""
+    for parts in False, True:
+        found = [
+            kind for kind in CONVERTERS
+            if _takes(kind, checkpoint, path, parts)
+        ]
+        if found:
+            return found
+    return []
 
 
 def note(kind, state_dict):
@@ -57,19 +93,39 @@ def note(kind, state_dict):
     return '' if NO_NOTE.get(kind) in state_dict else NOTES.get(kind, '')
 
 
-def _takes(kind, state_dict):
+def remarks(kind, network):
+    """What to know of a `find` that went well, as lines of text."""
+    left_out = network.fitted.left_out_families()
+    if left_out:
+        yield f'left out: {first_few(left_out)}'
+    halves = {
+        str(value.dtype)
+        for value in network.weights.values() if value.dtype in HALF
+    } - {'torch.float32'}
+    if halves:
+        yield (f'{" and ".join(sorted(halves))} became fp32: digits that the '
+               'original may have are missing')
+    if note(kind, network.weights):
+        yield f'note: {note(kind, network.weights)}'
+
+
+def _takes(kind, checkpoint, path, parts):
     try:
-        return bool(_convert(kind, state_dict))
+        return bool(_find(kind, checkpoint, path, parts=parts))
     except Refused:
         return False
 
 
-def _convert(kind, state_dict):
+def _find(kind, checkpoint, path, take='', parts=True):
+    return saved_networks.find(checkpoint, path, partial(_convert, kind, path),
+                               take, BRANCHES[kind], parts)
+
+
+def _convert(kind, path, state_dict):
     try:
         return CONVERTERS[kind](state_dict)
-    except Refused:
-        raise
-    except (RuntimeError, ValueError, IndexError, TypeError) as error:
-        # of torch, for a shape; of int(), for a number of too many digits
-        raise Refused(f'these are no weights of {kind}: a weight has '
+    except Refused as error:
+        raise Refused(f'{path}: {error}') from error
+    except (RuntimeError, IndexError) as error:  # of torch
+        raise Refused(f'{path}: these are no weights of {kind}: a weight has '
                       f'a shape that does not occur there: {error}') from error

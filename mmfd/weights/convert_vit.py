@@ -12,14 +12,23 @@ from mmfd.weights.rename import FULL, HALF, check_has, rename
 def openai_clip_to_mmpretrain(state_dict):
     """OpenAI CLIP's image tower to `mmpretrain.VisionTransformer`.
 
-    Of ViT-B/16 and ViT-L/14 as released (openai/CLIP `clip/model.py`), fp16
-    or fp32, to fp32. Left out on purpose: the text tower and `visual.proj`,
-    which lie behind the features that FD distils.
+    Of ViT-B/16 and ViT-L/14 as released (openai/CLIP `clip/model.py`), with
+    the text tower or alone, in half precision or fp32. Left out on purpose:
+    the text tower and `visual.proj`, which lie behind the features that FD
+    distils.
 
     Raises:
         Refused: if it is not one of CLIP's ViTs, or has keys unknown here.
     """
-    return _vit(state_dict, CLIP_NAMES, "OpenAI's CLIP ViT", dtypes=HALF)
+    return _vit(
+        _tower(state_dict), CLIP_NAMES, "OpenAI's CLIP ViT", dtypes=HALF)
+
+
+def _tower(state_dict):
+    """Name an image tower that was saved alone as within its CLIP."""
+    if 'class_embedding' not in state_dict:
+        return state_dict
+    return {f'visual.{key}': value for key, value in state_dict.items()}
 
 
 CLIP_NAMES = {
@@ -54,15 +63,14 @@ def open_clip_to_mmpretrain(state_dict):
     """open_clip's image tower to `mmpretrain.VisionTransformer`.
 
     Of its ViTs of OpenAI's architecture (mlfoundations/open_clip
-    `src/open_clip/transformer.py`), fp16 or fp32, with either kind of text
-    tower, with `module.` as its training writes it. Left out on purpose: the
-    same as of OpenAI's.
+    `src/open_clip/transformer.py`), in half precision or fp32, with either
+    kind of text tower or alone. Left out on purpose: the same as of OpenAI's.
 
     Raises:
         Refused: if it is not such a ViT, or has keys unknown here.
     """
-    return _vit(state_dict, OPEN_CLIP_NAMES, "open_clip's ViT", r'module\.',
-                HALF)
+    return _vit(
+        _tower(state_dict), OPEN_CLIP_NAMES, "open_clip's ViT", dtypes=HALF)
 
 
 OPEN_CLIP_NAMES = CLIP_NAMES | {r'text\..*|logit_bias': None}
@@ -72,8 +80,8 @@ def hf_clip_to_mmpretrain(state_dict):
     """transformers' CLIP image tower to `mmpretrain.VisionTransformer`.
 
     Of `CLIPModel`, `CLIPVisionModel` and `CLIPVisionModelWithProjection`
-    (`models/clip/modeling_clip.py`), fp16 or fp32. Left out on purpose: the
-    text tower and both projections.
+    (`models/clip/modeling_clip.py`), in half precision or fp32. Left out on
+    purpose: the text tower and both projections.
 
     Raises:
         Refused: if it is not such a ViT, or has keys unknown here.
@@ -121,7 +129,7 @@ def hf_vit_to_mmpretrain(state_dict):
         Refused: if it is not such a ViT, or has keys unknown here.
     """
     return _vit(state_dict, HF_VIT_NAMES, "transformers' ViT",
-                r'(?:vit|deit)\.')
+                r'(?:vit|deit)\.', HALF)
 
 
 HF_VIT_NAMES = {
@@ -152,7 +160,7 @@ def dino_to_mmpretrain(state_dict):
 
     As released alone (facebookresearch/dino `vision_transformer.py`; timm has
     the same names), or with the prefixes and the head of a whole training
-    checkpoint, of which `checkpoints.state_dict_of` takes the teacher.
+    checkpoint, of which `convert.find` takes the teacher.
 
     Raises:
         Refused: if it is not DINO's ViT, or has keys unknown here.
@@ -195,17 +203,21 @@ def timm_to_mmpretrain(state_dict):
     Raises:
         Refused: if it is not such a ViT, or has keys unknown here.
     """
-    return _vit(state_dict, TIMM_NAMES, "timm's plain ViT")
+    return _vit(state_dict, TIMM_NAMES, "timm's plain ViT", dtypes=HALF)
 
 
-VIT_NAMES = {
+BLOCK_NAMES = {  # and what is around the blocks; the bias of qkv is apart
     r'(cls_token|pos_embed)': r'\1',
     r'patch_embed\.proj\.(weight|bias)': r'patch_embed.projection.\1',
     r'norm\.(weight|bias)': r'ln1.\1',
     r'blocks\.(\d+)\.norm([12])\.(weight|bias)': r'layers.\1.ln\2.\3',
-    r'blocks\.(\d+)\.attn\.(qkv|proj)\.(weight|bias)': r'layers.\1.attn.\2.\3',
+    r'blocks\.(\d+)\.attn\.(qkv\.weight|proj\.weight|proj\.bias)':
+    r'layers.\1.attn.\2',
     r'blocks\.(\d+)\.mlp\.fc1\.(weight|bias)': r'layers.\1.ffn.layers.0.0.\2',
     r'blocks\.(\d+)\.mlp\.fc2\.(weight|bias)': r'layers.\1.ffn.layers.1.\2',
+}
+VIT_NAMES = BLOCK_NAMES | {
+    r'blocks\.(\d+)\.attn\.qkv\.bias': r'layers.\1.attn.qkv.bias',
 }
 DINO_NAMES = VIT_NAMES | {r'head\.(mlp|last_layer)\..*': None}
 DEIT_NAMES = VIT_NAMES | {r'head\.(weight|bias)': r'head.\1'}

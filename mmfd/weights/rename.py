@@ -5,39 +5,71 @@ import torch
 
 from mmfd.errors import Refused
 
-FULL, HALF = (torch.float32, ), (torch.float32, torch.float16)
-# name that a table does not know -> the kind of network that has such a name
+FULL = (torch.float32, )
+HALF = (torch.float32, torch.float16, torch.bfloat16)
+# name that a table does not know -> the kind of network that has such a name;
+# what only one kind has stands before what several have
 OTHER_NETWORKS = {
-    r'visual\.(layer\d|attnpool)\..*':
+    r'(.*\.)?visual\.(layer\d|attnpool)\..*':
     'a CLIP ResNet; only ViTs are converted',
     r'(.*\.)?(dist_token|distillation_token|head_dist\..*)':
     'a distilled DeiT with a second token; take the one without',
     r'(.*\.)?reg(ister)?_tokens?':
-    'a ViT with register tokens, which mmpretrain.VisionTransformer lacks',
-    r'layers\.\d+\.blocks\.\d+\.attn\.'
+    'a ViT with register tokens, as DINOv3 is and DINOv2 may be, which '
+    'mmpretrain.VisionTransformer lacks',
+    r'(.*\.)?(attn_pool\..*|head\.(probe|attention\..*))':
+    'a ViT that pools with attention, as SigLIP does',
+    r'(.*\.)?(encoder\.layers\.\d+\.blocks|features\.\d+\.\d+\.attn)\..*':
+    "a Swin Transformer in transformers' or torchvision's names; take it in "
+    "timm's or Microsoft's",
+    r'(.*\.)?encoder\.layers\.encoder_layer_\d+\..*':
+    "a ViT in torchvision's names; take it in timm's",
+    r'(.*\.)?layers\.\d+\.(blocks\.\d+\.attn|rel_pos_bias)\.'
     r'(logit_scale|q_bias|(cpb|rpe)_mlp\..*)':
     'a Swin Transformer V2',
-    r'layers\.\d+\.blocks\.\d+\.attn\.'
+    r'(.*\.)?layers\.\d+\.blocks\.\d+\.attn\.'
     r'(relative_position_bias_table|qkv\.bias)':
     'a Swin Transformer V1',
     r'(.*\.)?layers\.\d+\.(blocks|downsample)\..*':
     'a Swin Transformer',
-    r'.*(relative_position|rel_pos_bias|\.q_bias).*':
+    r'.*(\.ls\d\.gamma|\.layer_scale\d\.lambda1)':
+    'a ViT with layer scale, as DeiT III and DINOv2 are',
+    r'.*(relative_position|rel_pos_bias).*':
     "a BEiT, or FD's student",
-    r'fc_norm\..*':
+    r'.*\.mlp\.(w\d+|fc1_[gx])\..*':
+    'a ViT with SwiGLU, as EVA-02 is',
+    r'.*\.q_bias':
+    'a ViT whose queries and values alone have biases, as EVA, EVA-02 and '
+    "BEiT are, or FD's student",
+    r'(.*\.)?fc_norm\..*':
     'fine-tuned on the mean of its patches; take the '
     'pre-trained file',
-    r'.*(\.gamma_?\d|\.ls\d\.gamma|\.lambda_?1|layer_scale).*':
-    'a ViT with layer scale, as DeiT III and DINOv2 are',
-    r'.*\.mlp\.(w\d+|fc1_[gx])\..*':
-    'a ViT with SwiGLU',
+    r'.*(\.gamma_?\d|\.lambda_?\d|layer_scale).*':
+    'a ViT with layer scale',
     r'.*\.(attn\.[qk]_norm|self_attn\.[qk]_norm)\..*':
     'a ViT that normalises its queries and keys',
-    r'attn_pool\..*|head\.(probe|attention)\..*':
-    'a ViT that pools with attention, as SigLIP is',
     r'(backbone\.)?layers\.\d+\.(ln\d|ffn\.layers)\..*':
     'already in mm names; tools/export.py takes a backbone out of a model',
 }
+
+
+class Renamed(dict):
+    """Weights by their new names, and the names that were left out.
+
+    Attributes:
+        left_out (list): names in the file that a table leaves out.
+    """
+
+    def __init__(self, weights=(), left_out=()):
+        super().__init__(weights)
+        self.left_out = [*left_out]
+
+    def left_out_families(self):
+        """What was left out, with `*` for numbers: `blocks.*.attn.k_bias`."""
+        return sorted({
+            re.sub(r'(?<![^.])\d+(?![^.])', '*', name)
+            for name in self.left_out
+        })
 
 
 def rename(state_dict, names, network, prefix='', dtypes=FULL):
@@ -53,7 +85,7 @@ def rename(state_dict, names, network, prefix='', dtypes=FULL):
         dtypes (tuple): in which the network is published.
 
     Returns:
-        dict: new name -> tensor, in fp32.
+        Renamed: new name -> tensor, in fp32.
 
     Raises:
         Refused: if a name fits no pattern, two weights get one name, or a
@@ -62,11 +94,13 @@ def rename(state_dict, names, network, prefix='', dtypes=FULL):
     matches = {key: _match(key, names, prefix) for key in state_dict}
     unknown = [key for key, match in matches.items() if not match]
     if unknown:
-        key, other = _most_telling(unknown)
-        raise Refused(f'this is not {network}, which has no {key!r}{other}')
-    renamed = {}
+        key, other = telling(unknown)
+        raise Refused(f'this is not {network}, which has no {key[:99]!r}' +
+                      (f': it is {other}' if other else ''))
+    renamed = Renamed()
     for key, (match, name) in matches.items():
         if name is None:
+            renamed.left_out.append(key)
             continue
         name, value = match.expand(name), state_dict[key]
         if name in renamed:
@@ -74,9 +108,10 @@ def rename(state_dict, names, network, prefix='', dtypes=FULL):
                           f'become {name!r}')
         if value.dtype not in dtypes:
             published = ' or '.join(map(str, dtypes))
+            lost = ': this copy has lost digits' if value.dtype in HALF else ''
             raise Refused(
                 f'{key!r} is in {value.dtype}, and {network} is published in '
-                f'{published}: this copy has lost digits; take the original')
+                f'{published}{lost}; take the original')
         renamed[name] = value.float()
     return _join_qkv(renamed, network)
 
@@ -121,13 +156,17 @@ def _match(key, names, prefix):
             return match, name
 
 
-def _most_telling(unknown):
-    """Of several unknown names one, and in words whose name that is."""
+def telling(names):
+    """Of several names the one that says most, and in words what it says.
+
+    Returns:
+        tuple: name, and the network that has it, or ''.
+    """
     for pattern, network in OTHER_NETWORKS.items():
-        for key in unknown:
-            if re.fullmatch(pattern, key):
-                return key, f': it is {network}'
-    return unknown[0], ''
+        for name in names:
+            if re.fullmatch(pattern, name):
+                return name, network
+    return names[0], ''
 
 
 def _join_qkv(weights, network):

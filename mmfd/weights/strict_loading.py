@@ -1,31 +1,32 @@
 """Weights of a file into a network: every tensor fits, or it is refused."""
-import re
-
 import torch
+from mmengine.logging import print_log
 
 from mmfd.errors import Refused
 from mmfd.hosts import pytorch
-from mmfd.weights import checkpoints
+from mmfd.weights import checkpoints, convert, rename, saved_networks
+from mmfd.weights.convert_swin import ALIKE, COORDINATES
+from mmfd.weights.rename import HALF
 from mmfd.weights.weight_files import first_few
 
 # Names that may lack in a file: norms that a backbone has only for
 # fine-tuning (`ln2` on the mean of the patches, `normN` on a stage of a Swin)
 MAY_LACK = ('ln2.', 'norm0.', 'norm1.', 'norm2.')
 # Names that a network may have no use for: the norm that pre-training ends
-# with, the classifier of a converted teacher
-MAY_REMAIN = ('ln1.', 'head.')
-# Names that only files of a known kind have -> the kind of tools/convert.py
-PUBLISHED_NAMES = {
-    r'encoder\.(patch_embed|blocks|layers)\..+': 'fd-official',
-    r'blocks\.\d+\.(gamma_[12]|attn\.q_bias)': 'fd-official',
-    r'layers\.\d+\.blocks\.\d+\.attn\.rpe_mlp\..+': 'fd-official',
-}
+# with, the classifier of a converted teacher, the last norm of a Swin whose
+# third map is the target
+MAY_REMAIN = ('ln1.', 'head.', 'norm3.')
 ADVICE = ('Set arch, img_size and patch_size, of a Swin window_size too, to '
           'those of the file')
+RESIZE = ('teacher.resize_positions=True, as the official code does with CLIP '
+          'ViT-B at sizes other than 224')
 
 
-def load_into(module, path, prefix='', source='', exact=False):
+def load_into(module, path, prefix='', source='', exact=False, half=False):
     """Load a file into a module, and refuse whatever does not fit.
+
+    The log says which of several networks in the file was taken, and which
+    prefix its names lost.
 
     Args:
         module (nn.Module): changed in place.
@@ -34,6 +35,8 @@ def load_into(module, path, prefix='', source='', exact=False):
         source (str): as `checkpoints.load` takes it.
         exact (bool): refuse also what the module would resize while it is
             loaded, such as positions of another grid.
+        half (bool): accept weights in half precision, in which training here
+            saves none, but some teachers are published.
 
     Returns:
         list[str]: what was left out: first parts of names, such as `head`.
@@ -43,25 +46,29 @@ def load_into(module, path, prefix='', source='', exact=False):
             counterpart in the file or the other way round, except for those
             of `MAY_LACK` and `MAY_REMAIN`.
     """
-    in_file = checkpoints.state_dict_of(checkpoints.load(path, source), path)
+    checkpoint = checkpoints.load(path, source)
     network, expected = type(module).__name__, module.state_dict()
-    if prefix:
-        prefix = prefix.rstrip('.') + '.'
-    state_dict = {
-        key[len(prefix):]: value
-        for key, value in in_file.items() if key.startswith(prefix)
-        and not key.endswith(checkpoints.DERIVED_BUFFERS)
-    }
-    if not state_dict:
-        raise Refused(
-            f'{path} does not fit {network}: none of its keys begins with '
-            f'prefix={prefix!r}; they begin with {first_few([*in_file], 3)}. '
-            f'{_advice(in_file, prefix, path, expected)}')
-    check_precision(state_dict, path)
-    if state_dict.keys().isdisjoint(expected.keys()):
-        raise Refused(f'{path} does not fit {network}, which knows none of '
-                      f'its names: {first_few([*state_dict], 3)}. '
-                      f'{_advice(state_dict, prefix, path, expected)}')
+    prefix = prefix and prefix.rstrip('.') + '.'
+
+    def named(weights):
+        return _named_for(network, expected, weights, prefix, path)
+
+    try:
+        found, others = saved_networks.find(checkpoint, path, named)
+    except saved_networks.NothingFits as error:
+        advice = _advice([*error.weights], checkpoint, prefix, path, expected)
+        raise Refused(f'{error}. {advice}') from None
+    in_file, state_dict = found.weights, found.fitted
+    _check_coordinates(
+        network, path, expected, {
+            key.removeprefix(prefix): value
+            for key, value in in_file.items() if key.startswith(prefix)
+        })
+    precision = check_precision(state_dict, path, half)
+    for line in (*precision, *saved_networks.describe(
+            found, others, 'to use those, save '
+            'them in a file of their own')):
+        print_log(f'{path}: {line}', 'current')
     if exact:
         _check_shapes(
             network, path,
@@ -84,21 +91,74 @@ def load_into(module, path, prefix='', source='', exact=False):
         raise Refused(
             f'{path} does not fit {network}: it lacks {first_few(missing)} '
             f'and has {first_few(unexpected)} that {network} does not know. '
-            f'{_advice(unexpected, prefix, path, expected)}')
+            f'{_advice(unexpected, checkpoint, prefix, path, expected)}')
     return sorted(left_out)
 
 
-def check_precision(state_dict, path):
+def _named_for(network, expected, weights, prefix, path):
+    """The weights whose names begin with a prefix, without it.
+
+    Raises:
+        Refused: if there are none, or the network knows few of them.
+    """
+    state_dict = {
+        key[len(prefix):]: value
+        for key, value in weights.items() if key.startswith(prefix)
+        and not key.endswith(checkpoints.DERIVED_BUFFERS)
+    }
+    if not state_dict:
+        raise Refused(
+            f'{path} does not fit {network}: none of its keys begins with '
+            f'prefix={prefix!r}; they begin with {first_few([*weights], 3)}')
+    unknown = [key for key in state_dict if key not in expected]
+    if 2 * len(unknown) > len(state_dict):
+        known = len(state_dict) - len(unknown) or 'none'
+        raise Refused(f'{path} does not fit {network}, which knows {known} of '
+                      f'its names: {first_few(unknown, 3)}')
+    return state_dict
+
+
+def check_precision(state_dict, path, half=False):
     """Refuse weights of less than fp32, in which training here saves them.
+
+    Args:
+        half (bool): say so instead of refusing half precision.
+
+    Returns:
+        list[str]: what there is to say.
 
     Raises:
         Refused: with the name of one of them.
     """
     for name, value in state_dict.items():
         if value.is_floating_point() and value.dtype != torch.float32:
+            if half and value.dtype in HALF:
+                return [
+                    f'{name!r} and perhaps others are in {value.dtype}, '
+                    'and used in fp32'
+                ]
             raise Refused(
                 f'{path} holds {name!r} in {value.dtype}, so it has lost '
                 'digits that fp32 has: give the file that it was made from')
+    return []
+
+
+def _check_coordinates(network, path, expected, in_file):
+    """Refuse relative coordinates other than those that a network computes.
+
+    Those of other windows have another shape, and may differ.
+    """
+    for key, table in in_file.items():
+        own = expected.get(key)
+        if (key.endswith(COORDINATES) and own is not None
+                and own.shape == table.shape and not own.is_meta
+                and not torch.allclose(
+                    own.cpu(), table.float(), atol=ALIKE, equal_nan=True)):
+            raise Refused(
+                f'{path}: {key} is not what {network} computes, so the bias '
+                'of positions would be another: set '
+                'backbone.pretrained_window_sizes to the windows that the '
+                'file was pretrained with, 0 for its own')
 
 
 def _check_shapes(network, path, shapes):
@@ -108,24 +168,31 @@ def _check_shapes(network, path, shapes):
         for key, in_file, in_network in shapes if in_file != in_network
     ]
     if differ:
+        positions = all(text.startswith('pos_embed is') for text in differ)
         raise Refused(f'{path} is of another size than {network}: '
-                      f'{first_few(differ, 3)}. {ADVICE}')
+                      f'{first_few(differ, 3)}. {ADVICE}' +
+                      (f', or {RESIZE}' if positions else ''))
 
 
-def _advice(unexpected, prefix, path, expected):
+def _advice(names, checkpoint, prefix, path, expected):
     """What to do with a file that has these names and does not fit."""
-    for pattern, kind in PUBLISHED_NAMES.items():
-        if any(re.fullmatch(pattern, key) for key in unexpected):
-            return ('It is as its authors published it; bring it into mm '
-                    f'names first: python tools/convert.py {kind} {path} DST')
+    kinds = convert.kinds(checkpoint, path)
+    if kinds:
+        return ('It is as its authors published it; bring it into mm names '
+                f'first: python tools/convert.py {" or ".join(kinds)} {path} '
+                'DST')
     if 'head.fc.weight' in expected:
         return ('If it is a distilled student or a backbone alone: '
                 'fine-tuning makes the classifier that is expected')
     if any(key.startswith('backbone.') for key in expected):
         return 'It is of another model: give the config that it is of'
-    if not prefix and any(key.startswith('backbone.') for key in unexpected):
+    if not prefix and any(key.startswith('backbone.') for key in names):
         return ("It is a whole model: add prefix='backbone.' to its init_cfg; "
                 'for a teacher, python tools/export.py SRC DST takes the '
                 'backbone out')
+    foreign = [name for name in names if name not in expected]
+    other = rename.telling(foreign)[1] if foreign else ''
+    if other:
+        return f'It is {other}'
     return ('If it comes from elsewhere, bring it into mm names first: '
             'python tools/convert.py KIND SRC DST')

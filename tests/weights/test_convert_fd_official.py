@@ -249,11 +249,6 @@ def half(weights):
     }
 
 
-def with_bias_of_keys(vit):
-    _, weights = fine_tuned(vit)
-    return weights | {'blocks.0.attn.k_bias': torch.zeros(48)}
-
-
 def plain_vit(vit):
     _, weights = fine_tuned(vit)
     return {
@@ -279,8 +274,7 @@ REFUSED = {
     'another part':
     (lambda vit: dict(distilled(vit, 'teacher_openai'), queue=torch.zeros(1)),
      "distilled by FD, which has no 'queue'"),
-    'a bias of keys': (with_bias_of_keys, "no 'blocks.0.attn.k_bias'"),
-    'a plain ViT': (plain_vit, "becomes 'layers.0.attn.q_bias'"),
+    'a plain ViT': (plain_vit, "no 'blocks.0.attn.qkv.bias'"),
 }
 
 

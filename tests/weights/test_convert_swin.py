@@ -12,6 +12,7 @@ from mmengine.registry import MODELS
 from mmfd.errors import Refused
 from mmfd.weights import checkpoints, strict_loading
 from mmfd.weights.convert import CONVERTERS
+from mmfd.weights.convert_swin import log_coordinates
 
 swin, swinv2 = CONVERTERS['swin'], CONVERTERS['swinv2']
 
@@ -96,6 +97,27 @@ def host_of(version, size):
     return MODELS.build(config)
 
 
+def test_third_stage_is_a_target_as_with_the_official_pred_feat_s3(tmp_path):
+    theirs, file = timm_swin('v1', TINY), tmp_path / 'swin.pth'
+    checkpoints.save(swin(theirs.state_dict()), file, {})
+    host = host_of('v1', TINY)
+    third = type(host)(
+        arch=host.arch_settings,
+        img_size=64,
+        window_size=4,
+        stage_cfgs=[{}, {}, {}, dict(window_size=2)],
+        out_indices=(2, ))
+    strict_loading.load_into(third, file, exact=True)
+    third.eval()
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        expected = theirs.layers[:3](theirs.patch_embed(images))
+        expected = torch.nn.functional.layer_norm(expected, (96, ))
+        (found, ) = third(images)
+    torch.testing.assert_close(
+        found.permute(0, 2, 3, 1), expected, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize('names', [dict, microsoft])
 @pytest.mark.parametrize('size', [
     pytest.param(TINY, id='tiny'),
@@ -133,7 +155,7 @@ def fresh(kind, **kwargs):
     ('swin', lambda: fresh('v1', new=torch.zeros(1)), "no 'new'"),
     ('swin', lambda: dict(cls_token=torch.zeros(1)), "no 'cls_token'"),
     ('esvit', lambda: {
-        'module.norm.weight': torch.zeros(1)
+        'norm.weight': torch.zeros(1)
     }, "not EsViT's Swin: nothing in it becomes 'patch_embed"),
 ])
 def test_weights_of_another_kind_are_refused(kind, weights, message):
@@ -173,7 +195,7 @@ def test_official_shared_network_is_copied_into_every_block(official):
             f'{prefix}rpe_mlp.0.weight': torch.randn(512, 2),
             f'{prefix}rpe_mlp.0.bias': torch.randn(512),
             f'{prefix}rpe_mlp.2.weight': torch.randn(heads, 512),
-            f'{prefix}relative_coords_table': torch.zeros(1, 7, 7, 2),
+            f'{prefix}relative_coords_table': log_coordinates((4, 4), (4, 4)),
             f'{prefix}relative_position_index': torch.zeros(16, 16).long(),
         }
     converted = swinv2(weights)
