@@ -80,8 +80,8 @@ def _fd_vit(state_dict, distilled):
     if not distilled and not tables and 'layers.0.gamma_1' not in renamed:
         raise Refused(
             'nothing in it tells a fine-tuned ViT of FD (with USE_APE, '
-            'without INIT_VALUES) from an EVA: give the distilled file, which has '
-            'encoder.* and decoder.*')
+            'without INIT_VALUES) from an EVA: give the distilled file, which '
+            'has encoder.* and decoder.*')
     shared = renamed.pop(f'rel_pos_bias.{TABLE}', None)
     if shared is not None and len(tables) > 1:  # USE_RPB too: biases add up
         for name in set(tables) & renamed.keys():
