@@ -1,13 +1,18 @@
 """Files that are written completely or not at all, and their sums."""
+import errno
 import hashlib
 import os
+import stat
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
 from mmfd.errors import Refused
 from mmfd.hosts import system
+
+# Permissions in a cache: others may read, as far as umask lets them
+OWN_FILE, OWN_FOLDER = 0o644, 0o755
 
 
 @contextmanager
@@ -54,8 +59,55 @@ def cache_folder(name):
     return Path(root, 'mmfd', name)
 
 
+def make_own_folder(path):
+    """Make a folder for a cache, to which only this user can write.
+
+    One of this user's that others can write to, as umask 002 makes them, is
+    closed to them; what they have written before is not read (`read_own`).
+
+    Raises:
+        OSError: if it cannot be made, or is somebody else's.
+    """
+    path.mkdir(mode=OWN_FOLDER, parents=True, exist_ok=True)
+    status = os.stat(path)
+    if system.other_writers(status):
+        with suppress(OSError):  # it is not ours
+            os.chmod(path, stat.S_IMODE(status.st_mode) & OWN_FOLDER)
+    for status in os.lstat(path), os.stat(path):  # a link, what it leads to
+        if reason := system.other_writers(status):
+            raise PermissionError(errno.EPERM, reason, str(path))
+
+
+def is_own(path):
+    """Whether this is a file to which only this user can write; no link."""
+    try:
+        return _is_own(os.lstat(path))
+    except OSError:
+        return False
+
+
+def read_own(path, shared=False):
+    """The content of a cache's file; None if there is none, as of `is_own`.
+
+    Args:
+        path (Path): file.
+        shared (bool): take a file of anyone, too.
+    """
+    try:
+        with open(system.open_plain(path), 'rb') as file:
+            if _is_own(os.fstat(file.fileno()), shared):
+                return file.read()
+    except OSError:
+        pass
+
+
+def _is_own(status, shared=False):
+    return stat.S_ISREG(
+        status.st_mode) and (shared or not system.other_writers(status))
+
+
 @contextmanager
-def written_whole(path, durable=True):
+def written_whole(path, durable=True, mode=0o666):
     """Yield a temporary path to write to, and rename it to `path` at the end.
 
     So `path` is either complete or absent, even if the body fails or several
@@ -65,6 +117,7 @@ def written_whole(path, durable=True):
         path (str): file to write.
         durable (bool): wait until the disk has the file, so that it survives a
             power failure. This takes some milliseconds.
+        mode (int): permissions of the file, of which umask takes some away.
 
     Raises:
         OSError: if it cannot be written.
@@ -73,6 +126,8 @@ def written_whole(path, durable=True):
     path.parent.mkdir(parents=True, exist_ok=True)
     # unlike a process id, different on all machines that share a folder
     temporary = path.with_name(f'{path.name}.{uuid4().hex[:8]}.part')
+    # new, so that it is no link that somebody else has put there
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
     try:
         yield temporary
         if durable:

@@ -1,6 +1,7 @@
 """Files are written whole or not at all, and kept in one folder."""
 import os
 import pickle
+import stat
 from pathlib import Path
 
 import pytest
@@ -36,3 +37,83 @@ def test_folder_that_cannot_be_written_to_is_refused_before_a_run(tmp_path):
     with without_root_rights():
         with pytest.raises(Refused, match=f'{folder} cannot be written to'):
             files.make_folder(folder)
+
+
+# --- caches are one's own ---
+
+
+def permissions(path):
+    return stat.S_IMODE(os.lstat(path).st_mode)
+
+
+@pytest.fixture
+def open_umask():
+    """As on systems where every user has a group."""
+    before = os.umask(0o002)
+    yield
+    os.umask(before)
+
+
+def test_folder_of_a_cache_is_closed_to_others(tmp_path, open_umask):
+    files.make_own_folder(tmp_path / 'new')
+    (tmp_path / 'old').mkdir()
+    assert permissions(tmp_path / 'old') == 0o775
+    files.make_own_folder(tmp_path / 'old')
+    assert permissions(tmp_path / 'new') == permissions(
+        tmp_path / 'old') == 0o755
+    (tmp_path / 'link').symlink_to(tmp_path / 'old')
+    files.make_own_folder(tmp_path / 'link')
+
+
+@pytest.fixture
+def somebody_else(tmp_path):
+    """A function that gives a file or folder to another user."""
+    if os.geteuid():
+        pytest.skip('only root can give files away')
+    return lambda path: os.lchown(path, 12345, 12345)
+
+
+@pytest.mark.parametrize('kind', ['folder', 'link'])
+def test_folder_of_somebody_else_is_no_cache(tmp_path, somebody_else, kind):
+    (tmp_path / 'mine').mkdir()
+    path = tmp_path / kind
+    if kind == 'folder':
+        path.mkdir()
+    else:
+        path.symlink_to(tmp_path / 'mine')
+    somebody_else(path)
+    with pytest.raises(PermissionError, match='it is of user 12345, not 0'):
+        files.make_own_folder(path)
+
+
+def test_own_file_is_no_link_no_pipe_and_of_nobody_else(
+        tmp_path, somebody_else):
+    for name in 'mine', 'theirs', 'open':
+        (tmp_path / name).write_bytes(b'content')
+    somebody_else(tmp_path / 'theirs')
+    (tmp_path / 'open').chmod(0o664)
+    (tmp_path / 'link').symlink_to(tmp_path / 'mine')
+    os.mkfifo(tmp_path / 'pipe')
+    for name, is_own in dict(
+            mine=True,
+            theirs=False,
+            open=False,
+            link=False,
+            pipe=False,
+            gone=False).items():
+        assert files.is_own(tmp_path / name) == is_own
+        assert files.read_own(tmp_path /
+                              name) == (b'content' if is_own else None)
+    assert files.read_own(tmp_path / 'theirs', shared=True) == b'content'
+    assert files.read_own(tmp_path / 'link', shared=True) is None
+
+
+def test_file_is_written_in_the_place_of_a_link_and_not_through_it(tmp_path):
+    (tmp_path / 'kept').write_bytes(b'kept')
+    (tmp_path / 'cache').symlink_to(tmp_path / 'kept')
+    with files.written_whole(tmp_path / 'cache', mode=0o640) as part:
+        assert permissions(part) == 0o640
+        part.write_bytes(b'new')
+    assert (tmp_path / 'kept').read_bytes() == b'kept'
+    assert not (tmp_path / 'cache').is_symlink()
+    assert (tmp_path / 'cache').read_bytes() == b'new'

@@ -3,13 +3,15 @@ import hashlib
 import json
 import logging
 import os
+import re
 import time
 
 from mmengine.logging import print_log
 
 from mmfd.data.away import why_away
 from mmfd.errors import Refused
-from mmfd.files import cache_folder, written_whole
+from mmfd.files import (OWN_FILE, cache_folder, make_own_folder, read_own,
+                        written_whole)
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff', '.ppm',
             '.pgm', '.gif')
@@ -114,22 +116,42 @@ def _cache_file(root):
 
 
 def _read_cache(root):
-    """Folder -> its listing in the last scan; empty if there is none."""
+    """Folder -> its listing in the last scan, of those that are sound."""
     try:
-        with open(_cache_file(root), encoding='ascii') as file:
-            cached = json.load(file)
-        return {folder: tuple(listing) for folder, listing in cached.items()}
-    except (OSError, ValueError, AttributeError, TypeError):  # damaged
+        cached = json.loads(read_own(_cache_file(root)) or b'{}')
+    except (ValueError, RecursionError):  # damaged
         return {}
+    cached = cached.items() if isinstance(cached, dict) else ()
+    return {
+        folder: tuple(listing)
+        for folder, listing in cached if _is_listing(listing)
+    }
+
+
+def _is_listing(listing):
+    """Whether this is what `_list` found: nothing outside of its folder."""
+    if not isinstance(listing, list) or len(listing) != 3:
+        return False
+    changed, names, subfolders = listing
+    if type(changed) is not int or not (isinstance(names, list)
+                                        and isinstance(subfolders, list)):
+        return False
+    return all(
+        isinstance(name, str) and re.match(r'[^./\0][^/\0]*\Z', name)
+        for name in names + subfolders) and all(name.lower().endswith(SUFFIXES)
+                                                for name in names)
 
 
 def _write_cache(root, listings):
     path = _cache_file(root)
     try:
-        with written_whole(path, durable=False) as temporary:
+        make_own_folder(path.parent)
+        with written_whole(path, durable=False, mode=OWN_FILE) as temporary:
             temporary.write_text(json.dumps(listings), encoding='ascii')
     except OSError as error:
+        # only a help, so the run goes on without it
         print_log(
             f'the list of images in {root} could not be cached in {path}: '
             f'{error.strerror}. They will be listed again next time; set '
-            'XDG_CACHE_HOME to a folder with room', 'current', logging.WARNING)
+            'XDG_CACHE_HOME to a folder of your own with room', 'current',
+            logging.WARNING)

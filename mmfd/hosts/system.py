@@ -1,6 +1,7 @@
 """What only some operating systems have; elsewhere a plain answer or None."""
 import os
 import signal
+import stat
 import sys
 import threading
 
@@ -59,6 +60,38 @@ def _exit_with_parent():
     while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
         pass
     os._exit(0)
+
+
+def open_plain(path):
+    """Open a file to read it, and follow no link; a pipe is not waited for.
+
+    Returns:
+        int: descriptor.
+
+    Raises:
+        OSError: if that cannot be done.
+    """
+    flags = sum(
+        getattr(os, name, 0)
+        for name in ('O_NOFOLLOW', 'O_NONBLOCK', 'O_BINARY'))
+    return os.open(path, os.O_RDONLY | flags)
+
+
+def other_writers(status):
+    """Who may write to a file or folder beside this user and root: text.
+
+    None if nobody may, or where files have no owners, as on Windows.
+
+    Args:
+        status (os.stat_result): of the file, folder or link.
+    """
+    if not hasattr(os, 'geteuid'):
+        return None
+    if status.st_uid not in (0, os.geteuid()):
+        return f'it is of user {status.st_uid}, not {os.geteuid()}'
+    writable = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    if writable and not stat.S_ISLNK(status.st_mode):  # all links say so
+        return f'others can write to it, {stat.filemode(status.st_mode)}'
 
 
 def sync(path):

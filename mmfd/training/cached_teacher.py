@@ -22,7 +22,8 @@ from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 
 from mmfd.errors import Refused
-from mmfd.files import written_whole
+from mmfd.files import OWN_FILE, make_own_folder, read_own, written_whole
+from mmfd.hosts import system
 from mmfd.registry import MODELS, TRANSFORMS
 from mmfd.teacher import Teacher
 
@@ -34,7 +35,8 @@ VERIFIED = 4  # entries that are computed again and compared, at the start
 # was computed in another batch
 TOLERANCE = 0.05
 INT8_STEPS = 16  # per standard deviation, so int8 reaches almost 8 of them
-CACHE_SETTINGS = ('folder', 'store', 'spare')  # which `Teacher` does not have
+# Settings that `Teacher` does not have
+CACHE_SETTINGS = ('folder', 'store', 'spare', 'shared')
 
 
 @TRANSFORMS.register_module()
@@ -84,21 +86,29 @@ class CachedTeacher(Teacher):
     The pixels must return exactly: whole images, or `StoredViews` of them.
     The first entries that are found are computed again and compared. If the
     disk is full or cannot be written to, the log says so once, and missing
-    targets are computed.
+    targets are computed. An entry of another shape, that is not finite or
+    that somebody else has written is missing, too.
 
     Args:
         folder (str): where the targets of one teacher, in one precision, lie.
         store (str): `bfloat16`, or `int8` for whitened targets: in steps of
             1/16 standard deviation, clipped at 8.
         spare (float): GiB of the disk to leave free.
+        shared (bool): use a folder that others can write to, and what they
+            wrote: whoever can decides what the student learns.
         **teacher: arguments of `Teacher`.
 
     Raises:
-        Refused: if the folder belongs to another teacher, or an entry is not
-            what this teacher computes.
+        Refused: if the folder belongs to another teacher, others can write to
+            it, or an entry is not what this teacher computes.
     """
 
-    def __init__(self, folder, store='bfloat16', spare=2., **teacher):
+    def __init__(self,
+                 folder,
+                 store='bfloat16',
+                 spare=2.,
+                 shared=False,
+                 **teacher):
         super().__init__(**teacher)
         if store not in ('bfloat16', 'int8'):
             raise Refused(f"store={store!r}: set it to 'bfloat16' or "
@@ -112,18 +122,21 @@ class CachedTeacher(Teacher):
                 'a teacher with drop_path_rate gives another target each '
                 'time: set it to 0, or use mmfd.Teacher')
         self.folder, self.store, self.spare = Path(folder), store, spare
+        self.shared = shared
         self.config = teacher
         self.identity = None  # JSON of what the targets depend on
         self.writable, self.verified = True, 0
+        self.shapes = {}  # of pixels (3, H, W) -> of their target (L, C)
 
     def _open(self):
         """Label the folder with this teacher, or refuse another one's."""
+        self._check_folder()
         ours = json.loads(json.dumps(self._identity(), default=str))
         label = self.folder / 'teacher.json'
-        if not label.exists() and is_main_process():
+        theirs = _read_label(label, self.shared)
+        if theirs is None and is_main_process():
             self._write_file(label, json.dumps(ours, indent=1).encode())
-        if label.exists():
-            theirs = _read_label(label)
+        if theirs is not None:
             for key in ours:
                 if theirs.get(key) != ours[key]:
                     raise Refused(
@@ -132,6 +145,19 @@ class CachedTeacher(Teacher):
                         f'{ours[key]!r}. Set model.teacher.folder to another '
                         'folder, or remove this one')
         self.identity = json.dumps(ours, sort_keys=True)
+
+    def _check_folder(self):
+        """Refuse a folder in which others could put targets of their own."""
+        if self.shared or not self.folder.exists():
+            return
+        if reason := system.other_writers(self.folder.stat()):
+            raise Refused(
+                f'the cache {self.folder} may hold what others wrote '
+                f'({reason}), and so they would decide what the student '
+                'learns: close it (chmod go-w), set model.teacher.shared=True '
+                'if you trust all of them, as a group that shares its '
+                'targets, or set model.teacher.folder to a folder of your '
+                'own')
 
     def _identity(self):
         """What the targets depend on besides the pixels."""
@@ -155,15 +181,17 @@ class CachedTeacher(Teacher):
         if self.identity is None:
             self._open()
         keys = self._keys(pixels)
-        targets = [self._read(key) for key in keys]
+        size = pixels.shape[1:]
+        targets = [self._read(key, self.shapes.get(size)) for key in keys]
         missing = [i for i, target in enumerate(targets) if target is None]
-        if self.verified < VERIFIED and len(missing) < len(keys):
+        if self.verified < VERIFIED or size not in self.shapes:
             missing = range(len(keys))  # compute all, to compare
         if not missing:
             return torch.stack(targets).to(pixels.device)
         computed = super().forward(pixels[list(missing)])
+        self.shapes[size] = computed.shape[1:]
         for i, target in zip(missing, computed.cpu()):
-            if targets[i] is None:
+            if targets[i] is None or targets[i].shape != target.shape:
                 self._write(keys[i], target)
             else:
                 self._verify(keys[i], targets[i], target)
@@ -189,21 +217,24 @@ class CachedTeacher(Teacher):
     def _path(self, key):
         return self.folder / key[:2] / key[2:]
 
-    def _read(self, key):
-        """A target (L, C) in fp32; None if it is missing or damaged."""
-        try:
-            data = self._path(key).read_bytes()
-        except OSError:
-            return None
+    def _read(self, key, shape):
+        """A target (L, C) in fp32; None if it is missing or not sound.
+
+        Args:
+            shape (torch.Size): that it must have, None if any.
+        """
+        data = read_own(self._path(key), self.shared) or b''
         header, values, checksum = data[:8], data[8:-4], data[-4:]
         if len(data) < 12 or zlib.crc32(values).to_bytes(4, 'big') != checksum:
             return None
-        tokens = torch.frombuffer(
-            bytearray(values), dtype=getattr(torch, self.store)).float()
-        shape = np.frombuffer(header, '<u4').tolist()  # L, C
-        if prod(shape) != tokens.numel():
+        dtype = getattr(torch, self.store)
+        found = np.frombuffer(header, '<u4').tolist()  # L, C
+        if not 0 < prod(found) * dtype.itemsize == len(values):
             return None
-        tokens = tokens.view(shape)
+        tokens = torch.frombuffer(
+            bytearray(values), dtype=dtype).float().view(found)
+        if shape not in (None, tokens.shape) or not tokens.isfinite().all():
+            return None
         return tokens / INT8_STEPS if self.store == 'int8' else tokens
 
     def _write(self, key, target):
@@ -222,18 +253,24 @@ class CachedTeacher(Teacher):
         if not self.writable:
             return
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            self._make_folder(path.parent)
             if disk_usage(self.folder).free < self.spare * 2**30:
                 raise OSError(f'less than {self.spare:g} GiB are free')
             # not durable: a damaged entry is recognised and computed again
-            with written_whole(path, durable=False) as temporary:
-                temporary.write_bytes(data)
+            with written_whole(path, durable=False, mode=OWN_FILE) as part:
+                part.write_bytes(data)
         except OSError as error:
             self.writable = False
             print_log(
                 f'no more targets are written to the cache {self.folder}: '
                 f'{error.strerror or error}. Training continues; the teacher '
                 'computes missing targets', 'current', logging.WARNING)
+
+    def _make_folder(self, path):
+        if self.shared:  # with the permissions that the group has chosen
+            path.mkdir(parents=True, exist_ok=True)
+        else:
+            make_own_folder(path)
 
     def _verify(self, key, stored, target):
         """Refuse an entry that this teacher would not compute."""
@@ -247,13 +284,13 @@ class CachedTeacher(Teacher):
                 'folder')
 
 
-def _read_label(path):
-    """What a cache says of its teacher; {} if it is not readable."""
+def _read_label(path, shared):
+    """What a cache says of its teacher; None if it has no readable label."""
     try:
-        label = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return label if isinstance(label, dict) else {}
+        label = json.loads(read_own(path, shared) or b'')
+    except (ValueError, RecursionError):
+        return None
+    return label if isinstance(label, dict) else None
 
 
 def without_cache(teacher):

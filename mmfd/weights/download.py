@@ -47,7 +47,9 @@ def fetch(url, expected=()):
         expected = ()
     with files.os_errors_refused(
             f'{path} cannot be written',
-            'set XDG_CACHE_HOME to a folder with room, or free some'):
+            'set XDG_CACHE_HOME to a folder of your own with room. What a '
+            'group shares is converted once and given by its path'):
+        files.make_own_folder(path.parent)
         if not _is_stored(path, expected):
             _download(url, path, expected)
     if is_index:
@@ -80,10 +82,11 @@ def _sum_file(path):
 
 
 def _is_stored(path, expected):
-    if not path.is_file() or not _sum_file(path).is_file():
+    noted = files.read_own(_sum_file(path))
+    if noted is None or not files.is_own(path):
         return False
     digits = files.sha256(path)
-    return (_sum_file(path).read_bytes().strip() == digits.encode()
+    return (noted.strip() == digits.encode()
             and all(digits.startswith(first.lower()) for first in expected))
 
 
@@ -97,7 +100,7 @@ def _download(url, path, expected):
             f'{_shown(url)} has {size:,} bytes, {folder} room for {free:,}: '
             'set XDG_CACHE_HOME to a folder with room')
     done = 0
-    with files.written_whole(path) as part:
+    with files.written_whole(path, mode=files.OWN_FILE) as part:
         with open(part, 'wb') as file, _progress(path.name, size) as progress:
             for block in blocks:
                 if not done and checkpoints.is_web_page(block):
@@ -113,7 +116,7 @@ def _download(url, path, expected):
                           f'bytes arrived; try again, {OTHERWISE}')
         digits = files.sha256(part)
         files.check_sha256(digits, expected, _shown(url))
-    with files.written_whole(_sum_file(path)) as part:
+    with files.written_whole(_sum_file(path), mode=files.OWN_FILE) as part:
         part.write_text(digits)
 
 

@@ -180,3 +180,75 @@ def test_no_room_for_the_cache_is_a_warning_and_leaves_nothing(
     assert level == logging.WARNING
     assert 'File too large' in message and 'XDG_CACHE_HOME' in message
     assert not list(cache.iterdir())
+
+
+@pytest.mark.parametrize('listing', [
+    [1, ['../../secret/x.jpg'], []],
+    [1, ['/etc/x.jpg'], []],
+    [1, ['notes.txt'], []],
+    [1, ['.hidden.jpg'], []],
+    [1, ['x.jpg\n/../y.jpg'], []],
+    [1, [3], []],
+    [1, 'x.jpg', []],
+    [1, [], ['..']],
+    [1, [], ['a/../../secret']],
+    [1, [], ['']],
+    [1.5, ['x.jpg'], []],
+    [True, ['x.jpg'], []],
+    [1, ['x.jpg']],
+    {},
+    None,
+])
+def test_cached_listing_names_nothing_outside_of_its_folder(
+        tmp_path, eager, cache, listing):
+    solid(tmp_path / 'images/1.jpg')
+    solid(tmp_path / 'images/a/2.jpg')
+    scan.find_images(tmp_path / 'images')
+    [file] = cache.iterdir()
+    cached = json.loads(file.read_text())
+    time = os.stat(tmp_path / 'images').st_ctime_ns
+    if listing and listing[0] == 1 and listing[0] is not True:
+        listing = [time, *listing[1:]]  # as of a folder that is unchanged
+    file.write_text(json.dumps({**cached, '': listing}))
+    assert scan.find_images(tmp_path / 'images') == ['1.jpg', 'a/2.jpg']
+    assert json.loads(file.read_text()) == cached
+
+
+@pytest.mark.parametrize('planted', ['link', 'open file', 'pipe'])
+def test_list_that_others_could_write_is_not_read(tmp_path, eager, cache,
+                                                  planted):
+    solid(tmp_path / 'images/1.jpg')
+    scan.find_images(tmp_path / 'images')
+    [file] = cache.iterdir()
+    cached = json.loads(file.read_text())
+    false = json.dumps({'': [cached[''][0], ['9.jpg'], []]})
+    file.write_text(false)
+    assert scan.find_images(tmp_path / 'images') == ['9.jpg']  # own: believed
+    if planted == 'open file':
+        file.chmod(0o664)
+    else:
+        file.unlink()
+        (tmp_path / 'other').write_text(false)
+        if planted == 'link':
+            file.symlink_to(tmp_path / 'other')
+        else:
+            os.mkfifo(file)
+    assert scan.find_images(tmp_path / 'images') == ['1.jpg']
+    assert json.loads(file.read_text()) == cached and not file.is_symlink()
+    assert not os.stat(file).st_mode & 0o022
+
+
+def test_cache_of_somebody_else_is_a_warning_and_not_used(
+        tmp_path, eager, cache, monkeypatch):
+    if os.geteuid():
+        pytest.skip('only root can give files away')
+    solid(tmp_path / 'images/1.jpg')
+    cache.mkdir(parents=True)
+    os.chown(cache, 12345, 12345)
+    lines = []
+    monkeypatch.setattr(scan, 'print_log', lambda *args: lines.append(args))
+    assert scan.find_images(tmp_path / 'images') == ['1.jpg']
+    [(message, _, level)] = lines
+    assert level == logging.WARNING and not [*cache.iterdir()]
+    assert 'it is of user 12345, not 0' in message
+    assert 'set XDG_CACHE_HOME to a folder of your own' in message

@@ -3,6 +3,7 @@ import json
 import os
 import resource
 import shutil
+import zlib
 
 import numpy as np
 import pytest
@@ -142,6 +143,90 @@ def test_damaged_entry_is_computed_again(tmp_path, damage):
         path.write_bytes(damage(data))
     assert torch.equal(teacher(tmp_path)(pixels), target)
     assert intact == {path: path.read_bytes() for path in entries(tmp_path)}
+
+
+def entry(values, shape=None):
+    """A target as the cache writes it, with its right sum."""
+    data = values.to(torch.bfloat16).view(torch.uint8).numpy().tobytes()
+    header = np.array(shape or values.shape, '<u4').tobytes()
+    return header + data + zlib.crc32(data).to_bytes(4, 'big')
+
+
+UNSOUND = {
+    'not finite': lambda v: entry(v * float('nan')),
+    'infinite': lambda v: entry(v + float('inf')),
+    'another length': lambda v: entry(v[1:]),
+    'another width': lambda v: entry(v[:, ::2].contiguous()),
+    'turned': lambda v: entry(v, v.T.shape),
+    'more than there is': lambda v: entry(v, (2**32 - 1, 2**32 - 1)),
+    'nothing': lambda v: entry(v[:0]),
+}
+
+
+@pytest.mark.parametrize('fault', UNSOUND)
+@pytest.mark.parametrize('first', [True, False])
+def test_unsound_entry_with_a_right_sum_is_a_missing_one(
+        tmp_path, fault, first):
+    """Whether the cache has seen targets of this size before, or not."""
+    pixels, cached = images(), teacher(tmp_path)
+    target = cached(pixels)
+    cached(pixels)
+    intact = {path: path.read_bytes() for path in entries(tmp_path)}
+    for path in intact:
+        path.write_bytes(UNSOUND[fault](target[0]))
+    again = teacher(tmp_path) if first else cached
+    assert torch.equal(again(pixels), target)
+    assert intact == {path: path.read_bytes() for path in entries(tmp_path)}
+
+
+def test_entry_that_others_could_write_is_a_missing_one(tmp_path):
+    pixels, cached = images(), teacher(tmp_path)
+    target = cached(pixels)
+    cached(pixels)
+    link, pipe, opened, *_ = entries(tmp_path)
+    link.rename(tmp_path / 'elsewhere')
+    link.symlink_to(tmp_path / 'elsewhere')
+    pipe.unlink()
+    os.mkfifo(pipe)
+    opened.chmod(0o664)
+    assert (cached(pixels) == target).all((1, 2)).sum() == 3  # computed
+    assert all(p.is_file() and not p.is_symlink() for p in entries(tmp_path))
+    assert not any(p.stat().st_mode & 0o022 for p in entries(tmp_path))
+
+
+def test_folder_that_others_can_write_to_is_refused_unless_it_is_shared(
+        tmp_path):
+    folder = tmp_path / 'targets'
+    pixels, target = images(), teacher(folder)(images())
+    folder.chmod(0o775)
+    with pytest.raises(
+            ValueError,
+            match=r'may hold what others wrote \(others can write to it, '
+            r'drwxrwxr-x\).*chmod go-w.*model.teacher.shared=True'):
+        teacher(folder)(pixels)
+    for path in entries(folder):
+        path.chmod(0o664)
+    shared = teacher(folder, shared=True)
+    shared(pixels)
+    stored = with_broken_backbone(shared)(pixels)
+    assert (stored - target).abs().max() <= 2**-8 * 8
+    folder.chmod(0o755)
+    teacher(folder)(pixels)
+
+
+@pytest.mark.parametrize('label', ['', '[', '[1]', '[' * 100_000, 'link'])
+def test_label_that_is_none_is_written_again(tmp_path, label):
+    folder, pixels = tmp_path / 'targets', images()
+    target, file = teacher(folder)(pixels), folder / 'teacher.json'
+    before = file.read_text()
+    file.unlink()
+    if label == 'link':
+        (tmp_path / 'kept').write_text('{}')
+        file.symlink_to(tmp_path / 'kept')
+    else:
+        file.write_text(label)
+    assert torch.equal(teacher(folder)(pixels), target)
+    assert file.read_text() == before and not file.is_symlink()
 
 
 @pytest.fixture

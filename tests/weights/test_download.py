@@ -368,6 +368,37 @@ def test_sum_that_is_asked_for_is_compared_whatever_the_source(
     assert out.exists()
 
 
+@pytest.mark.parametrize('planted', ['link', 'open file', 'open sum'])
+def test_kept_file_that_others_could_write_is_fetched_again(
+        site, tmp_path, planted):
+    url = site.put('/a/w.pth', b'weights')
+    path = download.fetch(url)
+    sums = path.with_name('w.pth.sha256')
+    path.write_bytes(b'planted')
+    sums.write_text(sha256(b'planted'))
+    assert download.fetch(url).read_bytes() == b'planted'  # own: believed
+    if planted == 'link':
+        path.rename(tmp_path / 'planted')
+        path.symlink_to(tmp_path / 'planted')
+    else:
+        (path if planted == 'open file' else sums).chmod(0o664)
+    assert download.fetch(url).read_bytes() == b'weights'
+    assert not path.is_symlink() and len(site.asked) == 2
+
+
+def test_folder_of_somebody_else_is_one_message(site, cache):
+    if os.geteuid():
+        pytest.skip('only root can give files away')
+    url = site.put('/a/w.pth', b'weights')
+    folder = download.fetch(url).parent
+    os.chown(folder, 12345, 12345)
+    with pytest.raises(
+            Refused,
+            match='cannot be written: it is of user 12345, not 0; set XDG_'
+            'CACHE_HOME to a folder of your own'):
+        download.fetch(url)
+
+
 def test_interrupted_download_leaves_nothing(site, cache, tmp_path):
 
     stop = threading.Event()
