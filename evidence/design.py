@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 TEACHERS = Path('evidence/teachers')
-SEEDS = dict(simclr=5, labels=3, masked=3)  # teacher -> seeds of final runs
+SEEDS = dict(  # teacher -> seeds of final runs
+    simclr=5,
+    labels=3,
+    captions=3,
+    masked=3)
+SCRATCH = 'simclr', 'captions'  # one for each set of images
 RATES = 4e-3, 8e-3, 16e-3  # of fine-tuning, per 512 images
 WIDEST = 5  # rates of a list that was extended at its edges
 TRIAL = 100  # seed of the runs that choose rates; no final run has it
@@ -33,7 +38,7 @@ class Step(NamedTuple):
 
 class Run(NamedTuple):
     """Steps one after the other, the last of which gives a log its name."""
-    images: str  # 'selection' or 'final'
+    images: str  # a function of images.py
     steps: tuple
 
     @property
@@ -41,11 +46,17 @@ class Run(NamedTuple):
         return self.steps[-1].folder
 
 
+def of_kind(kind, images):
+    """The images of a teacher: those with captions are drawn."""
+    return f'shapes_{images}' if kind == 'captions' else images
+
+
 def teacher(kind):
     name = f'{kind}_teacher'
     options = {'train_cfg.max_epochs': PRETRAINED}
-    return Run('selection',
-               (Step(name, f'{name}_small', PRETRAINED, options), ))
+    return Run(
+        of_kind(kind, 'selection'),
+        (Step(name, f'{name}_small', PRETRAINED, options), ))
 
 
 def distil(kind, seed, epochs=DISTILLED, config='fd_small'):
@@ -80,13 +91,16 @@ def from_file(path, prefix=''):
 
 
 def before(kind, images, rate, seed, epochs=FINE_TUNED):
-    return Run(images, (fine_tune(f'{kind}_before_{epochs}_epochs', images,
-                                  rate, seed, 'before_small', epochs,
-                                  **from_file(TEACHERS / f'{kind}.pth')), ))
+    step = fine_tune(f'{kind}_before_{epochs}_epochs', images, rate, seed,
+                     'before_small', epochs,
+                     **from_file(TEACHERS / f'{kind}.pth'))
+    return Run(of_kind(kind, images), (step, ))
 
 
 def after(kind, images, rate, seed):
-    return from_student(images, rate, seed, distil(kind, seed), 'after_small')
+    student = distil(kind, seed)
+    run = from_student(images, rate, seed, student, 'after_small')
+    return run._replace(images=of_kind(kind, images))
 
 
 def from_student(images, rate, seed, student, config, **options):
@@ -98,9 +112,12 @@ def from_student(images, rate, seed, student, config, **options):
          fine_tune(name, images, rate, seed, config, **start, **options)))
 
 
-def scratch(images, rate, seed):
-    return Run(images,
-               (fine_tune('scratch', images, rate, seed, 'scratch_small'), ))
+def scratch(kind, images, rate, seed):
+    """From random weights, on the images of a teacher."""
+    images_of = of_kind(kind, images)
+    name = images_of.replace(images, 'scratch')
+    step = fine_tune(name, images, rate, seed, 'scratch_small')
+    return Run(images_of, (step, ))
 
 
 class Arms:
@@ -151,8 +168,8 @@ def of_teacher(kind, logs):
     return Arms(logs, before=partial(before, kind), after=partial(after, kind))
 
 
-def of_scratch(logs):
-    return Arms(logs, scratch=scratch)
+def of_scratch(kind, logs):
+    return Arms(logs, scratch=partial(scratch, kind))
 
 
 def main_table(logs):
@@ -161,8 +178,10 @@ def main_table(logs):
         arms = of_teacher(kind, logs)
         found += [teacher(kind), *arms.trials()]
         found += [*arms.final('before', seeds), *arms.final('after', seeds)]
-    alone = of_scratch(logs)
-    return found + alone.trials() + alone.final('scratch', max(SEEDS.values()))
+    for kind in SCRATCH:
+        alone = of_scratch(kind, logs)
+        found += [*alone.trials(), *alone.final('scratch', SEEDS[kind])]
+    return found
 
 
 def long(rate, seed):

@@ -4,20 +4,28 @@
 rates, the 10,000 test images are for the table. Which they are follows from
 their names alone.
 """
+import fcntl
 import hashlib
+import json
 import os
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+import captions
+
+from mmfd.data import toy_images
 from mmfd.data.scan import find_images
 from mmfd.errors import Refused
-from mmfd.files import os_errors_refused
+from mmfd.files import os_errors_refused, output_file
 
 CLASSES = ('airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog',
            'horse', 'ship', 'truck')
 TRAINED, HELD_OUT, TESTED = 2000, 500, 1000  # images of each class
 FOLDER = Path('data/small')
+DRAWN = FOLDER / 'drawn'  # images with captions
+DRAWN_FROM = 20_000  # number of the first; the demo has others
 EXPECTED = ('expected is CIFAR-10 as DATA/train/CLASS/IMAGE and '
             'DATA/test/CLASS/IMAGE (docs/evidence.md says how to make it)')
 
@@ -82,6 +90,56 @@ def _short(names):
     return ', '.join(names[:12]) + (', ...' if len(names) > 12 else '')
 
 
+def shapes_selection(data):
+    """As `selection`, for the teacher that learns from captions.
+
+    Its images are drawn, since CIFAR-10 has no captions.
+
+    Args:
+        data: not used.
+    """
+    train, val = _drawn()
+    held_out = HELD_OUT * len(toy_images.CLASSES)
+    return _copy(DRAWN, 'shapes_selection', train, val[:held_out])
+
+
+def shapes_final(data):
+    """As `final`, of drawn images."""
+    train, val = _drawn()
+    held_out = HELD_OUT * len(toy_images.CLASSES)
+    return _copy(DRAWN, 'shapes_final', train, val[held_out:])
+
+
+def _drawn():
+    """Paths below `DRAWN` of training images and of others, by number."""
+    classes = len(toy_images.CLASSES)
+    counts = dict(train=TRAINED * classes, val=(HELD_OUT + TESTED) * classes)
+    with _locked(DRAWN):
+        toy_images.write(DRAWN / 'images', counts, DRAWN_FROM)
+        if not (DRAWN / 'captions.json').exists():
+            words = {
+                f'{i:05d}': captions.caption('train', i)
+                for i in range(DRAWN_FROM, DRAWN_FROM + counts['train'])
+            }
+            with output_file(DRAWN / 'captions.json') as file:
+                file.write_text(json.dumps(words))
+    root = DRAWN / 'images/imagenet'
+    return [
+        sorted((str(path.relative_to(DRAWN))
+                for path in (root / split).glob('*/*.jpg')),
+               key=lambda path: Path(path).name) for split in counts
+    ]
+
+
+@contextmanager
+def _locked(folder):
+    """Let only one process at a time be here."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / 'lock', 'w') as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def _copy(data, name, train, val):
     """Copy images into a folder whose name has their sum, if need be."""
     total = hashlib.sha256()
@@ -93,12 +151,11 @@ def _copy(data, name, train, val):
     unfinished = folder.with_name(f'{folder.name}.{uuid4().hex[:8]}.part')
     with os_errors_refused(f'{folder} cannot be written', 'make room for it'):
         for split, images in dict(train=train, val=val).items():
-            for class_name in CLASSES:
-                (unfinished / split / class_name).mkdir(parents=True)
             for image in images:
-                _, *inside = Path(image).parts
-                shutil.copy(
-                    Path(data, image), Path(unfinished, split, *inside))
+                *_, class_name, file = Path(image).parts
+                target = unfinished / split / class_name / file
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(Path(data, image), target)
         if folder.exists():  # another process was faster
             shutil.rmtree(unfinished)
         else:

@@ -84,7 +84,8 @@ def log_of(run, data):
         top1=round(100 * float(hits.mean()), 3),
         count=len(hits),
         hits=evaluate.pack(hits))
-    if run.images == 'final' and 'model.teacher.checkpoint' in first.options:
+    if run.images.endswith(
+            'final') and 'model.teacher.checkpoint' in first.options:
         cfg = evaluate.read(train.config_of(first), first.options, folder)
         log['frozen'] = evaluate.probe(cfg, first.checkpoint)
     return log

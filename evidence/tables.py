@@ -19,6 +19,7 @@ NOT_RUN = 'not run'
 KINDS = dict(
     simclr='contrast: SimCLR',
     labels='labels: DeiT, cut down',
+    captions='images with text, on drawn shapes',
     masked='masked images: MAE, the control')
 
 
@@ -95,14 +96,13 @@ def main_table(logs):
         rows.append(
             [name, before.mean(),
              after.mean(), *compared(before, after)])
-    seeds = max(design.SEEDS.values())
-    scratch = Group(logs,
-                    design.of_scratch(logs).final('scratch', seeds), seeds)
-    none = [''] * len(INTERVALS)
-    return head, [
-        *rows, ['images with text', NOT_RUN, NOT_RUN, *[NOT_RUN] * 4],
-        ['none: from scratch', scratch.mean(), '', *none]
-    ]
+    for kind, name in dict(simclr='', captions=', drawn shapes').items():
+        seeds = design.SEEDS[kind]
+        runs = design.of_scratch(kind, logs).final('scratch', seeds)
+        group = Group(logs, runs, seeds)
+        rows.append([f'none: from scratch{name}',
+                     group.mean(), ''] + [''] * len(INTERVALS))
+    return head, rows
 
 
 def frozen_table(logs):
@@ -176,7 +176,8 @@ def cost_table(logs):
     """Hours of one core, by what the runs are for."""
     seconds = {}
     for name, log in logs.items():
-        key = 'teachers' if 'teacher' in log else log['images']
+        key = ('teachers'
+               if 'teacher' in log else log['images'].removeprefix('shapes_'))
         spent = sum(step['cpu_seconds'] for step in log['steps'])
         seconds[key] = seconds.get(key, 0) + spent
     names = dict(

@@ -15,7 +15,14 @@ ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / 'configs/small'
 WORK = Path('work_dirs/small')
 # one thread: two runs side by side are faster than one run on two cores
-ENVIRONMENT = dict(OMP_NUM_THREADS='1', OMP_WAIT_POLICY='PASSIVE')
+ENVIRONMENT = dict(
+    OMP_NUM_THREADS='1',
+    OMP_WAIT_POLICY='PASSIVE',
+    PYTHONPATH=os.pathsep.join(  # where captions.py is
+        [
+            str(ROOT / 'evidence'),
+            *filter(None, [os.environ.get('PYTHONPATH')])
+        ]))
 
 
 def config_of(step):

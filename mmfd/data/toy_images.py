@@ -151,6 +151,12 @@ def draw(split, index):
         of `CLASSES`; list of (class, mask of what is visible (SIZE, SIZE)
         bool) of all shapes.
     """
+    image, label, _, objects = draw_with_texture(split, index)
+    return image, label, objects
+
+
+def draw_with_texture(split, index):
+    """As `draw`, with the large shape's texture, 0-5, after its class."""
     rng = np.random.default_rng([list(SPLITS).index(split), index])
     label = index % len(CLASSES)
     image = _clutter(rng)
@@ -169,7 +175,8 @@ def draw(split, index):
         objects = [(k, m & ~mask) for k, m in objects] + [(int(kind), mask)]
     light = 1 + rng.uniform(0, .6) * (_noise(rng, 2)[..., None] - .5)
     image = image * light + rng.normal(0, rng.uniform(2, 14), image.shape)
-    return image.clip(0, 255).astype(np.uint8), label, objects
+    image = image.clip(0, 255).astype(np.uint8)
+    return image, label, int(texture), objects
 
 
 def _annotate(kind, mask):

@@ -29,13 +29,14 @@ def grow(design, best):
 
 
 def test_no_final_run_is_named_before_its_rate_is_chosen(design):
-    assert {run.images for run in design.runs({})} == {'selection'}
+    assert {run.images
+            for run in design.runs({})} == {'selection', 'shapes_selection'}
 
 
 def test_five_seeds_of_simclr_and_three_of_the_others_before_and_after(design):
     names = [run.name for run in grow(design, 8e-3)]
     assert len(names) == len(set(names))
-    for kind, seeds in dict(simclr=5, labels=3, masked=3).items():
+    for kind, seeds in dict(simclr=5, labels=3, captions=3, masked=3).items():
         for arm in 'before_12', 'fd_30':
             final = f'final_{kind}_{arm}_epochs_lr8e-3_seed'
             assert [n for n in names if n.startswith(final)
@@ -59,9 +60,14 @@ def test_list_of_rates_grows_for_both_while_the_best_is_at_its_edge(
 
 
 def test_no_final_run_has_the_seed_that_rates_were_chosen_by(design):
-    runs = [run for run in grow(design, 8e-3) if run.images == 'final']
+    runs = [run for run in grow(design, 8e-3) if 'final' in run.images]
     seeds = {step.options['randomness.seed'] for x in runs for step in x.steps}
     assert seeds == set(range(5))
+
+
+def test_runs_of_the_captions_are_all_on_drawn_images(design):
+    sets = {run.images for run in grow(design, 8e-3) if 'captions' in run.name}
+    assert sets == {'shapes_selection', 'shapes_final'}
 
 
 def test_run_again_has_folders_of_its_own(design):

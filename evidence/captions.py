@@ -1,0 +1,66 @@
+"""Images with text: captions of drawn shapes, and a contrastive loss on them.
+
+The least of CLIP (Radford et al., arXiv 2103.00020): a text is a bag of words,
+and an image has to tell its own text from the others of its batch.
+"""
+import json
+from colorsys import rgb_to_hsv
+from functools import cache
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModel
+from mmengine.registry import MODELS
+from torch import nn
+
+from mmfd.data import toy_images
+
+COLOURS = 'red', 'yellow', 'green', 'cyan', 'blue', 'magenta'
+TEXTURES = 'plain', 'striped', 'checked', 'dotted', 'shaded', 'mottled'
+PLACES = 'top', 'middle', 'bottom', 'left', 'centre', 'right'
+WORDS = [*COLOURS, 'grey', *TEXTURES, *PLACES, *toy_images.CLASSES]
+
+
+def caption(split, index):
+    """Colour, texture, shape and place of a drawn image: [word]."""
+    image, label, texture, objects = toy_images.draw_with_texture(split, index)
+    _, mask = objects[-1]
+    hue, saturation, _ = rgb_to_hsv(*image[mask].mean(0)[::-1] / 255)
+    colour = COLOURS[round(6 * hue) % 6] if saturation > 0.2 else 'grey'
+    y, x = (int(3 * i.mean() / toy_images.SIZE) for i in mask.nonzero())
+    shape = toy_images.CLASSES[label]
+    return [colour, TEXTURES[texture], shape, PLACES[y], PLACES[3 + x]]
+
+
+class AddWords:
+    """A transform: the numbers of the words of an image's caption."""
+
+    def __init__(self, captions):
+        self.read = cache(lambda: json.loads(Path(captions).read_text()))
+
+    def __call__(self, results):
+        words = self.read()[Path(results['img_path']).stem]
+        return dict(results, words=[WORDS.index(word) for word in words])
+
+
+class CaptionContrast(BaseModel):
+    """The cls token of an image against the mean of its words."""
+
+    def __init__(self, backbone, width, data_preprocessor):
+        super().__init__(data_preprocessor)
+        self.backbone = MODELS.build(backbone)
+        self.image = nn.Linear(width, width)
+        self.words = nn.EmbeddingBag(len(WORDS), width, mode='mean')
+        self.text = nn.Sequential(nn.GELU(), nn.Linear(width, width))
+        self.scale = nn.Parameter(torch.tensor(10.).log())
+
+    def forward(self, inputs, data_samples=None, mode='loss'):
+        words = torch.tensor([sample.words for sample in data_samples])
+        image = F.normalize(self.image(self.backbone(inputs)[-1]), dim=1)
+        text = F.normalize(self.text(self.words(words)), dim=1)
+        logits, own = self.scale.exp() * image @ text.T, torch.arange(
+            len(text))
+        return dict(
+            loss=F.cross_entropy(logits, own) / 2 +
+            F.cross_entropy(logits.T, own) / 2)
