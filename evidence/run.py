@@ -43,27 +43,29 @@ def read_logs():
     }
 
 
-def check_images(data, logs):
-    """Compare the images with those of the logs.
+def images_for(name, data):
+    """The folder of a set of images, compared with that of the logs.
+
+    Args:
+        name (str): a function of `images.py`.
 
     Raises:
-        Refused: if they are others, or not CIFAR-10 as a folder of images.
+        Refused: if a log is of others, or `data` is not as expected.
     """
-    found = dict(selection=images.selection(data).name)
-    for name, log in logs.items():
-        if log['images'] not in found:
-            found[log['images']] = getattr(images, log['images'])(data).name
-        if log['sum'] != found[log['images']]:
+    folder = getattr(images, name)(data)
+    for run, log in read_logs().items():
+        if log['images'] == name and log['sum'] != folder.name:
             raise Refused(
-                f'{LOGS / name}.json is of the images {log["sum"]}, those of '
-                f'DATA={data} are {found[log["images"]]}: it is another '
-                f'version of the data. Move {LOGS} away to run everything on '
-                'this one')
+                f'{LOGS / run}.json is of the images {log["sum"]}, those of '
+                f'DATA={data} are {folder.name}: it is another version of the '
+                f'data. Move {LOGS} and {design.TEACHERS} away to run '
+                'everything on this one')
+    return folder
 
 
 def log_of(run, data):
     """Take the steps of a run and evaluate the last: its log, for JSON."""
-    folder = getattr(images, run.images)(data)
+    folder = images_for(run.images, data)
     for step in run.steps:
         train.take(step, folder)
     first, last = run.steps[0], run.steps[-1]
@@ -175,7 +177,7 @@ def main():
     args = parser.parse_args()
     os.environ.update(train.ENVIRONMENT)
     with command_line.one_message():
-        check_images(args.data, read_logs())
+        images_for('selection', args.data)  # before anything is begun
         if args.again:
             return again(args.again, args.data)
     spawn = multiprocessing.get_context('spawn')

@@ -1,8 +1,10 @@
 """Which images are for what, and what is refused as DATA."""
 import os
+from pathlib import Path
 
 import pytest
 from helpers.commands import run
+from helpers.images import class_tree
 
 from mmfd.errors import Refused
 
@@ -17,21 +19,12 @@ def images(monkeypatch, tmp_path):
     return images
 
 
-def fill(images, folder='data', **counts):
-    for split, count in counts.items():
-        for name in images.CLASSES:
-            os.makedirs(f'{folder}/{split}/{name}')
-            for i in range(count):
-                with open(f'{folder}/{split}/{name}/{i}.jpg', 'w') as file:
-                    file.write(f'{split} {name} {i}')
-
-
 def files(folder):
     return {path.read_text() for path in folder.rglob('*.jpg')}
 
 
 def test_selection_needs_no_test_images_and_holds_others_out(images):
-    fill(images, train=7)
+    class_tree(Path('data'), images.CLASSES, train=7)
     folder = images.selection('data')
     train, val = files(folder / 'train'), files(folder / 'val')
     assert (len(train), len(val), train & val) == (40, 20, set())
@@ -40,7 +33,7 @@ def test_selection_needs_no_test_images_and_holds_others_out(images):
 
 
 def test_final_runs_train_on_the_same_images_and_see_all_test_images(images):
-    fill(images, train=7, test=3)
+    class_tree(Path('data'), images.CLASSES, train=7, test=3)
     selection, final = images.selection('data'), images.final('data')
     assert files(final / 'train') == files(selection / 'train')
     assert {text.split()[0] for text in files(final / 'val')} == {'test'}
@@ -48,7 +41,7 @@ def test_final_runs_train_on_the_same_images_and_see_all_test_images(images):
 
 
 def test_folder_is_named_by_the_sum_of_its_images(images):
-    fill(images, train=7)
+    class_tree(Path('data'), images.CLASSES, train=7)
     first = images.selection('data')
     assert images.selection('data') == first
     with open('data/train/cat/0.jpg', 'a') as file:
@@ -59,13 +52,13 @@ def test_folder_is_named_by_the_sum_of_its_images(images):
 
 
 def test_too_few_images_are_refused(images):
-    fill(images, train=5)
+    class_tree(Path('data'), images.CLASSES, train=5)
     with pytest.raises(Refused, match='airplane has 5 images, 6 are needed'):
         images.selection('data')
 
 
 def test_other_classes_are_refused(images):
-    fill(images, train=7)
+    class_tree(Path('data'), images.CLASSES, train=7)
     os.rename('data/train/cat', 'data/train/lion')
     with pytest.raises(Refused, match='has the classes airplane, .*lion'):
         images.selection('data')

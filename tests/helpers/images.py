@@ -17,6 +17,20 @@ def solid(path, value=100, size=(8, 12)):
     Image.new('RGB', size, (value, value, value)).save(path)
 
 
+def class_tree(root, classes, **counts):
+    """Write files that only look like images: ROOT/SPLIT/CLASS/NUMBER.jpg.
+
+    Args:
+        counts: split -> files of each class.
+    """
+    for split, count in counts.items():
+        for name in classes:
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                (folder / f'{i}.jpg').write_text(f'{split} {name} {i}')
+
+
 def gradient():
     """All greys from 0 to 255, uint8 (12, 8)."""
     return np.linspace(0, 255, 12 * 8).reshape(12, 8).astype(np.uint8)

@@ -1,0 +1,76 @@
+"""What is run, what is not run again, and what is refused."""
+import json
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from helpers.images import class_tree
+
+from mmfd.errors import Refused
+
+
+@pytest.fixture
+def harness(monkeypatch, tmp_path):
+    """`run.py` in a folder of its own, which has images and no log."""
+    monkeypatch.syspath_prepend('evidence')
+    import images
+    import run
+    for name, count in dict(TRAINED=4, HELD_OUT=2, TESTED=3).items():
+        monkeypatch.setattr(images, name, count)
+    monkeypatch.chdir(tmp_path)
+    class_tree(Path('data'), images.CLASSES, train=6, test=3)
+    run.LOGS.mkdir(parents=True)
+    return run
+
+
+def log(harness, name, **facts):
+    (harness.LOGS / f'{name}.json').write_text(json.dumps(facts))
+
+
+def names(harness, only=''):
+    return [run.name for run in harness.runs_without_log(only)]
+
+
+def test_nothing_but_teachers_and_scratch_runs_without_a_teacher(harness):
+    assert {name.split('_lr')[0]
+            for name in names(harness)} == {
+                'simclr_teacher', 'labels_teacher', 'captions_teacher',
+                'masked_teacher', 'selection_scratch',
+                'selection_shapes_scratch'
+            }
+
+
+def test_what_has_a_log_is_not_run_again_and_its_followers_are(harness):
+    log(harness, 'masked_teacher')
+    assert names(harness, 'masked') == [
+        f'selection_masked_{arm}_epochs_lr{rate}e-3_seed100'
+        for rate in (4, 8, 16) for arm in ('before_12', 'fd_30')
+    ]
+
+
+def test_logs_of_other_images_are_refused(harness):
+    folder = harness.images_for('selection', 'data')
+    log(harness, 'simclr_teacher', images='selection', sum=folder.name)
+    assert harness.images_for('selection', 'data') == folder
+    Path('data/train/cat/0.jpg').write_text('another cat')
+    Path('data/train/cat/1.jpg').write_text('another cat')
+    with pytest.raises(
+            Refused,
+            match='simclr_teacher.json is of the images '
+            f'{folder.name}, those of DATA=data are selection_'):
+        harness.images_for('selection', 'data')
+
+
+def test_run_whose_first_step_another_process_takes_is_left_to_it(harness):
+    log(harness, 'masked_teacher')
+    students = harness.runs_without_log('masked_fd')
+    with ExitStack() as mine, ExitStack() as others:
+        assert harness.claim(students[0], mine)
+        assert not harness.claim(students[1], others)  # the same student
+    with ExitStack() as others:
+        assert harness.claim(students[1], others)
+
+
+def test_only_a_run_with_a_result_can_be_run_again(harness):
+    with pytest.raises(Refused, match='expected is the name of a log'):
+        harness.again('simclr_teacher', 'data')
