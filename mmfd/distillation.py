@@ -14,6 +14,7 @@ if there is one), C channels, H heads, (h, w) grid of patches.
 """
 from mmpretrain.models import BaseSelfSupervisor
 
+from mmfd.networks.token_layout import Features
 from mmfd.registry import MODELS
 
 
@@ -42,7 +43,8 @@ class FeatureDistillation(BaseSelfSupervisor):
 
     def extract_feat(self, pixels):
         """The student's features, as its backbone returns them: a tuple."""
-        return self.backbone(self.normalize(pixels))
+        feats = self.backbone(self.normalize(pixels))
+        return Features(feats, self.backbone, pixels.shape[-2:])
 
     def loss(self, pixels, data_samples=None):
         """The loss of a training batch, pixels (B, 3, H, W) RGB 0-255."""

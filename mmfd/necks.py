@@ -15,9 +15,11 @@ from mmengine.model import BaseModule
 from torch import nn
 
 from mmfd.errors import Refused
+from mmfd.networks.token_layout import Features, grid_of
 from mmfd.registry import MODELS
 from mmfd.weights import checkpoints, strict_loading
 
+MAX_GUESSED = 5  # tokens before a map: cls, distillation, 4 registers
 SELECTIONS = dict(  # of cls tokens (B, n, C) and patch tokens (B, h * w, C)
     all=lambda cls, patches: torch.cat((cls, patches), 1),
     map=lambda cls, patches: patches,
@@ -29,7 +31,9 @@ class TokenSelector:
     """Select the tokens that a neck works on, and resize their grid.
 
     Tokens (B, L, C) are taken for a cls token, or several, followed by the
-    patches of a square map in row-major order. A map (B, C, h, w) has no cls
+    patches of a map in row-major order. How many come first, the network says
+    (`Features`), and the map has the proportions of the image. Of features
+    that say nothing a square map is taken. A map (B, C, h, w) has no cls
     token. Patches are interpolated to the wanted grid: bilinearly, in fp32,
     with antialiasing where the grid shrinks. Cls tokens stay as they are. Both
     sides follow this rule, so a student can meet a teacher of another grid on
@@ -70,7 +74,7 @@ class TokenSelector:
                 f"{self.side}backbone.out_type='raw', or write a neck for it")
         if (self.tokens, self.grid) == ('all', None):
             return tokens  # any number of them, square or not
-        h, w = grid or self._square_grid(tokens)
+        h, w = grid or self._grid(feats)
         cls, patches = tokens.tensor_split([tokens.shape[1] - h * w], 1)
         if self.tokens == 'cls' and not cls.shape[1]:
             raise Refused(
@@ -80,14 +84,26 @@ class TokenSelector:
             patches = _resize(patches, (h, w), tuple(self.grid))
         return SELECTIONS[self.tokens](cls, patches)
 
-    def _square_grid(self, tokens):
-        side = isqrt(tokens.shape[1])
-        if tokens.shape[1] - side**2 > 5:  # cls, distillation, 4 registers
-            raise Refused(
-                f'{self.side}backbone gives {tokens.shape[1]} tokens, which '
-                'are not a square map after at most 5 other tokens: set '
-                f"{self.side}backbone.out_type='featmap'")
-        return side, side
+    def _grid(self, feats):
+        """(h, w) of the map in tokens."""
+        count = feats[-1].shape[1]
+        prefix, image = None, (1, 1)
+        if isinstance(feats, Features):
+            prefix, image = feats.prefix, feats.image
+        side = isqrt(count)
+        square = image[0] == image[1]
+        if prefix is None and square and count - side**2 <= MAX_GUESSED:
+            return side, side
+        grid = None if prefix is None else grid_of(count - prefix, image)
+        if grid is None:
+            said = ('without saying how many are before the map'
+                    if prefix is None else f'{prefix} of them before the map')
+            wanted = ('square map' if square else
+                      f'map in the proportions of {image[0]} x {image[1]}')
+            raise Refused(f'{self.side}backbone gives {count} tokens, {said}, '
+                          f'which make no {wanted}: set '
+                          f"{self.side}backbone.out_type='featmap'")
+        return grid
 
 
 def _resize(patches, grid, new_grid):

@@ -8,6 +8,7 @@ from mmfd.errors import Refused
 from mmfd.fast.frozen import FrozenForward
 from mmfd.hosts import openmmlab
 from mmfd.hosts.lookup import check_methods
+from mmfd.networks.token_layout import Features
 from mmfd.registry import MODELS
 from mmfd.weights import checkpoints, strict_loading
 
@@ -129,4 +130,4 @@ class Teacher(nn.Module):
                 mode='bilinear',
                 antialias=self.antialias)
         feats = self._backbone_forward(self.normalize(pixels))
-        return self.neck(feats)
+        return self.neck(Features(feats, self.backbone, pixels.shape[-2:]))

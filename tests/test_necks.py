@@ -5,11 +5,13 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
-from helpers.models import clip_teacher, distillation, pixels, student
+from helpers.models import (IMAGENET, clip_teacher, distillation, pixels,
+                            student)
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
 from mmfd.errors import Refused
+from mmfd.networks.token_layout import Features
 from mmfd.weights import checkpoints
 
 
@@ -325,3 +327,79 @@ def test_classifier_is_in_no_parameters_and_no_checkpoint():
     loss.backward()
     assert not model.teacher(pixels()).requires_grad
     assert model.double().teacher.neck.weight.dtype is torch.float64
+
+
+# --- how the tokens lie ---
+
+
+def timm_teacher(neck, **backbone):
+    return MODELS.build(
+        dict(
+            type='mmfd.Teacher',
+            checkpoint='random',
+            normalize=IMAGENET,
+            backbone=dict(type='mmpretrain.TIMMBackbone', **backbone),
+            neck=dict(type='mmfd.PlainNeck', **neck)))
+
+
+@pytest.mark.parametrize('size, name, more, prefix, grid', [
+    ((192, 256), 'vit_small_patch16_dinov3', dict(), 5, (12, 16)),
+    ((208, 240), 'vit_tiny_patch16_224', dict(dynamic_img_size=True), 1,
+     (13, 15)),
+    ((224, 224), 'vit_tiny_patch16_224', dict(reg_tokens=7), 8, (14, 14)),
+])
+def test_network_says_how_many_tokens_are_before_its_map(
+        size, name, more, prefix, grid):
+    teacher = timm_teacher(
+        dict(tokens='map', grid=6), model_name=name, depth=1, **more)
+    images = 255 * torch.rand(1, 3, *size)
+    with torch.no_grad():
+        tokens = teacher.backbone(teacher.normalize(images))[-1]
+    patches = tokens[:, prefix:].transpose(1, 2).unflatten(2, grid)
+    expected = F.interpolate(
+        patches, (6, 6), mode='bilinear', antialias=True).flatten(2)
+    torch.testing.assert_close(teacher(images), expected.transpose(1, 2))
+
+
+def test_map_with_its_channels_last_is_refused():
+    teacher = timm_teacher(
+        dict(),
+        model_name='swin_tiny_patch4_window7_224',
+        depths=(1, 1),
+        embed_dim=24,
+        num_heads=(1, 1))
+    with pytest.raises(
+            Refused, match=r'maps \(B, h, w, C\), here '
+            r'\(1, 28, 28, 48\)'):
+        teacher(torch.rand(1, 3, 224, 224))
+
+
+class Silent(torch.nn.Module):
+    """A network that says nothing of what it gives."""
+
+    def __init__(self, *shape):
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, pixels):
+        return torch.rand(len(pixels), *self.shape),
+
+
+@pytest.mark.parametrize('shape, size, right', [
+    ((17, 8), (32, 32), True),
+    ((17, 8), (24, 32), False),
+    ((8, 4, 4), (32, 32), True),
+    ((4, 4, 8), (32, 32), False),
+    ((8, 3, 4), (24, 32), True),
+    ((3, 4, 8), (24, 32), False),
+])
+def test_network_that_says_nothing_is_not_guessed(shape, size, right):
+    backbone = Silent(*shape)
+    select = neck('PlainNeck', tokens='map', grid=2)
+    images = torch.rand(1, 3, *size)
+    if right:
+        feats = Features(backbone(images), backbone, size)
+        assert select(feats).shape == (1, 4, 8)
+        return
+    with pytest.raises(Refused, match='before the map|B, h, w, C'):
+        select(Features(backbone(images), backbone, size))

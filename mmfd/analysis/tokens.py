@@ -6,6 +6,8 @@ import torch
 from torch import nn
 
 from mmfd.analysis.attention import MAX_EXTRA
+from mmfd.hosts import openmmlab
+from mmfd.networks.token_layout import grid_of, looks_channels_last
 
 CONTAINERS = (nn.Sequential, nn.ModuleList)
 OUTPUT = 'output'  # name of what the backbone itself returns
@@ -29,6 +31,8 @@ class TokenRecorder:
 
     def __init__(self, backbone, consume):
         self.layers = {**blocks(backbone), OUTPUT: backbone}
+        self.prefix = openmmlab.prefix_tokens(backbone)
+        self.image = None  # (H, W) in pixels
         self.consume, self.handles = consume, []
 
     def __enter__(self):
@@ -36,7 +40,12 @@ class TokenRecorder:
             module.register_forward_hook(self._hook(name))
             for name, module in self.layers.items()
         ]
+        self.handles.append(self.layers[OUTPUT].register_forward_pre_hook(
+            self._remember_size))
         return self
+
+    def _remember_size(self, module, args):
+        self.image = tuple(args[0].shape[-2:])
 
     def __exit__(self, *error):
         while self.handles:
@@ -47,7 +56,7 @@ class TokenRecorder:
         def hook(module, args, output):
             if isinstance(output, (tuple, list)):
                 output = output[-1 if name == OUTPUT else 0]
-            tokens = tokens_of(output)
+            tokens = tokens_of(output, self.prefix, self.image)
             if tokens:
                 self.consume(name, tokens)
 
@@ -79,21 +88,29 @@ def _may_be_block(module):
     return has_modules and not isinstance(module, CONTAINERS)
 
 
-def tokens_of(output):
+def tokens_of(output, prefix, image):
     """The `Tokens` in what a layer returned; None if there are none.
 
     It may be (B, L, C), with the map at the end of L; (B, C, h, w), or
-    (B, h, w, C) if that map is square and the other is not.
+    (B, h, w, C) if only that has the proportions of the image.
+
+    Args:
+        prefix (int | None): tokens before the map, as the network says. If it
+            does not, the map of a square image is taken for a square.
+        image (tuple[int]): (H, W) of what the network was given.
     """
     if output.ndim == 3:
-        side = isqrt(output.shape[1])
-        extra = output.shape[1] - side**2
-        if extra > MAX_EXTRA:
+        extra, count = prefix, output.shape[1]
+        if extra is None and image[0] == image[1]:
+            extra = count - isqrt(count)**2
+        if extra is None or extra > max(MAX_EXTRA, prefix or 0):
             return None
-        featmap = output[:, extra:].unflatten(1, (side, side))
-        return Tokens(output[:, :extra], featmap)
+        grid = grid_of(count - extra, image)
+        if grid is None:
+            return None
+        return Tokens(output[:, :extra], output[:, extra:].unflatten(1, grid))
     if output.ndim != 4:
         return None
-    channels_last = (output.shape[1] == output.shape[2] != output.shape[3])
+    channels_last = looks_channels_last(output.shape, image)
     featmap = output if channels_last else output.permute(0, 2, 3, 1)
     return Tokens(featmap[:, 0, :0], featmap)

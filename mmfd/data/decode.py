@@ -28,6 +28,7 @@ FRAMES = {0xC0, 0xC1, 0xC2}  # baseline, extended, progressive
 TABLES = {0xC4, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0)}  # before the frame
 APP1 = 0xE1  # Exif or XMP, which may say that the image lies on its side
 ORIENTATION = 0x0112  # Exif
+BITS = 258  # of a sample, TIFF
 FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 
 
@@ -65,12 +66,35 @@ def read(path, max_pixels):
         return file.read()
 
 
-def decode(data, max_pixels):
-    """The bytes of any image to BGR uint8 (H, W, 3), upright."""
+def decode(data, max_pixels, value_range=None):
+    """The bytes of any image to BGR uint8 (H, W, 3), upright.
+
+    Args:
+        value_range (tuple[float]): the values of black and of white in images
+            of more than 8 bits, as (0, 4095) for 12 bits in a 16-bit file.
+            None: of 16 bits (0, 65535); floats have no known range.
+    """
     pixels = decode_plain_jpeg(data, max_pixels)
     if pixels is None:
-        pixels = np.array(_to_rgb(open_image(data, max_pixels)))[..., ::-1]
+        image = open_image(data, max_pixels)
+        if value_range is not None and _is_deep_colour(image, data):
+            return _scaled(
+                cv2.imdecode(
+                    np.frombuffer(data, np.uint8),
+                    cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH), value_range)
+        pixels = np.array(_to_rgb(image, value_range))[..., ::-1]
     return pixels
+
+
+def check_value_range(value_range):
+    """Refuse what is neither None nor the values of black and white."""
+    try:
+        if value_range is None or value_range[0] < value_range[1]:
+            return
+    except (TypeError, LookupError):
+        pass  # what it is instead, the message says
+    raise Refused(f'value_range={value_range!r}: expected are the values of '
+                  'black and white, as [0, 4095]')
 
 
 def open_image(data, max_pixels):
@@ -125,16 +149,43 @@ def _is_upright(data):
         return image.getexif().get(ORIENTATION, 1) == 1
 
 
-def _to_rgb(image):
+def _to_rgb(image, value_range):
     image = ImageOps.exif_transpose(image)
-    if image.mode == 'F':
-        raise BrokenImage('it holds floating-point numbers of unknown range')
-    if image.mode.startswith('I'):  # 16 bits; some formats store them in 32
-        grey = (np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)
-        image = Image.fromarray(grey)
+    if image.mode == 'F' or image.mode.startswith('I'):
+        image = Image.fromarray(_to_8_bits(image, value_range))
     if image.mode == 'P':  # its transparency may be of a kind of its own
         image = image.convert('RGBA')
     return image.convert('RGB')
+
+
+def _to_8_bits(image, value_range):
+    """Numbers of more than 8 bits to grey, uint8 (H, W)."""
+    if value_range is not None:
+        return _scaled(np.asarray(image), value_range)
+    numbers = np.asarray(image)
+    # 16 bits, which some formats store in 32; or it would be black
+    if image.mode.startswith('I;16') or (image.mode == 'I'
+                                         and 255 < numbers.max() <= 65535):
+        return (numbers >> 8).clip(0, 255).astype(np.uint8)
+    kind = 'floating-point' if image.mode == 'F' else '32-bit'
+    raise BrokenImage(
+        f'it holds {kind} numbers of unknown range: set value_range of '
+        'mmfd.LoadImage or mmfd.LoadCrop to those of black and white, as '
+        '[0, 255]')
+
+
+def _scaled(numbers, value_range):
+    black, white = value_range
+    scaled = (np.nan_to_num(numbers.astype(np.float32)) -
+              black) * (255 / (white - black))
+    return scaled.clip(0, 255).round().astype(np.uint8)
+
+
+def _is_deep_colour(image, data):
+    """Whether an image has colours of 16 bits, of which Pillow keeps 8."""
+    if image.format == 'TIFF':
+        return image.mode == 'RGB' and image.tag_v2.get(BITS, (8, ))[0] == 16
+    return image.format == 'PNG' and data[24] == 16 and data[25] in (2, 6)
 
 
 def _reason(error):

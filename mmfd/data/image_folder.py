@@ -2,29 +2,37 @@
 import hashlib
 import os
 import random
+from collections import defaultdict
 
 from mmengine.dataset import BaseDataset
 from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.logging import print_log
 
 from mmfd.data.away import wait_until_back
 from mmfd.data.decode import BrokenImage
 from mmfd.data.sampler import SeededIndex
 from mmfd.data.scan import SUFFIXES, find_images
+from mmfd.data.splits import WORDS, find_splits
 from mmfd.errors import Refused
-from mmfd.files import os_errors_refused
 from mmfd.registry import DATASETS
 
 MAX_BROKEN = 100  # images that are tried in the place of one
+SHOWN = 8  # names of classes and folders in a line of the log
 
 
 @DATASETS.register_module()
 class ImageFolder(BaseDataset):
     """The images below one or several folders.
 
-    A root with a folder `train` is an ImageNet tree: its splits are `train`
-    and, where there is one, `val`. Elsewhere a share of the images is held
-    out as `val`, chosen by a hash of their paths, so that the split is the
-    same in every run and hardly changes when images are added.
+    Folders that are named as splits are (`splits.find_splits`), and never
+    classes. `val` is the folder of `test` where there is none of its own,
+    unless that has no classes and `train` has. Where no folder says it, a
+    share of the images is held out as `val`, chosen by a hash of their paths,
+    so that the split is the same in every run and hardly changes when images
+    are added.
+
+    A line in the log, `metainfo['source']`, says which folder was read, how
+    many images it has and of which classes.
 
     Another image takes the place of a broken one, the same in every epoch.
     `data_samples.skipped` lists the broken ones as (path, reason), for
@@ -33,19 +41,23 @@ class ImageFolder(BaseDataset):
 
     Args:
         data_root (str or list[str]): folder or folders.
-        split (str): `train` or `val`.
+        split (str): `train`, `val` or `test`, which is `val` where no folder
+            is named so.
         pipeline (list[dict]): transforms, from `mmfd.LoadImage` on.
-        with_label (bool): whether the first folder of a path is the class of
-            the image. None: yes, if every root is an ImageNet tree and every
-            image lies in a folder of it.
+        with_label (bool): whether the first folder of a path below its split
+            is the class of the image. None: yes, if every root has splits and
+            every image lies in a class folder.
         held_out (float): share of the images, 0-1, that is `val` where no
             folder is.
         indices (int or list[int]): take only the first so many, or these.
         max_wait (float): seconds to wait for images that are away.
+        splits (dict): split -> folder, or list of folders, below every root,
+            if the names do not say it. Empty: no folder is a split.
 
     Raises:
         Refused: if there is no such folder, no image in it, or no label where
-            one is needed.
+            one is needed; if the names of folders can be read in two ways, or
+            if `val` has classes that `train` lacks.
     """
 
     def __init__(self,
@@ -55,20 +67,25 @@ class ImageFolder(BaseDataset):
                  with_label=None,
                  held_out=0.01,
                  indices=None,
-                 max_wait=600.):
-        if split not in ('train', 'val'):
-            raise Refused(f"split={split!r}: set it to 'train' or 'val'")
+                 max_wait=600.,
+                 splits=None):
+        if split not in WORDS:
+            raise Refused(f"split={split!r}: set it to 'train', 'val' or "
+                          "'test'")
+        if strange := {*(splits or ())} - {*WORDS}:
+            raise Refused(f'splits names {sorted(strange)}: expected are '
+                          f'{", ".join(WORDS)}')
         self.roots = [data_root] if isinstance(data_root, str) else data_root
         self.split = split
         self.with_label = with_label
         self.held_out = held_out
         self.max_wait = max_wait
+        self.splits = splits
         # one process scans, and sends the others all
-        images_and_classes = [self._scan() if is_main_process() else None]
-        broadcast_object_list(images_and_classes)
-        self.images, classes = images_and_classes[0]
-        super().__init__(
-            metainfo=dict(classes=classes), pipeline=pipeline, indices=indices)
+        scanned = [self._scan() if is_main_process() else None]
+        broadcast_object_list(scanned)
+        self.images, metainfo = scanned[0]
+        super().__init__(metainfo=metainfo, pipeline=pipeline, indices=indices)
 
     def load_data_list(self):
         """Called by the host, which keeps the list in its own way."""
@@ -120,73 +137,146 @@ class ImageFolder(BaseDataset):
         return wait_until_back(self.roots, another, self.max_wait)
 
     def _scan(self):
-        """Images, as the host wants them, and names of classes."""
-        trees = [os.path.isdir(os.path.join(r, 'train')) for r in self.roots]
-        images = [
-            image for root, tree in zip(self.roots, trees)
-            for image in self._images_of(root, tree)
-        ]
+        """Images, as the host wants them, and what to know of them all."""
+        trees = [_Tree(root, self.splits) for root in self.roots]
+        images = [image for tree in trees for image in self._images_of(tree)]
         with_label = self.with_label
         if with_label is None:
-            with_label = all(trees) and all(name for name, _ in images)
-        if not with_label:
-            return [dict(img_path=path) for _, path in images], ()
-        classes = self._classes(trees)
+            with_label = all(tree.has_splits
+                             for tree in trees) and all(label
+                                                        for label, _ in images)
+        classes = self._classes(trees, images) if with_label else ()
+        source = self._source(trees, len(images), classes)
+        print_log(source, 'current')
         numbers = {name: number for number, name in enumerate(classes)}
-        for name, path in images:
-            if name not in numbers:
-                raise Refused(f'{path} lies in no class folder: move it into '
-                              'one, or set with_label=False')
-        return [
-            dict(img_path=path, gt_label=numbers[name])
-            for name, path in images
-        ], classes
+        found = [
+            dict(img_path=path, gt_label=numbers[label])
+            if with_label else dict(img_path=path) for label, path in images
+        ]
+        return found, dict(classes=classes, source=source)
 
-    def _images_of(self, root, tree):
-        """(first folder, path) of the images of this split below a root."""
-        folder = os.path.join(root, 'train') if tree else root
-        val = os.path.join(root, 'val')
-        has_val = tree and os.path.isdir(val)
-        if has_val and self.split == 'val':
-            folder = val
-        paths = find_images(folder)
+    def _images_of(self, tree):
+        """(class, path) of the images of this split below a root."""
+        place = tree.place_of(self.split)
+        paths = tree.images[place]
         if not paths:
             raise Refused(
-                f'no images in {folder} (looked for {", ".join(SUFFIXES)}): '
-                'name another with --data-root')
-        for path in paths if has_val else self._share_of(paths):
-            first, _, rest = path.partition(os.sep)
-            yield first if rest else '', os.path.join(folder, path)
+                f'{tree.root} has no images to train on, only the splits '
+                f'{", ".join(sorted(tree.images))}: name another with '
+                '--data-root, or set dataset.splits')
+        if place == tree.place_of('train' if self.split != 'train' else 'val'):
+            paths = self._share_of(paths, tree.layout.folders[place])
+        for path in paths:
+            yield tree.label_of(path), os.path.join(tree.root, path)
 
-    def _share_of(self, paths):
+    def _share_of(self, paths, folder):
         """The images of this split, where no folder says which."""
-        by_hash = sorted(paths, key=_hash)
+        by_hash = sorted(
+            paths, key=lambda path: _hash(path.removeprefix(folder + os.sep)))
         count = max(round(self.held_out * len(paths)), self.held_out > 0)
-        share = by_hash[:count] if self.split == 'val' else by_hash[count:]
+        share = by_hash[count:] if self.split == 'train' else by_hash[:count]
         if not share:
             raise Refused(
                 f'held_out={self.held_out} of {len(paths)} images leaves no '
                 f'image for split={self.split!r}')
         return sorted(share)
 
-    def _classes(self, trees):
-        """Sorted names of the class folders of both splits."""
-        folders = [
-            os.path.join(root, split) for root, tree in zip(self.roots, trees)
-            for split in (('train', 'val') if tree else ('', ))
-        ]
-        names = set()
-        for folder in filter(os.path.isdir, folders):
-            with os_errors_refused(
-                    f'cannot list the image folder {folder}',
-                    'grant the right to read it, or name another with '
-                    '--data-root'):
-                names |= {
-                    entry.name
-                    for entry in os.scandir(folder)
-                    if entry.is_dir() and not entry.name.startswith('.')
-                }
-        return tuple(sorted(names))
+    def _classes(self, trees, images):
+        """Sorted names of the classes of training and validation."""
+        for label, path in images:
+            if not label:
+                raise Refused(f'{path} lies in no class folder: move it into '
+                              'one, or set with_label=False')
+        train, val = (
+            set().union(*(tree.classes(split) for tree in trees)) - {''}
+            for split in ('train', 'val'))
+        if self.with_label and train and val - train:
+            raise Refused(
+                f'{_first(val - train)} of the validation images are no '
+                f'classes of the training images, which are {_first(train)}: '
+                'rename or remove their folders')
+        return tuple(sorted(train | val))
+
+    def _source(self, trees, count, classes):
+        """A line: which folders were read, and what is in them."""
+        places = [tree.place_of(self.split) for tree in trees]
+        folders = ', '.join(
+            os.path.join(tree.root, tree.layout.folders[place]).rstrip(os.sep)
+            for tree, place in zip(trees, places))
+        shares = any(
+            tree.place_of('train') == tree.place_of('val') for tree in trees)
+        line = f'{self.split}: {count:,} images '
+        line += 'held out ' * (shares and self.split != 'train')
+        line += f'of {folders}, '
+        line += 'without those held out, ' * (shares and self.split == 'train')
+        line += (f'in {len(classes):,} classes ({_first(classes)})'
+                 if classes else 'without labels')
+        here = set().union(*(tree.classes(self.split) for tree in trees))
+        if classes and {*classes} - here:
+            line += f'; none of {_first({*classes} - here)}'
+        left_out = sorted({f for tree in trees for f in tree.left_out})
+        if left_out:
+            line += f'; left out: {_first(left_out)}'
+        return line
+
+
+class _Tree:
+    """The images below one root, by their splits.
+
+    Attributes:
+        images (dict): split -> paths relative to the root, sorted. The split
+            is None if no folder is one.
+        left_out (set[str]): folders with images that are of no split.
+    """
+
+    def __init__(self, root, splits):
+        paths = find_images(root)
+        if not paths:
+            raise Refused(
+                f'no images in {root} (looked for {", ".join(SUFFIXES)}): '
+                'name another with --data-root')
+        self.root = root
+        self.layout = find_splits(paths, splits)
+        self.images, self.left_out = defaultdict(list), set()
+        for path in paths:
+            folder = os.path.dirname(path)
+            if folder in self.layout.places:
+                split, _ = self.layout.places[folder]
+                self.images[split].append(path)
+            else:
+                self.left_out.add(os.path.join(root, folder))
+
+    @property
+    def has_splits(self):
+        return None not in self.layout.folders
+
+    def place_of(self, split):
+        """Which split's folder the images of a split are in.
+
+        Those of `val` may be in the folder of `test` or, as a share, in that
+        of `train`.
+        """
+        named = self.layout.folders
+        if not self.has_splits:
+            return None
+        if split == 'train' or split in named:
+            return split
+        if split == 'test' or 'test' not in named:
+            return 'val' if 'val' in named else 'train'
+        labelled = self.layout.has_classes
+        return 'test' if labelled('test') or not labelled('train') else 'train'
+
+    def label_of(self, path):
+        return self.layout.places[os.path.dirname(path)][1]
+
+    def classes(self, split):
+        return self.layout.classes(self.place_of(split))
+
+
+def _first(names):
+    """The first few names, as text."""
+    names = sorted(names)
+    return ', '.join(names[:SHOWN]) + ' ...' * (len(names) > SHOWN)
 
 
 def _hash(path):

@@ -15,6 +15,14 @@ from mmfd.files import (OWN_FILE, cache_folder, make_own_folder, read_own,
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff', '.ppm',
             '.pgm', '.gif')
+# Folders that systems, archives and network drives put among the images, in
+# lower case; besides those and all files that begin with a dot
+JUNK = {
+    '__macosx', 'lost+found', '$recycle.bin', 'recycler', 'recycled',
+    'system volume information', 'found.000', '@eadir', '@tmp', '@recycle',
+    '@recently-snapshot', '@sharesnap', '#recycle', '#snapshot', '~snapshot',
+    'network trash folder', 'temporary items', '__pycache__', '_gsdata_'
+}
 LARGE = 10_000  # images from which on a list is cached
 # A folder that changed less than so many seconds before it was listed may
 # change again without another time of change
@@ -25,10 +33,10 @@ CHANGING = -1  # in the place of that folder's time of change
 def find_images(root, log_every=5.):
     """All images below a folder, by suffix in any case.
 
-    Hidden files and folders are left out. Links are followed, loops of links
-    are not. The list of 10,000 images or more is cached in
-    `$XDG_CACHE_HOME/mmfd/scans` (else `~/.cache/mmfd/scans`): the next call
-    only lists the folders that have changed.
+    Hidden files and folders are left out, and the `JUNK` of systems. Links are
+    followed, loops of links are not. The list of 10,000 images or more is
+    cached in `$XDG_CACHE_HOME/mmfd/scans` (else `~/.cache/mmfd/scans`): the
+    next call only lists the folders that have changed.
 
     Args:
         root (str): folder.
@@ -84,7 +92,7 @@ def _list(root, folder, cached, now):
         names, subfolders = [], []
         with os.scandir(path) as entries:
             for entry in entries:
-                if entry.name.startswith('.'):
+                if entry.name.startswith('.') or entry.name.lower() in JUNK:
                     continue
                 if _is_folder(entry):
                     subfolders.append(entry.name)
@@ -111,7 +119,9 @@ def _is_folder(entry):
 
 
 def _cache_file(root):
-    name = hashlib.sha256(os.fsencode(os.path.realpath(root))).hexdigest()
+    # a list that was made by other rules is in another file
+    made_of = f'{os.path.realpath(root)} {sorted(JUNK)} {SUFFIXES}'
+    name = hashlib.sha256(os.fsencode(made_of)).hexdigest()
     return cache_folder('scans') / f'{name[:32]}.json'
 
 

@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from mmpretrain.datasets import RandomResizedCrop
 from PIL import Image
 
-from mmfd.data.decode import (MAX_PIXELS, decode, errors_as_broken_image,
-                              open_image, plain_jpeg_size, read)
+from mmfd.data.decode import (MAX_PIXELS, check_value_range, decode,
+                              errors_as_broken_image, open_image,
+                              plain_jpeg_size, read)
 from mmfd.errors import Refused
 from mmfd.registry import TRANSFORMS
 
@@ -21,26 +22,31 @@ class LoadImage:
     """Read an image of any mode as BGR uint8 (H, W, 3), upright.
 
     The pixels are those that Pillow decodes, as in the official code. Alpha
-    is dropped, 16 bits are cut to 8. An image that the host's inferencer has
-    read before is left as it is.
+    is dropped, more bits are brought to 8. An image that the host's inferencer
+    has read before is left as it is.
 
     Args:
         max_pixels (int): of an image. A small file can claim any size, so it
             is checked before memory is taken, 11 bytes for each pixel.
+        value_range (tuple[float]): the values of black and white in images of
+            more than 8 bits: (0, 4095) for 12 bits in a 16-bit file. None:
+            all 16 bits; floats, and 32 bits of 0-255, have no known range.
 
     Raises:
         BrokenImage: if the file cannot be read.
     """
 
-    def __init__(self, max_pixels=MAX_PIXELS):
+    def __init__(self, max_pixels=MAX_PIXELS, value_range=None):
         self.max_pixels = max_pixels
+        self.value_range = value_range
+        check_value_range(value_range)
 
     def __call__(self, results):
         if 'img' in results:
             return results
         with errors_as_broken_image():
             data = read(results['img_path'], self.max_pixels)
-            pixels = decode(data, self.max_pixels)
+            pixels = decode(data, self.max_pixels, self.value_range)
         return dict(
             results,
             img=pixels,
@@ -61,17 +67,19 @@ class LoadCrop:
             `mmfd.ClampedCrop`. Its boxes, `scale` and `interpolation` are
             used; its `backend` is not.
         gap (float): 2 changes a pixel by less than 1 of 255 on average.
-        max_pixels (int): as in `LoadImage`.
+        max_pixels (int), value_range (tuple[float]): as in `LoadImage`.
 
     Raises:
         BrokenImage: if the file cannot be read.
         Refused: if the interpolation is neither bilinear nor bicubic.
     """
 
-    def __init__(self, crop, gap=2.0, max_pixels=MAX_PIXELS):
+    def __init__(self, crop, gap=2.0, max_pixels=MAX_PIXELS, value_range=None):
         self.crop = TRANSFORMS.build(crop)
         self.gap = gap
         self.max_pixels = max_pixels
+        self.value_range = value_range
+        check_value_range(value_range)
         if self.crop.interpolation not in PILLOW:
             raise Refused(f'interpolation={self.crop.interpolation!r} is not '
                           f'antialiased here: set it to {" or ".join(PILLOW)}')
@@ -80,7 +88,8 @@ class LoadCrop:
         with errors_as_broken_image():
             data = read(results['img_path'], self.max_pixels)
             size = plain_jpeg_size(data, self.max_pixels)
-            image = None if size else decode(data, self.max_pixels)
+            image = None if size else decode(data, self.max_pixels,
+                                             self.value_range)
             size = size or image.shape[:2]
             box = self.crop.rand_crop_params(np.broadcast_to(0, size))
             crop = None if image is not None else self._decode_smaller(

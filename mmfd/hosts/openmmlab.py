@@ -87,3 +87,21 @@ def is_window_attention(module):
 def is_drop_path(module):
     """Whether a module drops residual branches; each library has its class."""
     return type(module).__name__ == 'DropPath'
+
+
+def prefix_tokens(network):
+    """How many tokens a network says are before its map; None if it does not.
+
+    mmpretrain's networks and timm's have an attribute each.
+    """
+    network = getattr(network, 'timm_model', network)
+    for name in 'num_extra_tokens', 'num_prefix_tokens':
+        if isinstance(getattr(network, name, None), int):
+            return getattr(network, name)
+    return None
+
+
+def is_channels_last(network):
+    """Whether a network of timm says that its maps are (B, h, w, C)."""
+    network = getattr(network, 'timm_model', network)
+    return str(getattr(network, 'output_fmt', '')).endswith('NHWC')

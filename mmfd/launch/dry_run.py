@@ -16,6 +16,7 @@ from mmfd.planning.quantities import readable_bytes
 from mmfd.registry import HOOKS
 from mmfd.training.loop import StopTraining
 
+DARK = 64  # of 255: the brightest pixel of an image that is nearly black
 NO_CHECKPOINT = 'has no checkpoint to go on from: --resume begins a new run'
 
 
@@ -43,6 +44,7 @@ class DryRunHook(Hook):
         self.first = None  # number of the first iteration
         self.losses, self.sides = [], []  # sides: pixels, the short one
         self.skipped = {}  # path of an image -> why it could not be read
+        self.dark = []  # paths of images that are nearly black
 
     def before_train_epoch(self, runner):
         self.start = self.start or time.perf_counter()
@@ -62,6 +64,7 @@ class DryRunHook(Hook):
         self.losses.append(outputs['loss'].item())
         self.sides += [min(s.ori_shape) for s in data_batch['data_samples']]
         self._note_skipped(data_batch)
+        self._note_dark(data_batch)
         if len(self.losses) == self.iterations:
             self._finish(runner)
 
@@ -83,6 +86,11 @@ class DryRunHook(Hook):
     def _note_skipped(self, batch):
         for sample in batch['data_samples']:
             self.skipped.update(sample.get('skipped', ()))
+
+    def _note_dark(self, batch):
+        for image, sample in zip(batch['inputs'], batch['data_samples']):
+            if image.dtype == torch.uint8 and image.max() < DARK:
+                self.dark.append(sample.img_path)
 
     def report(self, runner):
         """Lines of text: quantities, then what looks wrong."""
@@ -128,6 +136,8 @@ class _Forecast:
         yield 'images', (
             f'{len(self.loader.dataset):,}, short side '
             f'{median(self.hook.sides):g} pixels; {self._held_out()}')
+        for source in self._sources():
+            yield '', source
         yield 'batch', (f'{self.per_process} x {get_world_size()} processes x '
                         f'{self.accumulated} accumulated = {self.batch:,} '
                         'images an update')
@@ -171,6 +181,11 @@ class _Forecast:
             path, reason = next(iter(self.hook.skipped.items()))
             yield (f'{len(self.hook.skipped)} images could not be read, e.g. '
                    f'{path}: {reason}')
+        if 2 * len(self.hook.dark) > len(self.hook.sides):
+            yield (f'{len(self.hook.dark)} of {len(self.hook.sides)} images '
+                   f'are nearly black, e.g. {self.hook.dark[0]}: if 16-bit '
+                   'files hold 12 bits, set value_range=[0, 4095] of '
+                   'mmfd.LoadImage or mmfd.LoadCrop in the pipeline')
         crop = self.runner.cfg.model.get('backbone', {}).get('img_size')
         if isinstance(crop, int) and median(self.hook.sides) < crop:
             yield (f'half of the images are smaller than the {crop} pixels '
@@ -210,6 +225,16 @@ class _Forecast:
         classes = len(dataset.metainfo.get('classes') or ())
         return f'{len(dataset):,} held out' + (f' in {classes:,} classes' if
                                                classes else ', without labels')
+
+    def _sources(self):
+        """Lines: which folders were read, for the splits of mmfd's sets."""
+        loaders = [self.loader]
+        if self.runner.val_loop is not None:
+            loaders.append(self.runner.val_dataloader)
+        for loader in loaders:
+            metainfo = getattr(loader.dataset, 'metainfo', {})
+            if 'source' in metainfo:
+                yield metainfo['source']
 
     def _memory(self):
         """Bytes: the peak so far, and all there are; None if not known."""

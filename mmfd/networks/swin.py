@@ -12,6 +12,7 @@ from mmfd.errors import Refused
 from mmfd.fast.blocks import SwinBlock
 from mmfd.hosts.lookup import check_methods
 from mmfd.networks import image_size, initial_weights, relative_position
+from mmfd.networks.block_indices import from_the_first
 from mmfd.registry import MODELS
 from mmfd.weights.meta_device import LinspaceOnCPU
 
@@ -39,10 +40,13 @@ class StudentSwin(SwinTransformerV2):
             whose coordinates the CPB network was trained on: it extrapolates
             to a larger one. 0, as in FD: coordinates are scaled to the window
             at hand.
+        out_indices (int | Sequence[int]): stages whose maps are returned; -1
+            is the last one.
 
     Raises:
-        Refused: if the windows do not divide the image, or if a checkpoint
-            does not fit in every weight that it should have.
+        Refused: if an index is that of no stage, if the windows do not divide
+            the image, or if a checkpoint does not fit in every weight that it
+            should have.
     """
 
     def __init__(self,
@@ -53,6 +57,7 @@ class StudentSwin(SwinTransformerV2):
                  use_shared_rel_pos_bias=False,
                  pad_small_map=False,
                  pretrained_window_sizes=(0, 0, 0, 0),
+                 out_indices=-1,
                  **kwargs):
         stages = len(arch['depths']) if isinstance(arch, dict) else 4
         if not pad_small_map:
@@ -67,6 +72,8 @@ class StudentSwin(SwinTransformerV2):
                                      stages),
                 pad_small_map=pad_small_map,
                 pretrained_window_sizes=pretrained_window_sizes,
+                out_indices=from_the_first('out_indices', out_indices, stages,
+                                           'stages'),
                 **kwargs)
         self.img_size = img_size
         self.pad_small_map = pad_small_map

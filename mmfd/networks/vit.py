@@ -13,6 +13,7 @@ from mmfd.fast.blocks import ViTBlock
 from mmfd.hosts.lookup import check_methods
 from mmfd.networks import (any_size, image_size, initial_weights,
                            relative_position)
+from mmfd.networks.block_indices import from_the_first
 from mmfd.registry import MODELS
 
 SHARED, TABLE = 'rel_pos_bias.', 'relative_position_bias_table'
@@ -72,9 +73,10 @@ class StudentViT(BEiTViT):
             out_type=out_type,
             layer_cfgs=DROP_ONCE,
             **kwargs)
-        self.out_indices = self._block_indices('out_indices', out_indices)
-        self.global_blocks = self._block_indices('global_blocks',
-                                                 global_blocks)
+        self.out_indices, self.global_blocks = (from_the_first(
+            name, indices, self.num_layers,
+            'blocks') for name, indices in (('out_indices', out_indices),
+                                            ('global_blocks', global_blocks)))
         self.window_size = window_size
         if out_type != 'featmap' and window_size:
             raise Refused(f'out_type={out_type!r} with window_size: set '
@@ -85,17 +87,6 @@ class StudentViT(BEiTViT):
             self.rel_pos_bias = SharedBias(self.rel_pos_bias)
         if not self.with_cls_token:
             _leave_out_cls_rows(self)
-
-    def _block_indices(self, name, indices):
-        """Indices counted from the first block; those of no block refused."""
-        indices = [indices] if isinstance(indices, int) else [*indices]
-        for index in indices:
-            if not -self.num_layers <= index < self.num_layers:
-                raise Refused(
-                    f'{name}={indices} of a backbone of {self.num_layers} '
-                    f'blocks: set backbone.{name} to some of 0 to '
-                    f'{self.num_layers - 1}')
-        return [index % self.num_layers for index in indices]
 
     def init_weights(self):
         """Draw FD's initial weights, then load `init_cfg` if it is set."""
@@ -116,6 +107,12 @@ class StudentViT(BEiTViT):
         if self.frozen_stages > 0:  # the host freezes them only when built
             self._freeze_stages()
         return self  # the host's returns None
+
+    def _freeze_stages(self):
+        super()._freeze_stages()
+        all_frozen = self.frozen_stages == self.num_layers
+        if all_frozen and self.rel_pos_bias is not None:
+            self.rel_pos_bias.requires_grad_(False)
 
     def forward(self, x):
         """Normalised images (B, 3, H, W) to a tuple, as `out_type` says."""

@@ -1,6 +1,7 @@
 """Files of every mode and format become the pixels that Pillow decodes."""
 import io
 import resource
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,6 +11,8 @@ from PIL import Image
 
 from mmfd.data.decode import (BrokenImage, decode, decode_plain_jpeg,
                               errors_as_broken_image, plain_jpeg_size, read)
+from mmfd.data.transforms import LoadImage
+from mmfd.errors import Refused
 
 LIMIT = 100_000_000
 
@@ -60,6 +63,42 @@ def test_every_mode_becomes_the_same_grey(tmp_path):
         pixels = decoded(path).astype(int)
         assert pixels.shape == (12, 8, 3), name
         assert abs(pixels - grey[..., None]).max() <= 2, name
+
+
+@pytest.mark.parametrize('top, kind, suffix', [
+    (4095, np.uint16, 'png'),
+    (4095, np.uint16, 'tif'),
+    (1, np.float32, 'tif'),
+    (255, np.float32, 'tif'),
+    (255, np.int32, 'tif'),
+    (100_000, np.int32, 'tif'),
+])
+def test_value_range_says_what_is_black_and_white(tmp_path, top, kind, suffix):
+    numbers = (gradient() / 255. * top).astype(kind)
+    Image.fromarray(numbers).save(tmp_path / f'a.{suffix}')
+    data = (tmp_path / f'a.{suffix}').read_bytes()
+    pixels = decode(data, 100, (0, top)).astype(int)
+    assert abs(pixels - gradient()[..., None]).max() <= 1
+    assert decode(data, 100, (top / 2, top))[0].max() == 0
+    if kind is not np.uint16:
+        with pytest.raises(BrokenImage, match='of unknown range: set value_r'):
+            decode(data, 100)
+
+
+@pytest.mark.parametrize('suffix', ['png', 'tif'])
+def test_deep_colours_have_a_range_too(tmp_path, suffix):
+    grey = gradient()
+    colours = np.stack([grey, grey[::-1], grey.T.reshape(grey.shape)], -1)
+    file = str(tmp_path / f'a.{suffix}')
+    cv2.imwrite(file, colours.astype(np.uint16) * 16)
+    pixels = decode(Path(file).read_bytes(), 100, (0, 255 * 16))
+    assert np.array_equal(pixels, colours)
+
+
+@pytest.mark.parametrize('value_range', [3, [9], [4, 4], ['a', 1]])
+def test_value_range_is_two_numbers(value_range):
+    with pytest.raises(Refused, match='the values of black and white'):
+        LoadImage(value_range=value_range)
 
 
 def test_image_of_one_bit_is_black_and_white(tmp_path):

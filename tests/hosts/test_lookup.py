@@ -6,7 +6,9 @@ from helpers.imports import imported
 
 # Methods that mmfd overrides and therefore calls too: `lookup.check_methods`
 # refuses a host without them. And the documented method of a namedtuple.
-OVERRIDDEN = {'_apply', '_save_checkpoint_with_step', '_replace'}
+OVERRIDDEN = {
+    '_apply', '_freeze_stages', '_save_checkpoint_with_step', '_replace'
+}
 
 
 def private_names(path):

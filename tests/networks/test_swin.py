@@ -397,3 +397,15 @@ def test_teacher_is_fine_tuned(train):
         weights='esvit.pth',
         more='stage_cfgs=[dict()] * 3')
     assert any('accuracy/top1' in line for line in log)
+
+
+def test_stages_are_counted_from_the_last_too():
+    image = torch.rand(1, 3, 64, 64)
+    for indices, sides in ((-1, [4]), ((-1, ), [4]), ((-3, 2), [16, 4])):
+        model = fd_student(out_indices=indices).eval()
+        assert [x.shape[-1] for x in model(image)] == sides
+    with pytest.raises(
+            Refused,
+            match=r'out_indices=\[3\] of a backbone of 3 '
+            'stages: set backbone.out_indices to some of 0 to 2'):
+        fd_student(out_indices=(3, ))

@@ -150,6 +150,16 @@ def test_image_of_another_size_than_the_network_is_refused():
         fd_student()(torch.zeros(1, 3, 48, 32))
 
 
+def test_all_blocks_frozen_leave_the_shared_table_frozen_too():
+
+    def trained(frozen_stages):
+        model = MODELS.build(student(frozen_stages=frozen_stages)).train()
+        return [n for n, p in model.named_parameters() if p.requires_grad]
+
+    assert trained(3) == []
+    assert 'rel_pos_bias.relative_position_bias_table' in trained(2)
+
+
 def test_frozen_blocks_drop_no_paths():
     model = MODELS.build(student(frozen_stages=2, drop_path_rate=0.5))
     modes = [[m.training for m in layer.modules()]

@@ -1,0 +1,159 @@
+"""Splits and classes are found in the names of folders, or refused."""
+import gc
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from helpers.folder_trees import random_tree, write
+
+from mmfd.data.image_folder import ImageFolder
+from mmfd.data.splits import find_splits, read_name
+from mmfd.errors import Refused
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    gc.freeze()  # mmengine collects garbage for every data set
+    yield
+    gc.unfreeze()
+
+
+def touch(root, *names):
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return str(root)
+
+
+def counts(root, split, **kwargs):
+    """Class -> number of images, as a data set reads a folder."""
+    data = ImageFolder(str(root), split, pipeline=[], **kwargs)
+    names = data.metainfo['classes'] or ('', )
+    return Counter(names[data.get_data_info(i).get('gt_label', 0)]
+                   for i in range(len(data)))
+
+
+@pytest.mark.parametrize('seeds', [
+    range(20),
+    pytest.param(range(20, 200), marks=pytest.mark.full),
+])
+def test_random_trees_are_read_rightly_or_have_two_readings(tmp_path, seeds):
+    """180 of 200 are read; each of the others can be read in two ways."""
+    for seed in seeds:
+        tree, root = random_tree(seed), tmp_path / str(seed)
+        write(root, tree)
+        if tree.splits is None:
+            with pytest.raises(Refused, match='dataset.splits'):
+                counts(root, 'train', with_label=True)
+            continue
+        if share := tree.splits.get('share'):
+            labelled = '' not in share
+            train, val = (
+                counts(root, s, with_label=labelled, held_out=0.3)
+                for s in ('train', 'val'))
+            assert train + val == share, tree.what
+            assert val.total() == round(0.3 * share.total())
+            continue
+        for split, expected in tree.splits.items():
+            labelled = '' not in expected
+            assert counts(
+                root, split, with_label=labelled) == expected, tree.what
+
+
+@pytest.mark.parametrize('name, split', [
+    ('train', 'train'), ('Train', 'train'), ('training_set', 'train'),
+    ('images_train', 'train'), ('TrainImages', 'train'), ('trainval', 'train'),
+    ('train_val', 'train'), ('valid', 'val'), ('VAL2017', 'val'),
+    ('test set', 'test'), ('testset', 'test'), ('train (1)', 'train')
+])  # yapf: disable
+def test_usual_spellings_name_a_split_alone(name, split):
+    assert read_name(name) == (split, ())
+
+
+@pytest.mark.parametrize('name', [
+    'trainer', 'contest', 'valley', 'latest', 'cat', 'sunset', 'data', '1',
+    'streetcar', 'devil', 'train_test'
+])  # yapf: disable
+def test_words_that_only_contain_one_name_none(name):
+    assert read_name(name) is None
+
+
+def test_two_sets_are_splits_and_never_classes(tmp_path):
+    root = touch(
+        tmp_path,
+        *(f'{split}/{name}/{i}.jpg'
+          for split, n in (('training_set', 12), ('test_set', 4))
+          for name in ('cat', 'dog') for i in range(n)))
+    train = ImageFolder(root, 'train', pipeline=[], with_label=True)
+    assert train.metainfo['classes'] == ('cat', 'dog')
+    assert train.metainfo['source'] == (
+        f'train: 24 images of {root}/training_set, in 2 classes (cat, dog)')
+    assert counts(root, 'val', with_label=True) == dict(cat=4, dog=4)
+
+
+def test_junk_and_empty_classes_are_no_classes(tmp_path):
+    root = touch(tmp_path, 'train/cat/0.jpg', 'train/dog/0.jpg',
+                 'train/cat/@eaDir/0.jpg/SYNOPHOTO_THUMB_M.jpg',
+                 'train/__MACOSX/cat/._0.jpg', 'train/__MACOSX/dog/0.jpg',
+                 'train/bird/notes.txt', 'train/.ipynb_checkpoints/0.jpg',
+                 'train/lost+found/#123.jpg', '$RECYCLE.BIN/S-1-5/0.jpg')
+    assert counts(
+        root, 'train', with_label=True, held_out=0.) == dict(
+            cat=1, dog=1)
+
+
+def test_a_test_set_without_labels_does_not_validate_a_labelled_one(tmp_path):
+    root = touch(tmp_path,
+                 *(f'train/{c}/{i}.jpg' for c in 'ab' for i in range(10)),
+                 'test/1.jpg', 'test/2.jpg')
+    train, val = (
+        counts(root, split, held_out=0.2) for split in ('train', 'val'))
+    assert train + val == dict(a=10, b=10) and val.total() == 4
+    assert counts(root, 'test') == {'': 2}
+
+
+def test_classes_that_only_validation_has_are_refused(tmp_path):
+    root = touch(tmp_path, 'train/cat/0.jpg', 'train/dog/0.jpg',
+                 'val/Cat/0.jpg', 'val/dog/0.jpg')
+    with pytest.raises(
+            Refused,
+            match='^Cat of the validation images are no '
+            'classes of the training images, which are cat, dog'):
+        counts(root, 'train', with_label=True)
+
+
+def test_classes_that_validation_lacks_are_named(tmp_path):
+    root = touch(tmp_path, 'train/cat/0.jpg', 'train/dog/0.jpg',
+                 'val/dog/0.jpg', 'figures/plot.png')
+    val = ImageFolder(root, 'val', pipeline=[], with_label=True)
+    assert val.metainfo['source'] == (
+        f'val: 1 images of {root}/val, in 2 classes (cat, dog); none of cat; '
+        f'left out: {root}/figures')
+    assert val.get_data_info(0)['gt_label'] == 1
+
+
+def test_chosen_folders_take_the_place_of_names(tmp_path):
+    root = touch(tmp_path, 'photos/cat/0.jpg', 'more/dog/0.jpg',
+                 'check/cat/0.jpg', 'train/dog/0.jpg', 'bus/0.jpg')
+    chosen = dict(train=['photos', 'more'], val='check')
+    assert counts(root, 'train', splits=chosen) == dict(cat=1, dog=1)
+    assert counts(root, 'val', splits=chosen) == dict(cat=1)
+    whole = counts(root, 'train', splits={}, with_label=True, held_out=0.)
+    assert whole == dict(bus=1, check=1, more=1, photos=1, train=1)
+    with pytest.raises(Refused, match='no images in the folder foto that'):
+        counts(root, 'train', splits=dict(train='foto'))
+    with pytest.raises(Refused, match=r"names \['dev'\]: expected are train"):
+        counts(root, 'train', splits=dict(dev='check'))
+
+
+def test_a_class_of_trains_stays_a_class():
+    paths = [
+        f'{split}/{name}/0.png' for split in ('train', 'test')
+        for name in ('apple', 'train', 'tank')
+    ]
+    layout = find_splits(paths)
+    assert layout.classes('train') == {'', 'apple', 'train', 'tank'}
+    places = {p: layout.places[str(Path(p).parent)] for p in paths}
+    assert places['test/train/0.png'] == ('test', 'train')
