@@ -59,7 +59,12 @@ def main():
             config=json.dumps(config, default=str),
             format='pt')
         if args.to == 'backbone':  # to be exported again
-            meta['model'] = json.dumps(dict(backbone=config), default=str)
+            statistics = {
+                key: model[key]
+                for key in ('normalize', 'data_preprocessor') if key in model
+            }
+            meta['model'] = json.dumps(
+                dict(statistics, backbone=config), default=str)
         if folder:
             checkpoints.save(weights, dst / 'model.safetensors', meta)
             with files.output_file(dst / 'config.json') as file:

@@ -168,10 +168,8 @@ def _to_8_bits(image, value_range):
                                          and 255 < numbers.max() <= 65535):
         return (numbers >> 8).clip(0, 255).astype(np.uint8)
     kind = 'floating-point' if image.mode == 'F' else '32-bit'
-    raise BrokenImage(
-        f'it holds {kind} numbers of unknown range: set value_range of '
-        'mmfd.LoadImage or mmfd.LoadCrop to those of black and white, as '
-        '[0, 255]')
+    raise BrokenImage(f'it holds {kind} numbers of unknown range; value_range '
+                      'of mmfd.LoadImage and mmfd.LoadCrop tells it')
 
 
 def _scaled(numbers, value_range):

@@ -15,9 +15,9 @@ from mmfd.data.scan import SUFFIXES, find_images
 from mmfd.data.splits import WORDS, find_splits
 from mmfd.errors import Refused
 from mmfd.registry import DATASETS
+from mmfd.weights.weight_files import first_few
 
 MAX_BROKEN = 100  # images that are tried in the place of one
-SHOWN = 8  # names of classes and folders in a line of the log
 
 
 @DATASETS.register_module()
@@ -191,9 +191,10 @@ class ImageFolder(BaseDataset):
             set().union(*(tree.classes(split) for tree in trees)) - {''}
             for split in ('train', 'val'))
         if self.with_label and train and val - train:
+            only = first_few(sorted(val - train))
             raise Refused(
-                f'{_first(val - train)} of the validation images are no '
-                f'classes of the training images, which are {_first(train)}: '
+                f'{only} of the validation images are no classes of the '
+                f'training images, which are {first_few(sorted(train))}: '
                 'rename or remove their folders')
         return tuple(sorted(train | val))
 
@@ -209,14 +210,14 @@ class ImageFolder(BaseDataset):
         line += 'held out ' * (shares and self.split != 'train')
         line += f'of {folders}, '
         line += 'without those held out, ' * (shares and self.split == 'train')
-        line += (f'in {len(classes):,} classes ({_first(classes)})'
+        line += (f'in {len(classes):,} classes ({first_few(classes)})'
                  if classes else 'without labels')
         here = set().union(*(tree.classes(self.split) for tree in trees))
         if classes and {*classes} - here:
-            line += f'; none of {_first({*classes} - here)}'
+            line += f'; none of {first_few(sorted({*classes} - here))}'
         left_out = sorted({f for tree in trees for f in tree.left_out})
         if left_out:
-            line += f'; left out: {_first(left_out)}'
+            line += f'; left out: {first_few(left_out)}'
         return line
 
 
@@ -271,12 +272,6 @@ class _Tree:
 
     def classes(self, split):
         return self.layout.classes(self.place_of(split))
-
-
-def _first(names):
-    """The first few names, as text."""
-    names = sorted(names)
-    return ', '.join(names[:SHOWN]) + ' ...' * (len(names) > SHOWN)
 
 
 def _hash(path):

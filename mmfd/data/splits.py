@@ -210,14 +210,15 @@ def _named_splits(names):
     alike = {}  # other words -> split -> names
     for name, (split, others) in read.items():
         alike.setdefault(others, {}).setdefault(split, []).append(name)
+    # `train` alone is a split, `seg_train` only beside `seg_test`
     named = [s for others, s in alike.items() if not others or len(s) > 1]
-    plain = alike.get(())
-    if plain is None and len(named) > 1 or not named and len(alike) > 1 and (
-            len(read) == len(names) and len({s
-                                             for s, _ in read.values()}) > 1):
+    splits = alike.get(()) or (named[0] if named else {})
+    all_name_one = len(read) == len(names) and len(
+        {split
+         for split, _ in read.values()}) > 1
+    if () not in alike and len(alike) > 1 and (named or all_name_one):
         raise _two_readings(
             f'{", ".join(sorted(read)[:6])} can be splits or classes')
-    splits = plain or (named[0] if named else {})
     for split, same in splits.items():
         if len(same) > 1:
             raise _two_readings(f'{" and ".join(sorted(same)[:6])} both seem '

@@ -90,7 +90,7 @@ class DryRunHook(Hook):
     def _note_dark(self, batch):
         for image, sample in zip(batch['inputs'], batch['data_samples']):
             if image.dtype == torch.uint8 and image.max() < DARK:
-                self.dark.append(sample.img_path)
+                self.dark.append(sample.get('img_path', 'one in memory'))
 
     def report(self, runner):
         """Lines of text: quantities, then what looks wrong."""

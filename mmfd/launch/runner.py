@@ -15,7 +15,8 @@ from mmfd.errors import Refused
 from mmfd.fast import compile_blocks
 from mmfd.hosts import openmmlab
 from mmfd.launch import (config_checks, dataset_checks, parallel_config,
-                         processes, resume_checks, starting_weights)
+                         processes, resume_checks, starting_weights,
+                         student_checks)
 from mmfd.launch.config_options import DOWNSTREAM
 from mmfd.launch.dry_run import NO_CHECKPOINT
 from mmfd.launch.failed_start import (build_errors_refused,
@@ -47,6 +48,7 @@ def prepare(cfg, train):
     if cfg.launcher != 'none':
         dist_cfg = (cfg.get('env_cfg') or {}).get('dist_cfg') or {}
         processes.join(cfg.launcher, **dist_cfg)
+    student_checks.check(cfg)
     parallel_config.adapt(cfg)
     if 'runner_type' in cfg:
         return _build_other(cfg)
@@ -58,15 +60,18 @@ def prepare(cfg, train):
     with serialization.config.patch('load.mmap', is_sharded(cfg)):
         checkpoint, meta = resume_checks.check_files(cfg, train)
         with traces_removed(cfg.work_dir):
-            runner = _build(cfg, ('train', 'val') if train else ('test', ))
+            loops = ('train', 'val') if train else ('test', )
+            runner = _build(cfg, loops)
             if resume and not checkpoint:
                 print_log(f'{cfg.work_dir} {NO_CHECKPOINT}', 'current',
                           logging.WARNING)
             _load_weights(runner, checkpoint, meta)
             _compile_blocks(runner)
-            loader = (
-                runner.train_dataloader if train else runner.test_dataloader)
-            dataset_checks.check(cfg.model, loader)
+            dataset_checks.check(
+                cfg, {
+                    loop: getattr(runner, f'{loop}_dataloader')
+                    for loop in loops if cfg.get(f'{loop}_dataloader')
+                })
     return runner
 
 

@@ -61,12 +61,12 @@ class StoredViews:
         view = np.random.randint(self.views)
         digest = hashlib.blake2b(
             f'{view} {name}'.encode(errors='surrogateescape'), digest_size=4)
-        with _seeded(int.from_bytes(digest.digest(), 'big')):
+        with seeded(int.from_bytes(digest.digest(), 'big')):
             return self.pipeline(results)
 
 
 @contextmanager
-def _seeded(seed):
+def seeded(seed):
     """Seed all random generators, and restore their states afterwards."""
     before = random.getstate(), np.random.get_state(), torch.get_rng_state()
     random.seed(seed), np.random.seed(seed)

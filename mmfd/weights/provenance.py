@@ -5,7 +5,9 @@ An origin is a dict of strings: `source`, `licence`, `sha256` and the other
 `start.` before their names, as `start.teacher.sha256`. The names are dotted
 because safetensors hold nothing but strings.
 """
+import json
 import os
+from math import isfinite
 from pathlib import Path
 
 from mmfd import __version__
@@ -62,6 +64,25 @@ def _parent(name, path):
     if os.path.isfile(path):  # not `random`
         origin.update(of_file(path))
     return {f'{name}.{key}': value for key, value in origin.items()}
+
+
+def statistics(meta):
+    """Mean and standard deviation that a file's student was trained with.
+
+    Args:
+        meta (dict): of the file: its `model` is the config that it carries.
+
+    Returns:
+        dict: `mean` and `std`, RGB 0-255; empty if the file does not say.
+    """
+    try:
+        model = json.loads(meta.get('model') or '{}')
+        part = model.get('normalize') or model.get('data_preprocessor') or {}
+        found = {key: [float(x) for x in part[key]] for key in ('mean', 'std')}
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
+        return {}  # a file may hold anything
+    fine = all(len(v) == 3 and all(map(isfinite, v)) for v in found.values())
+    return found if fine else {}
 
 
 def of_official(checkpoint):

@@ -81,7 +81,8 @@ def test_value_range_says_what_is_black_and_white(tmp_path, top, kind, suffix):
     assert abs(pixels - gradient()[..., None]).max() <= 1
     assert decode(data, 100, (top / 2, top))[0].max() == 0
     if kind is not np.uint16:
-        with pytest.raises(BrokenImage, match='of unknown range: set value_r'):
+        with pytest.raises(
+                BrokenImage, match='of unknown range; value_range of'):
             decode(data, 100)
 
 

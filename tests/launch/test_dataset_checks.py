@@ -1,9 +1,14 @@
 """Labels, classes and batches are checked before training."""
+import gc
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from helpers.commands import refused
+from helpers.images import solid
+from helpers.label_sets import data_set, random_labels, write
+from PIL import Image
+from torch.utils.data import DataLoader
 
 from mmfd.errors import Refused
 from mmfd.launch import dataset_checks
@@ -18,17 +23,33 @@ def test_head_of_another_number_of_classes_is_refused(project, unchanged):
     assert unchanged()
 
 
+@pytest.mark.parametrize('option', ['None', 'False'])
+def test_model_that_learns_from_labels_is_refused_a_folder_without(
+        project, unchanged, option):
+    (project / 'flat').mkdir()
+    for i in range(40):
+        Image.new('RGB', (32, 32), (i, 9, 9)).save(project / f'flat/{i}.png')
+    message = refused('train', project / 'finetune.py', '--work-dir',
+                      project / 'run', '--data-root', project / 'flat',
+                      '--cfg-options', 'model.backbone.init_cfg=None',
+                      f'train_dataloader.dataset.with_label={option}',
+                      f'val_dataloader.dataset.with_label={option}')
+    assert ('the model learns from labels, and the images of train_dataloader '
+            'have none (gt_label): set with_label=True') in message
+    assert unchanged('flat')
+
+
 def test_heads_of_edges_may_have_one_class():
-    data = SimpleNamespace(metainfo=dict(classes=('a', 'b', 'c')))
+    data = dict(classes=('a', 'b', 'c'))
     model = dict(
         decode_head=dict(num_classes=3), auxiliary_head=[dict(num_classes=1)])
-    dataset_checks.check_classes(model, data)
+    dataset_checks.check_classes(dict(model=model), 'train', data)
     model['auxiliary_head'][0]['num_classes'] = 2
     with pytest.raises(
             Refused,
             match=r'set --cfg-options '
             r'model\.auxiliary_head\.0\.num_classes=3$'):
-        dataset_checks.check_classes(model, data)
+        dataset_checks.check_classes(dict(model=model), 'train', data)
 
 
 class LoadAnnotations:
@@ -48,30 +69,95 @@ class Maps(list):
     get_data_info = list.__getitem__
 
 
-def loader(dataset):
+def check(model, dataset, loop='train', **evaluators):
 
     class Loader(list):
         pass
 
     batches = Loader([0])
     batches.dataset = dataset
-    return batches
+    dataset_checks.check(dict(model=model, **evaluators), {loop: batches})
 
 
 def test_labels_and_their_maps_are_looked_at_in_advance():
     good = dict(seg_map_path='a.png', label=1)
-    dataset_checks.check({}, loader(Maps([good, dict(good, label=255)])))
+    check({}, Maps([good, dict(good, label=255)]))
     with pytest.raises(
             Refused,
             match=r'b.png has the labels \[7\], and there are 2 classes'):
-        dataset_checks.check(
-            {}, loader(Maps([good, dict(seg_map_path='b.png', label=7)])))
+        check({}, Maps([good, dict(seg_map_path='b.png', label=7)]))
     with pytest.raises(Refused, match='label map broken.png cannot be read'):
-        dataset_checks.check({},
-                             loader(
-                                 Maps([dict(good,
-                                            seg_map_path='broken.png')])))
+        check({}, Maps([dict(good, seg_map_path='broken.png')]))
 
 
 def test_dataset_of_no_host_library_is_not_asked_for_classes():
-    dataset_checks.check(dict(head=dict(num_classes=5)), loader([1, 2]))
+    check(dict(head=dict(num_classes=5)), [1, 2])
+
+
+@pytest.mark.parametrize('seeds', [
+    range(26),
+    pytest.param(range(26, 200), marks=pytest.mark.full),
+])
+def test_random_label_sets_are_taken_or_refused_rightly(tmp_path, seeds):
+    gc.freeze()  # mmengine collects garbage for every data set
+    for seed in seeds:
+        case, folder = random_labels(seed), tmp_path / str(seed)
+        write(folder, case.labels)
+        data = data_set(folder, case.classes, **case.dataset)
+        loader = DataLoader(data, batch_size=1)
+        loaders = dict(train=loader, val=loader)
+        if case.advice is None:
+            dataset_checks.check(case.cfg, loaders)
+            continue
+        with pytest.raises(Refused) as refused:
+            dataset_checks.check(case.cfg, loaders)
+        assert case.advice in str(refused.value), (seed, refused.value)
+    gc.unfreeze()
+
+
+def test_labels_beyond_the_head_are_refused(tmp_path):
+    from mmpretrain.datasets import CustomDataset
+    for i in range(4):
+        solid(tmp_path / f'{i}.png')
+    for labels, advice in (((1, 2, 3, 1), 'the labels begin with 1, subtract'),
+                           ((0, 1, 2, 5), 'set num_classes of the head')):
+        (tmp_path / 'labels.txt').write_text(''.join(
+            f'{i}.png {label}\n' for i, label in enumerate(labels)))
+        data = CustomDataset(
+            data_root=str(tmp_path), ann_file='labels.txt', pipeline=[])
+        with pytest.raises(
+                Refused,
+                match=f'has the label {max(labels)}, and there are 3 '
+                f'classes, 0 to 2: {advice}'):
+            check(dict(head=dict(num_classes=3)), data, loop='val')
+
+
+def test_classes_of_validation_are_those_of_training():
+    train, val = Maps([]), Maps([])
+    val.metainfo = dict(classes=('b', 'a'))
+    loaders = {
+        loop: SimpleNamespace(dataset=data)
+        for loop, data in dict(train=train, val=val).items()
+    }
+    with pytest.raises(
+            Refused,
+            match='training images have the classes a, b, '
+            'the validation images b, a: set metainfo.classes'):
+        dataset_checks.check(
+            dict(model=dict(decode_head=dict(num_classes=2))), loaders)
+
+
+def test_label_maps_are_padded_with_what_heads_ignore(tmp_path):
+    write(tmp_path, [0, 1, 2, 3])
+    data = data_set(tmp_path, 3)
+    model = dict(
+        data_preprocessor=dict(size=(8, 8), seg_pad_val=255),
+        decode_head=dict(num_classes=3, ignore_index=3))
+    with pytest.raises(
+            Refused,
+            match='padded with 255, and the heads ignore '
+            r'3: set --cfg-options model\.data_preprocessor\.'
+            'seg_pad_val=3'):
+        check(model, data)
+    model['data_preprocessor']['size'] = (4, 4)
+    check(model, data)

@@ -33,6 +33,8 @@ def test_dry_run_reports_needs_and_faults_and_leaves_nothing(
                   'default_hooks.skipped.limit=0.5')
     for line in ('8 iterations of 8 done', 'images +66, short side 16 pixels; '
                  '17 held out, without labels',
+                 'train: 66 images of .*/small, without those held out, '
+                 'without labels', 'val: 17 images held out of .*/small, ',
                  'batch +8 x 1 processes x 1 accumulated = 8 images an update',
                  'lr .* in iteration 8', r'loss +0.\d+ -> 0.\d+',
                  r'speed .* s an iteration, [\d.]+ img/s, \d+% of the time',
@@ -40,7 +42,10 @@ def test_dry_run_reports_needs_and_faults_and_leaves_nothing(
                  r'memory +peak .* of .* GiB',
                  r'disk +\d MiB of checkpoints, .* free', 'This looks wrong:',
                  "teacher's weights are random",
-                 r'\d images could not be read', 'smaller than the 32 pixels',
+                 r'\d images could not be read',
+                 r'of 64 images are nearly black, e.g. .*small/\d+.png: if '
+                 r'16-bit files hold 12 bits, set value_range=\[0, 4095\]',
+                 'smaller than the 32 pixels',
                  f'num_workers={workers} for .* cores',
                  'an epoch has 8 iterations'):
         assert re.search(line, log), (line, log[-2000:])

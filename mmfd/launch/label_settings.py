@@ -1,0 +1,96 @@
+"""Which settings of a config count classes, and which say what is ignored."""
+from typing import NamedTuple
+
+# Parts of a model with classes of their own, not those of the labels
+OTHER_PARTS = {
+    'rpn_head', 'semantic_head', 'reid', 'track_head', 'task_heads', 'teacher'
+}
+# Heads that count something else: edges, or the words of a text
+OTHER_HEADS = ('STDCHead', 'GroundingDINOHead', 'ATSSVLFusionHead')
+OF_THINGS = {'roi_head', 'bbox_head', 'mask_head'}
+OF_MAPS = {'decode_head', 'auxiliary_head'}
+METRICS_OF_MAPS = ('IoUMetric', 'CityscapesMetric')
+IGNORED = 255  # in mmseg, where no ignore_index is set
+
+
+class Count(NamedTuple):
+    """A number of classes in a config.
+
+    Attributes:
+        settings (str): dotted paths, with ` and ` between them.
+        value (int): what stands there.
+        allowed (tuple[int]): what may stand there.
+        options (str): to set it right on the command line.
+    """
+    settings: str
+    value: int
+    allowed: tuple
+    options: str
+
+
+def class_counts(sections, metainfo):
+    """Every number of classes in a config, from the fields that mean one.
+
+    Args:
+        sections (dict): name -> part of a config: `model`, and evaluators.
+        metainfo (dict): of a data set: `classes`, and perhaps
+            `thing_classes`, those of boxes.
+
+    Yields:
+        Count: also of what stands there rightly.
+    """
+    classes = len(metainfo['classes'])
+    things = len(metainfo.get('thing_classes') or metainfo['classes'])
+    for path, part in _parts(sections):
+        names = {*path.split('.')}
+        expected = things if names & OF_THINGS else classes
+        count, weights = part.get('num_classes'), part.get('class_weight')
+        # a backbone without a classifier has -1 or 0
+        if isinstance(count, int) and count > 0 and not (
+                count == 1 and names & OF_MAPS):  # edges, or one foreground
+            yield Count(f'{path}.num_classes', count, (expected, ),
+                        f'{path}.num_classes={expected}')
+        if isinstance(weights, (list, tuple)):  # the last may be of no object
+            yield Count(f'{path}.class_weight', len(weights),
+                        (expected, expected + 1), f'{path}.class_weight=None')
+        if 'num_things_classes' in part:
+            settings = [
+                f'{path}.num_{kind}_classes' for kind in ('things', 'stuff')
+            ]
+            number = len(metainfo.get('stuff_classes') or ())
+            yield Count(
+                ' and '.join(settings),
+                part['num_things_classes'] + part.get('num_stuff_classes', 0),
+                (classes, ),
+                f'{settings[0]}={classes - number} {settings[1]}={number}')
+
+
+def ignored_labels(sections):
+    """The label that each head of maps, or each of their metrics, ignores.
+
+    Args:
+        sections (dict): as of `class_counts`.
+
+    Returns:
+        dict: setting -> label, or None.
+    """
+    return {
+        f'{path}.ignore_index': part.get('ignore_index', IGNORED)
+        for path, part in _parts(sections)
+        if str(part.get('type')).endswith(METRICS_OF_MAPS)
+        or path.rstrip('.0123456789').split('.')[-1] in OF_MAPS
+    }
+
+
+def _parts(node, path=''):
+    """(dotted path, dict) of every dict in a config but `OTHER_PARTS`."""
+    if isinstance(node, dict):
+        if str(node.get('type')).split('.')[-1] in OTHER_HEADS:
+            return
+        yield path, node
+        items = [(k, v) for k, v in node.items() if k not in OTHER_PARTS]
+    else:
+        items = enumerate(node)
+    for key, value in items:
+        if isinstance(value, (dict, list, tuple)):
+            yield from _parts(value, f'{path}.{key}' if path else str(key))

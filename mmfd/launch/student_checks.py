@@ -1,0 +1,90 @@
+"""Check what a config of another library gives to a student of mmfd.
+
+Students see RGB with the mean and standard deviation that they were trained
+with. Configs of detectors and segmentors have those of their own backbones.
+"""
+import os
+
+from torch.utils import serialization
+
+from mmfd.errors import Refused
+from mmfd.weights import checkpoints, provenance
+
+OURS = 'StudentViT', 'StudentSwin'
+CHANNEL_ORDERS = ('to_rgb', 'bgr_to_rgb')  # of mmpretrain; of mmseg and mmdet
+TOLERANCE = 0.01  # of 255: statistics are rounded
+
+
+def check(cfg):
+    """Check old keys for weights, statistics and channel order.
+
+    Args:
+        cfg (Config): of the run.
+
+    Raises:
+        Refused: naming the lines to set.
+    """
+    for path, model in _models(cfg['model'], 'model'):
+        _check_pretrained(path, model)
+        if 'teacher' not in model:
+            _check_statistics(path, model, cfg)
+
+
+def _models(node, path):
+    """(dotted path, part of a config) that has one of our students."""
+    if not isinstance(node, dict):
+        return
+    backbone = node.get('backbone')
+    if isinstance(backbone, dict):
+        kind = backbone.get('type')  # of a lazy config a class
+        if str(getattr(kind, '__name__', kind)).endswith(OURS):
+            yield path, node
+    for key, value in node.items():
+        yield from _models(value, f'{path}.{key}')
+
+
+def _check_pretrained(path, model):
+    """Refuse weights of another network, which mmseg's configs name so."""
+    for where, part in (path, model), (f'{path}.backbone', model['backbone']):
+        if part.get('pretrained') is not None:
+            raise Refused(
+                f'{where}.pretrained={part["pretrained"]!r} names weights of '
+                f'another network than {model["backbone"]["type"]}: set '
+                f'{where}.pretrained=None in the config, and '
+                f'{path}.backbone.init_cfg=dict(type="Pretrained", '
+                'checkpoint="STUDENT.pth", prefix="backbone.")')
+
+
+def _check_statistics(path, model, cfg):
+    """Compare statistics and channel order with those of the weights."""
+    init = model['backbone'].get('init_cfg')
+    file = init.get('checkpoint') if isinstance(init, dict) else None
+    if not isinstance(file, str) or not os.path.exists(file):
+        return  # trained from random weights, or refused elsewhere
+    given = model.get('data_preprocessor') or cfg.get(
+        'data_preprocessor') or {}
+    place = f'{path}.data_preprocessor'
+    if 'data_preprocessor' in given:  # within one for several branches
+        given, place = given['data_preprocessor'], f'{place}.data_preprocessor'
+    with serialization.config.patch('load.mmap', True):
+        known = provenance.statistics(checkpoints.meta(file))
+    wrong = {
+        key: value
+        for key, value in known.items() if not _alike(given.get(key), value)
+    }
+    if not any(given.get(key) for key in CHANNEL_ORDERS):
+        library = cfg.get('default_scope')
+        key = CHANNEL_ORDERS[library in ('mmseg', 'mmdet')]
+        wrong[key] = True
+    if wrong:
+        options = ' '.join(f'{place}.{key}={value}'.replace(' ', '')
+                           for key, value in wrong.items())
+        now = ', '.join(f'{key}={given.get(key)}' for key in wrong)
+        raise Refused(
+            f'the student of {file} sees RGB images with its own statistics, '
+            f'and this config gives it {now}: set --cfg-options {options}')
+
+
+def _alike(given, value):
+    return bool(given) and len(given) == len(value) and all(
+        abs(a - b) < TOLERANCE for a, b in zip(given, value))

@@ -1,0 +1,164 @@
+"""Stock configs of the host libraries pass the checks, mistakes do not."""
+import json
+
+import pytest
+from helpers import stock_configs
+from helpers.models import student
+from mmengine.config import Config
+from mmengine.registry import MODELS
+
+from mmfd.errors import Refused
+from mmfd.launch import student_checks
+from mmfd.launch.dataset_checks import check_classes
+from mmfd.launch.label_settings import class_counts, ignored_labels
+from mmfd.weights import checkpoints
+
+FIRST = 4  # of each library, without --full
+NAMES = [(library, name) for library in stock_configs.STOCK
+         for name in stock_configs.names(library)]
+
+
+def checked(library, name, metainfo=None, **options):
+    """The numbers of classes in a stock config that passes all checks."""
+    cfg = stock_configs.load(library, name)
+    cfg.merge_from_dict(options)
+    metainfo = metainfo or stock_configs.metainfo(library, cfg)
+    check_classes(cfg, 'train', metainfo)
+    check_classes(cfg, 'val', metainfo)
+    student_checks.check(cfg)
+    if not metainfo.get('classes'):
+        return []
+    return [c.value for c in class_counts(dict(model=cfg.model), metainfo)]
+
+
+@pytest.mark.parametrize('library, name', [
+    pytest.param(
+        *case, marks=[] if i % 20 < FIRST else pytest.mark.full, id=case[1])
+    for i, case in enumerate(NAMES)
+])
+def test_no_stock_config_is_refused(library, name):
+    checked(library, name)
+
+
+STDC = 'mmseg', 'stdc/stdc1_4xb12-80k_cityscapes-512x1024'
+MASK2FORMER = 'mmdet', 'mask2former/mask2former_r50_8xb2-lsj-50e_coco'
+PANOPTIC = 'mmdet', 'mask2former/mask2former_r101_8xb2-lsj-50e_coco-panoptic'
+CASCADE = 'mmdet', 'cascade_rcnn/cascade-mask-rcnn_r101-caffe_fpn_1x_coco'
+CIFAR = 'mmpretrain', 'resnet/resnet101_8xb16_cifar10'
+ELEVEN = dict(classes=[f'class {i}' for i in range(11)])
+
+
+def test_classes_are_counted_where_a_field_means_them():
+    assert checked(*STDC) == [19, 19, 19]  # not the 2 of its edges
+    assert checked(*MASK2FORMER)[0] == 80
+    assert checked(*CIFAR) == [10]
+    cfg = stock_configs.load(*STDC)
+    assert ignored_labels(
+        dict(model=cfg.model, val_evaluator=cfg.val_evaluator)) == {
+            'model.decode_head.ignore_index': 255,
+            'model.auxiliary_head.0.ignore_index': 255,
+            'model.auxiliary_head.1.ignore_index': 255,
+            'val_evaluator.ignore_index': 255
+        }
+
+
+@pytest.mark.parametrize('config, metainfo, options, advice', [
+    (STDC, ELEVEN, {}, r'model\.decode_head\.num_classes=11 '
+     r'model\.auxiliary_head\.0\.num_classes=11 '
+     r'model\.auxiliary_head\.1\.num_classes=11$'),
+    (STDC, None, {
+        'model.decode_head.num_classes': 20
+    }, r'model\.decode_head\.num_classes=19$'),
+    (STDC, None, {
+        'model.decode_head.loss_decode.class_weight': [1.] * 11
+    }, r'model\.decode_head\.loss_decode\.class_weight'),
+    (MASK2FORMER, ELEVEN, {}, r'model\.panoptic_head\.num_things_classes=11 '
+     r'model\.panoptic_head\.num_stuff_classes=0'),
+    (PANOPTIC, None, {
+        'model.panoptic_head.num_stuff_classes': 52
+    }, r'num_things_classes=80 model\.panoptic_head\.num_stuff_classes=53'),
+    (CASCADE, ELEVEN, {}, r'model\.roi_head\.mask_head\.num_classes=11'),
+    (CASCADE, None, {
+        'model.roi_head.mask_head.num_classes': 1
+    }, r'model\.roi_head\.mask_head\.num_classes=80$'),
+    (CIFAR, ELEVEN, {}, r'model\.head\.num_classes=11$'),
+    (CIFAR, None, {
+        'val_evaluator': dict(type='SingleLabelMetric', num_classes=9)
+    }, r'val_evaluator\.num_classes=10$'),
+])  # yapf: disable
+def test_wrong_number_of_classes_is_refused(config, metainfo, options, advice):
+    with pytest.raises(Refused, match=advice):
+        checked(*config, metainfo, **options)
+
+
+# --- students in them ---
+
+MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
+
+
+@pytest.fixture(scope='module')
+def distilled(tmp_path_factory):
+    """A checkpoint of FD, which carries the config of its model."""
+    path = tmp_path_factory.mktemp('student') / 'fd.pth'
+    model = dict(
+        normalize=dict(type='mmfd.Normalize', mean=MEAN, std=STD),
+        backbone=student())
+    weights = MODELS.build(student()).state_dict(prefix='backbone.')
+    checkpoints.save(weights, path, dict(model=json.dumps(model)))
+    return path
+
+
+def with_student(library, name, file, **options):
+    cfg = stock_configs.load(library, name)
+    cfg.model.backbone = dict(
+        type='mmfd.StudentViT',
+        out_type='featmap',
+        init_cfg=dict(
+            type='Pretrained', checkpoint=str(file), prefix='backbone.'))
+    cfg.merge_from_dict(options)
+    student_checks.check(cfg)
+
+
+@pytest.mark.parametrize('library, name, options, advice', [
+    (*CASCADE, {},
+     r'model\.data_preprocessor\.mean=\[123\.675,116\.28,103\.53\]'
+     r' model\.data_preprocessor\.std=\[58\.395,57\.12,57\.375\]'
+     r' model\.data_preprocessor\.bgr_to_rgb=True$'),
+    (*MASK2FORMER, {
+        'model.data_preprocessor.bgr_to_rgb': False
+    }, r'cfg-options model\.data_preprocessor\.bgr_to_rgb=True$'),
+    ('mmdet', 'yolox/yolox_l_8xb8-300e_coco', {}, r'mean=\[123\.675'),
+    ('mmpretrain', 'beit/benchmarks/beit-base-p16_8xb128-coslr-100e_in1k', {},
+     r'data_preprocessor\.mean=\[123\.675'),
+    ('mmseg', 'point_rend/pointrend_r101_4xb2-80k_cityscapes-512x1024', {},
+     r"model\.pretrained='open-mmlab://resnet101_v1c' names weights of "
+     r'another network than mmfd\.StudentViT: set model\.pretrained=None'),
+])  # yapf: disable
+def test_students_statistics_and_weights_are_its_own(distilled, library, name,
+                                                     options, advice):
+    with pytest.raises(Refused, match=advice):
+        with_student(library, name, distilled, **options)
+
+
+def test_student_with_its_own_statistics_passes(distilled):
+    with_student(*MASK2FORMER, distilled)
+    with_student(*STDC, distilled)
+
+
+def test_file_without_statistics_is_asked_for_colours_alone(tmp_path):
+    path = tmp_path / 'old.pth'
+    weights = MODELS.build(student()).state_dict(prefix='backbone.')
+    checkpoints.save(weights, path, {})
+    half = {'model.data_preprocessor.mean': [127.5] * 3}
+    with_student(*MASK2FORMER, path, **half)
+    with pytest.raises(Refused, match='bgr_to_rgb=True$'):
+        with_student(*CASCADE, path)
+
+
+def test_backbone_of_random_weights_may_have_any_statistics():
+    cfg = Config(
+        dict(
+            model=dict(
+                backbone=dict(type='mmfd.StudentSwin'),
+                data_preprocessor=dict(mean=[0.] * 3, std=[1.] * 3))))
+    student_checks.check(cfg)
