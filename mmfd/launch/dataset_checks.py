@@ -78,8 +78,9 @@ def check_classes(cfg, loop, metainfo):
         return
     wrong = [
         count for count in class_counts(_sections(cfg, loop), metainfo)
-        if count.value not in count.allowed
-    ]
+        if count.value not in count.allowed and (
+            loop == 'train' or not count.settings.endswith('class_weight'))
+    ]  # a loss is computed in training alone
     if wrong:
         numbers = ' and '.join(sorted({f'{count.value:,}' for count in wrong}))
         raise Refused(

@@ -30,10 +30,11 @@ def forward(vit, x):
     """
     image_size.check_patch_fits(x, vit.patch_embed.projection.kernel_size)
     x, grid = vit.patch_embed(x)
-    x = torch.cat([vit.cls_token.expand(len(x), -1, -1), x], 1)
+    if vit.with_cls_token:
+        x = torch.cat([vit.cls_token.expand(len(x), -1, -1), x], 1)
     if vit.pos_embed is not None:
         x = x + resize_pos_embed(vit.pos_embed, vit.patch_resolution, grid,
-                                 vit.interpolate_mode, 1)
+                                 vit.interpolate_mode, vit.num_extra_tokens)
     x = vit.drop_after_pos(x)
     over_grid = GridAttention(vit, grid)
     in_windows = WindowAttention(vit, grid) if vit.window_size else None
@@ -43,13 +44,13 @@ def forward(vit, x):
         x = layer(x, attend=in_windows if windowed else over_grid)
         if i in vit.out_indices:
             last = i == len(vit.layers) - 1 and vit.final_norm
-            tokens = (vit.ln1(x) if last else x)[:, 1:]
+            tokens = (vit.ln1(x) if last else x)[:, vit.num_extra_tokens:]
             maps.append(tokens.transpose(1, 2).unflatten(2, grid))
     return tuple(maps)
 
 
 class GridAttention:
-    """Attention over all patches of a grid, with the cls token before them.
+    """Attention over all patches of a grid, and the cls token before them.
 
     Args:
         vit (StudentViT): whose tables are resampled.
@@ -58,7 +59,11 @@ class GridAttention:
 
     def __init__(self, vit, grid):
         self.trained, self.grid = vit.patch_resolution, grid
-        self.index = position_index(grid, vit.cls_token.device)
+        self.cls_tokens = vit.num_extra_tokens
+        device = vit.patch_embed.projection.weight.device
+        self.index = position_index(grid, device)
+        if not self.cls_tokens:
+            self.index = self.index[1:, 1:]
         shared = vit.rel_pos_bias
         self.shared = None if shared is None else self.bias(
             shared.relative_position_bias_table)
@@ -70,7 +75,7 @@ class GridAttention:
             Tensor: (H, 1 + L, 1 + L).
         """
         table = relative_position.resize(table, self.trained, self.grid,
-                                         CLS_ROWS)
+                                         CLS_ROWS * self.cls_tokens)
         bias = table.t().index_select(1, self.index.flatten())
         return bias.unflatten(1, self.index.shape)
 
@@ -102,8 +107,8 @@ class WindowAttention(GridAttention):
     def __call__(self, attn, x, _, gamma):
         side, images = self.grid[0], len(x)
         rows, columns = self.map
-        cls_token = x[:, :1]
-        x = x[:, 1:].unflatten(1, self.map)  # (B, h, w, C)
+        cls_token = x[:, :self.cls_tokens]
+        x = x[:, self.cls_tokens:].unflatten(1, self.map)  # (B, h, w, C)
         x = F.pad(x, (0, 0, 0, -columns % side, 0, -rows % side))
         padded = x.shape[1:3]
         x = x.unflatten(2, (-1, side)).unflatten(1, (-1, side))
@@ -111,8 +116,9 @@ class WindowAttention(GridAttention):
         windows = len(x) // images
         cls_token = cls_token.repeat_interleave(windows, 0)
         x = super().__call__(attn, torch.cat([cls_token, x], 1), None, gamma)
-        cls_token = x[:, :1].unflatten(0, (images, windows)).mean(1)
-        x = x[:, 1:].unflatten(1, self.grid)
+        cls_token = x[:, :self.cls_tokens]
+        cls_token = cls_token.unflatten(0, (images, windows)).mean(1)
+        x = x[:, self.cls_tokens:].unflatten(1, self.grid)
         x = x.unflatten(0, (images, padded[0] // side, -1)).transpose(2, 3)
         x = x.flatten(3, 4).flatten(1, 2)[:, :rows, :columns]
         return torch.cat([cls_token, x.flatten(1, 2)], 1)

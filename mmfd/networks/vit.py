@@ -73,10 +73,10 @@ class StudentViT(BEiTViT):
             out_type=out_type,
             layer_cfgs=DROP_ONCE,
             **kwargs)
-        self.out_indices, self.global_blocks = (from_the_first(
-            name, indices, self.num_layers,
-            'blocks') for name, indices in (('out_indices', out_indices),
-                                            ('global_blocks', global_blocks)))
+        self.out_indices = from_the_first('out_indices', out_indices,
+                                          self.num_layers, 'blocks')
+        self.global_blocks = from_the_first('global_blocks', global_blocks,
+                                            self.num_layers, 'blocks')
         self.window_size = window_size
         if out_type != 'featmap' and window_size:
             raise Refused(f'out_type={out_type!r} with window_size: set '
@@ -116,7 +116,7 @@ class StudentViT(BEiTViT):
 
     def forward(self, x):
         """Normalised images (B, 3, H, W) to a tuple, as `out_type` says."""
-        if self.out_type == 'featmap' and self.with_cls_token:
+        if self.out_type == 'featmap':
             return any_size.forward(self, x)
         image_size.check_equal(x, self.img_size[0])
         return super().forward(x)

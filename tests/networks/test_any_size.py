@@ -43,14 +43,16 @@ BIASES = [
 ]
 
 
+@pytest.mark.parametrize('cls_tokens', [1, 0])
 @pytest.mark.parametrize('bias', BIASES)
 @pytest.mark.parametrize(
     'change', [{},
                dict(window_size=4),
                dict(window_size=4, global_blocks=[1], with_cp=True)])
 def test_maps_at_the_size_of_training_are_the_tokens_of_the_student(
-        bias, change):
+        bias, change, cls_tokens):
     """A window as large as the grid is attention over all."""
+    bias = dict(bias, with_cls_token=cls_tokens == 1)
     model = lively(student(**bias))
     maps = dense(model, out_indices=[0, 1, 2], **bias, **change)
     images = torch.randn(2, 3, 32, 32)
@@ -59,7 +61,11 @@ def test_maps_at_the_size_of_training_are_the_tokens_of_the_student(
     for a, tokens in zip(maps(images), host(images)):
         assert a.shape == (2, 48, 4, 4)
         torch.testing.assert_close(
-            a.flatten(2), tokens[:, 1:].transpose(1, 2), rtol=1e-6, atol=1e-5)
+            a.flatten(2),
+            tokens[:, cls_tokens:].transpose(1, 2),
+            rtol=1e-6,
+            atol=1e-5)
+    assert maps(torch.randn(1, 3, 40, 24))[-1].shape == (1, 48, 5, 3)
 
 
 @pytest.mark.parametrize('grid', [(4, 4), (7, 7), (5, 9), (3, 4)])
