@@ -18,17 +18,19 @@ from mmfd.weights.weight_files import first_few
 
 LABEL_MAPS = 20  # read in advance, spread over the dataset
 LABELS = 2000  # of images, looked at in the same way
-# What models learn from -> what the data set has to have for it
-NEEDED = (
-    (('decode_head', ), 'gt_sem_seg', 'data_prefix.seg_map_path of the data '
-     'set, and LoadAnnotations in its pipeline'),
+# What a sample has to have -> the parts of models that learn from it, and
+# which settings of a data set give it
+NEEDED = {
+    'gt_sem_seg':
+    (('decode_head', ), 'data_prefix.seg_map_path of the data set, and '
+     'LoadAnnotations in its pipeline'),
+    'gt_instances.labels':
     (('bbox_head', 'roi_head', 'mask_head', 'panoptic_head'),
-     'gt_instances.labels', 'ann_file of the data set, and LoadAnnotations in '
-     'its pipeline'),
-    (('head', ), 'gt_label',
-     'with_label=True of the data set, with the images '
+     'ann_file of the data set, and LoadAnnotations in its pipeline'),
+    'gt_label':
+    (('head', ), 'with_label=True of the data set, with the images '
      'of each class in a folder of its own'),
-)
+}
 
 
 def check(cfg, loaders):
@@ -183,8 +185,10 @@ def _check_numbers(dataset, classes):
 
 def _check_sample(cfg, dataset):
     """Check that the first image comes with what the model learns from."""
-    needed = [(field, advice) for parts, field, advice in NEEDED if any(
-        _learns(cfg['model'].get(part)) for part in parts)]
+    needed = [
+        field for field, (parts, _) in NEEDED.items() if any(
+            _learns(cfg['model'].get(part)) for part in parts)
+    ]
     if not needed:
         return
     try:
@@ -195,13 +199,18 @@ def _check_sample(cfg, dataset):
             f'the first image of train_dataloader cannot be read ({error}): '
             'check --data-root, data_prefix and ann_file') from error
     data = sample.get('data_samples') if isinstance(sample, dict) else None
-    [(field, advice), *_] = needed
+    [field, *_] = needed
     if isinstance(data, BaseDataElement) and not _has(data, field):
-        raise Refused(f'the model learns from labels, and the images of '
-                      f'train_dataloader have none ({field}): set {advice}; '
-                      'or distil, which needs no labels (configs/fd)')
+        raise _no_labels(field)
     if isinstance(data, BaseDataElement) and field == 'gt_sem_seg':
         _check_padding(cfg, sample['inputs'].shape[-2:])
+
+
+def _no_labels(field):
+    return Refused(f'the model learns from labels, and the images of '
+                   f'train_dataloader have none ({field}): set '
+                   f'{NEEDED[field][1]}; or distil, which needs no labels '
+                   '(configs/fd)')
 
 
 def _learns(head):
@@ -243,6 +252,8 @@ def _check_label_maps(cfg, loop, dataset, classes):
     found = {}  # label -> path of a map that has it
     for index in _spread(len(dataset), LABEL_MAPS):
         info = dataset.get_data_info(index)
+        if 'seg_map_path' not in info:
+            raise _no_labels('gt_sem_seg')
         path = info['seg_map_path']
         try:
             label_map = read[0](info)['gt_seg_map']

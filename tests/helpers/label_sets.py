@@ -94,12 +94,13 @@ def write(folder, labels):
 
 def data_set(folder, classes, **kwargs):
     """mmseg's data set of such a folder."""
+    kwargs.setdefault('data_prefix',
+                      dict(img_path='images', seg_map_path='maps'))
     from mmseg.datasets import BaseSegDataset
     from mmseg.utils import register_all_modules
     register_all_modules(init_default_scope=True)
     return BaseSegDataset(
         data_root=str(folder),
-        data_prefix=dict(img_path='images', seg_map_path='maps'),
         img_suffix='.png',
         seg_map_suffix='.png',
         metainfo=dict(

@@ -10,6 +10,7 @@ from helpers.label_sets import data_set, random_labels, write
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from mmfd.data import toy_images
 from mmfd.errors import Refused
 from mmfd.launch import dataset_checks
 
@@ -37,6 +38,29 @@ def test_model_that_learns_from_labels_is_refused_a_folder_without(
     assert ('the model learns from labels, and the images of train_dataloader '
             'have none (gt_label): set with_label=True') in message
     assert unchanged('flat')
+
+
+def test_labels_are_missed_in_data_sets_of_the_other_libraries(
+        shapes_root, tmp_path):
+    from mmdet.datasets import CocoDataset
+    write(tmp_path, [0, 1, 2])
+    root = shapes_root / 'coco'
+    load = dict(type='LoadImageFromFile')
+    boxes = CocoDataset(
+        data_root=str(root),
+        data_prefix=dict(img='train2017/'),
+        ann_file='annotations/instances_train2017.json',
+        metainfo=dict(classes=toy_images.CLASSES),
+        pipeline=[load, dict(type='mmdet.PackDetInputs')])
+    maps = data_set(tmp_path, 3, data_prefix=dict(img_path='images'))
+    for data, head, field in ((boxes, 'bbox_head', 'gt_instances.labels'),
+                              (maps, 'decode_head', 'gt_sem_seg')):
+        head = {head: dict(num_classes=len(data.metainfo['classes']))}
+        with pytest.raises(
+                Refused,
+                match='the model learns from labels, and '
+                rf'the images .* have none \({field}\): set '):
+            check(head, data)
 
 
 def test_heads_of_edges_may_have_one_class():
