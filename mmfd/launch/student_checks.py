@@ -61,9 +61,9 @@ def _check_statistics(path, model, cfg):
     file = init.get('checkpoint') if isinstance(init, dict) else None
     if not isinstance(file, str) or not os.path.exists(file):
         return  # trained from random weights, or refused elsewhere
-    given = model.get('data_preprocessor') or cfg.get(
-        'data_preprocessor') or {}
-    place = f'{path}.data_preprocessor'
+    given, place = model.get('data_preprocessor'), f'{path}.data_preprocessor'
+    if not given:  # mmpretrain's configs have it beside the model
+        given, place = cfg.get('data_preprocessor') or {}, 'data_preprocessor'
     if 'data_preprocessor' in given:  # within one for several branches
         given, place = given['data_preprocessor'], f'{place}.data_preprocessor'
     with serialization.config.patch('load.mmap', True):

@@ -129,7 +129,7 @@ def with_student(library, name, file, **options):
     }, r'cfg-options model\.data_preprocessor\.bgr_to_rgb=True$'),
     ('mmdet', 'yolox/yolox_l_8xb8-300e_coco', {}, r'mean=\[123\.675'),
     ('mmpretrain', 'beit/benchmarks/beit-base-p16_8xb128-coslr-100e_in1k', {},
-     r'data_preprocessor\.mean=\[123\.675'),
+     r'cfg-options data_preprocessor\.mean=\[123\.675'),
     ('mmseg', 'point_rend/pointrend_r101_4xb2-80k_cityscapes-512x1024', {},
      r"model\.pretrained='open-mmlab://resnet101_v1c' names weights of "
      r'another network than mmfd\.StudentViT: set model\.pretrained=None'),
