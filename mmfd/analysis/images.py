@@ -11,8 +11,8 @@ from mmfd.errors import Refused
 class ImageSample:
     """Some images of a folder, with labels where it has them.
 
-    Of an ImageNet tree the images of `val`, or of `train` if there is no
-    `val`; of any other folder all. Broken ones are left out.
+    Of a folder with splits the images of `val` or `test`, or of `train` if
+    there is neither; of any other folder all. Broken ones are left out.
 
     Args:
         root (str): the folder.

@@ -287,5 +287,6 @@ def _of_classes(top):
 
 def _two_readings(what):
     return Refused(
-        f'{what}: set dataset.splits to the folders, as '
-        "dict(train='photos', val='check'), or to dict() if there are none")
+        f'{what}: name a folder further down, or set dataset.splits to the '
+        "folders, as dict(train='photos', val='check'), or to dict() if there "
+        'are none')
