@@ -63,6 +63,23 @@ def sections(cfg):
     return [*cfg.values()] if plain is None else [*dict.values(plain)]
 
 
+def import_noted(value):
+    """What a pure-Python config imports, where it is not imported yet.
+
+    Args:
+        value: mmengine's note of an import, or anything else.
+
+    Returns:
+        tuple: the object, and the name by which the config imports it; of
+        anything else, itself and None.
+    """
+    notes = find('mmengine.config.lazy:LazyObject'), find(
+        'mmengine.config.lazy:LazyAttr')
+    if type(value) not in notes:
+        return value, None
+    return value.build(), f'{value.module}.{value}'
+
+
 def let_configs_name(library):
     """Let `_base_` name files of a library, however it was installed.
 

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from mmfd.errors import Refused
 from mmfd.hosts import mmcv_ops, openmmlab, versions
 from mmfd.launch import processes
-from mmfd.launch.type_names import find_class
+from mmfd.launch.type_names import find_class, name_of
 from mmfd.registry import RENAMED
 
 # What the host passes a section of a config to, where it has no `type`
@@ -54,8 +54,6 @@ def load_config(args):
     """
     versions.check()
     cfg = read_config(args.config)
-    if cfg.get('default_scope') in DOWNSTREAM:
-        mmcv_ops.install()  # before their models are imported
     override(cfg, args.cfg_options)
     if args.data_root:
         _set_data_root(cfg, args.data_root)
@@ -79,6 +77,9 @@ def read_config(path):
     openmmlab.let_configs_name('mmseg')
     try:
         cfg = Config.fromfile(path)
+        if cfg.get('default_scope') in DOWNSTREAM:
+            mmcv_ops.install()  # before their models are imported
+        _name_types(cfg)
     except Exception as error:  # a config is Python and may raise anything
         lacking = isinstance(error, ImportError) and error.name in DOWNSTREAM
         advice = ": pip install 'mmfd[downstream]'" if lacking else ''
@@ -118,6 +119,17 @@ def nested_dicts(node):
     if isinstance(node, (list, tuple)):
         for value in node:
             yield from nested_dicts(value)
+
+
+def _name_types(cfg):
+    """Let a pure-Python config name types as others do.
+
+    Its classes become text, once, so whoever reads a `type` finds text, and
+    the config that a run writes down is that which it was given.
+    """
+    for node in nested_dicts(openmmlab.sections(cfg)):
+        for key in {'type', 'constructor'} & node.keys():
+            dict.__setitem__(node, key, name_of(dict.get(node, key)))
 
 
 def _replace_former_names(cfg):

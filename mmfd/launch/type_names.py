@@ -1,8 +1,11 @@
-"""Which class a config means by `type=`, and what to say if there is none."""
+"""Which class a config means by `type=`, and by which name it says so."""
 import difflib
+import inspect
 
 from mmengine import registry
 from mmengine.registry import DefaultScope, Registry
+
+from mmfd.hosts import openmmlab
 
 
 def find_class(name, scope):
@@ -24,6 +27,35 @@ def find_class(name, scope):
                     return None
             if cls is not None:
                 return cls
+
+
+def name_of(imported):
+    """The name of what a pure-Python config imports and gives as a `type`.
+
+    Args:
+        imported: a class or function, or the host's note of its import.
+
+    Returns:
+        str: with which `find_class` finds it, such as `mmfd.Teacher`. What is
+        in no registry is named by its module. Anything else is returned as it
+        is.
+    """
+    cls, path = openmmlab.import_noted(imported)
+    if not inspect.isclass(cls) and not inspect.isfunction(cls):
+        return imported
+    for root in vars(registry).values():
+        if not isinstance(root, Registry):
+            continue
+        of_scope = {s: child.module_dict for s, child in root.children.items()}
+        for scope, classes in of_scope.items():
+            for name, each in classes.items():
+                if each is cls:
+                    return f'{scope}.{name}'
+        for name, each in root.module_dict.items():
+            if each is cls:
+                hidden = any(name in classes for classes in of_scope.values())
+                return f'{root.scope}.{name}' if hidden else name
+    return path or f'{cls.__module__}.{cls.__qualname__}'
 
 
 def no_such_type(name):

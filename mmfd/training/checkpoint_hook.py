@@ -88,7 +88,7 @@ class ResumableCheckpointHook(CheckpointHook):
         if is_main_process():  # of a run that was killed while it wrote
             for temporary in Path(self.out_dir).glob('*.pth.*.part'):
                 temporary.unlink()
-        settings = runner.cfg.env_cfg.get('dist_cfg', {})
+        settings = (runner.cfg.get('env_cfg') or {}).get('dist_cfg') or {}
         self.requests = RequestVote(settings.get('timeout', 1800))
         self.saved_at = time.monotonic()
         for loop in runner.train_loop, runner.val_loop:
