@@ -28,7 +28,7 @@ def main():
     args = parser.parse_args()
     with command_line.one_message():
         from mmfd.launch.config_options import load_config, override
-        from mmfd.launch.runner import dry_run, prepare
+        from mmfd.launch.runner import dry_run, train
         cfg = load_config(args)
         if args.amp:
             override(cfg, {'optim_wrapper.type': 'mmfd.AmpOptimWrapper'})
@@ -38,7 +38,7 @@ def main():
         if args.dry_run:
             dry_run(cfg)
         else:
-            prepare(cfg, train=True).train()
+            train(cfg)
 
 
 if __name__ == '__main__':

@@ -260,6 +260,16 @@ def timeout_of(error):
     return int(waited[1]) / 1000 if waited else None
 
 
+def dead_worker(error):
+    """Which worker of a DataLoader ended by itself, as PyTorch says it: text.
+
+    Args:
+        error (RuntimeError): None is returned for other ones.
+    """
+    found = re.search(r'DataLoader worker \(pid.*', str(error))
+    return found and found[0].strip(' .')
+
+
 def port_in_use(error):
     """Whether a network error of torch.distributed is of a port in use."""
     return 'EADDRINUSE' in str(error)

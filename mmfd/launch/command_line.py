@@ -67,8 +67,9 @@ def add_arguments(parser):
 def one_message():
     """Print `Refused` as one message and end with exit status 1.
 
-    The same for a full disk and for a process that does not answer. Ctrl-C
-    ends with status 130. Every other error is a bug, and keeps its traceback.
+    The same for a full disk, and for a process that does not answer or was
+    killed. Ctrl-C ends with status 130. Every other error is a bug, and keeps
+    its traceback.
     """
     try:
         yield
@@ -81,7 +82,12 @@ def one_message():
             raise
         _end(error)
     except RuntimeError as error:
-        seconds = pytorch.timeout_of(error)
+        seconds, worker = pytorch.timeout_of(error), pytorch.dead_worker(error)
+        if worker:
+            _end(f'a process that reads images has ended ({worker}), as where '
+                 'memory runs out: lower num_workers of the dataloaders, or '
+                 'give a container more shared memory (--shm-size). --resume '
+                 'goes on from the last checkpoint')
         if seconds is None:
             raise
         _end(f'no answer from another process for {seconds:g} s, which is '

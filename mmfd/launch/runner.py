@@ -75,6 +75,29 @@ def prepare(cfg, train):
     return runner
 
 
+def train(cfg):
+    """Train what a config describes.
+
+    Args:
+        cfg (Config): as `load_config` returns it; changed in place.
+
+    Raises:
+        Refused: as `prepare`, and where the work dir goes away.
+    """
+    runner = prepare(cfg, train=True)
+    folder = os.path.abspath(runner.work_dir)
+    try:
+        runner.train()
+    except OSError as error:
+        path = os.path.abspath(str(error.filename or ''))
+        if not path.startswith(folder + os.sep):
+            raise
+        raise Refused(
+            f'{error.filename} cannot be written: {error.strerror}. The work '
+            'dir was removed or made read-only during the run; if it holds '
+            'checkpoints, --resume goes on from the last one') from error
+
+
 def augment(cfg):
     """Test every image at several scales and flipped, as a config says.
 

@@ -1,12 +1,15 @@
 """Hooks that make a run fail, or measure it; configs of tests name them."""
 import json
+import multiprocessing
 import os
 import re
 import resource
+import shutil
 import signal
 import time
 from pathlib import Path
 
+from helpers.rights import drop_root_rights
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
@@ -60,6 +63,32 @@ class SlowIteration(Hook):
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         if runner.iter + 1 == self.iteration:
             time.sleep(self.seconds)
+
+
+@HOOKS.register_module()
+class Accident(Hook):
+    """Something happens to a run before its third iteration."""
+
+    def __init__(self, what):
+        self.happen = getattr(self, what)
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter + 1 == 3:
+            self.happen(Path(runner.work_dir))
+
+    def work_dir_removed(self, work_dir):
+        shutil.rmtree(work_dir)
+
+    def work_dir_locked(self, work_dir):
+        drop_root_rights()
+        for folder in work_dir, *work_dir.glob('*/vis_data'):
+            folder.chmod(0o500)
+            for file in folder.glob('*.json'):
+                file.chmod(0o400)
+
+    def worker_killed(self, work_dir):
+        for worker in multiprocessing.active_children():
+            worker.kill()
 
 
 @HOOKS.register_module()

@@ -265,6 +265,31 @@ def test_mistake_found_in_a_data_worker_is_one_message(project):
         'data_root .*', message)
 
 
+ACCIDENTS = {  # what happens during a run -> the message
+    'work_dir_removed': r'\.json cannot be written: No such file or dir'
+    'ectory. The work dir was removed or made read-only during the run',
+    'work_dir_locked': r'\.json cannot be written: Permission denied. '
+    'The work dir was removed or made read-only during the run',
+    'worker_killed': r'a process that reads images has ended \(DataLoader wo'
+    r'rker \(pid.*lower num_workers .*--resume goes on',
+}
+
+
+@pytest.mark.parametrize('what', ACCIDENTS)
+def test_accident_during_a_run_is_one_message(project, what):
+    config = project / 'accident.py'
+    config.write_text(
+        "_base_ = 'fd.py'\n"
+        "custom_imports = dict(imports=['helpers.fault_hooks'])\n"
+        f"custom_hooks = [dict(type='Accident', what='{what}')]\n"
+        'default_hooks = dict(logger=dict(interval=1))\n')
+    workers = int(what == 'worker_killed')
+    assert re.search(
+        ACCIDENTS[what],
+        refused('train', config, '--work-dir', project / 'run',
+                '--cfg-options', f'train_dataloader.num_workers={workers}'))
+
+
 @pytest.mark.parametrize('tool', ['train', 'test'])
 def test_config_of_little_is_refused(project, tool):
     config = project / 'little.py'

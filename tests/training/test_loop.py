@@ -12,6 +12,8 @@ import pytest
 import torch
 from helpers.runs import (CONFIG, curves, final, finish, kill, log, run, start,
                           wait_for)
+from mmengine.config import Config
+from mmengine.runner import Runner
 
 from mmfd.training.last_checkpoint import last_valid_checkpoint
 
@@ -115,6 +117,21 @@ def test_signal_saves_and_exits_with_its_status(config, unbroken, tmp_path,
     assert 2 < int(done) == final(work_dir, last)['meta']['iter'] < 12
     run(config, work_dir, '--resume')
     assert_same(work_dir, unbroken)
+
+
+def test_second_run_in_one_process_is_the_first_again(config, tmp_path):
+    states = []
+    for name in 'first', 'second':
+        cfg = Config.fromfile(config)
+        cfg.work_dir = str(tmp_path / name)
+        cfg.train_cfg.max_epochs = 2
+        Runner.from_cfg(cfg).train()
+        states.append(final(tmp_path / name, 'epoch_2.pth'))
+    first, second = curves(tmp_path / 'first'), curves(tmp_path / 'second')
+    assert len(first) == 8 + 1 and first == second
+    for key in 'state_dict', 'ema_state_dict':
+        torch.testing.assert_close(
+            states[0][key], states[1][key], rtol=0, atol=0, msg=key)
 
 
 FINE_TUNING = """
