@@ -84,9 +84,17 @@ def beit_facts(student):
         norm is of the mean of the patches, and the eps of its norms.
 
     Raises:
-        Refused: if it does not end in one norm, or is not square.
+        Refused: if it does not end in one norm, is not square, or lacks what
+            every BEiT has.
     """
     backbone = student.backbone
+    bias = backbone.layers[0].attn.bias
+    if backbone.cls_token is None or bias != 'qv_bias':
+        raise Refused(
+            'other libraries have a cls token in every BEiT, and biases of '
+            'queries and values; here with_cls_token='
+            f'{backbone.cls_token is not None} and bias={bias!r}: export it '
+            '--to backbone')
     pooled = backbone.out_type == 'avg_featmap'
     if pooled == backbone.final_norm:
         raise Refused(
@@ -116,9 +124,16 @@ def swin_facts(student):
 
     Raises:
         Refused: if its windows are not those that one size gives on its
-            grids, or it is not square.
+            grids, it is not square, or lacks what every Swin V2 has.
     """
     backbone = student.backbone
+    biased = backbone.stages[0].blocks[0].attn.w_msa.q_bias is not None
+    if not biased or backbone.patch_embed.norm is None:
+        raise Refused(
+            'other libraries have a norm of the patches in every Swin V2, and '
+            'biases of queries and values; here are patch_cfg.norm_cfg='
+            f'{backbone.patch_embed.norm} and qkv_bias={biased}: export it '
+            '--to backbone')
     windows = [
         _side(stage.blocks[0].attn.w_msa.window_size)
         for stage in backbone.stages

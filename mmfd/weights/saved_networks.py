@@ -1,7 +1,7 @@
 """The networks in a file: below which keys, and behind which prefix.
 
-A file holds a state dict, or a dict of a training loop with one or several of
-them, whose names may have the prefixes of wrappers (`module.`, `_orig_mod.`)
+A file holds a state dict, or a dict or list of a training loop with one or
+several of them, whose names may have the prefixes of wrappers (`module.`, `_orig_mod.`)
 or of the model around a network (`backbone.`). No list says which keys and
 prefixes there are: whatever holds tensors and fits is a network.
 """
@@ -122,9 +122,13 @@ def describe(network, others, otherwise):
 
 def _dicts(node, keys, seen):
     """All dicts with named tensors, with the keys that lead to them."""
-    if not isinstance(node, dict) or id(node) in seen:
+    if id(node) in seen or len(keys) > DEEPEST:
         return
     seen.add(id(node))
+    if isinstance(node, (list, tuple)):
+        node = {str(i): value for i, value in enumerate(node)}
+    elif not isinstance(node, dict):
+        return
     tensors = {
         name: value
         for name, value in node.items()
@@ -133,7 +137,7 @@ def _dicts(node, keys, seen):
     if tensors:
         yield keys, tensors
     for key, value in node.items():
-        if isinstance(key, str) and len(keys) < DEEPEST:
+        if isinstance(key, str):
             yield from _dicts(value, (*keys, key), seen)
 
 

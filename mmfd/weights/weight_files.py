@@ -62,6 +62,9 @@ def _in_folder(folder):
     for name in IN_FOLDER:
         if (folder / name).is_file():
             return folder / name
+    snapshots = [*folder.glob('snapshots/*')]  # as the hub's cache has them
+    if len(snapshots) == 1:
+        return _in_folder(snapshots[0])
     raise Refused(f'{folder} is a folder and holds none of '
                   f'{", ".join(IN_FOLDER)}: name the weights file in it')
 

@@ -289,6 +289,13 @@ CANNOT = {
                     r"no counterpart of 'stages.1.blocks.1.norm3"),
     'several outputs':
     (swin_student(out_indices=(1, 2)), None, "no counterpart of 'norm1"),
+    'no cls token': (student(with_cls_token=False), None, 'cls_token=False'),
+    'no biases': (student(bias=False), None, 'bias=False: export'),
+    'no biases of a Swin': (swin_student(
+        stage_cfgs=dict(block_cfgs=dict(attn_cfgs=dict(qkv_bias=False)))),
+                            None, 'qkv_bias=False: export'),
+    'no norm of patches': (swin_student(patch_cfg=dict(norm_cfg=None)), None,
+                           'patch_cfg.norm_cfg=None'),
     'another family': (dict(type='mmpretrain.ResNet', depth=18), None,
                        'BEiT ViTs and Swin V2s, not ResNet'),
     'no such backbone':

@@ -137,6 +137,8 @@ IN_A_FILE = {  # how it is saved -> what `torch.save` is given
     'model_state_dict': lambda w: dict(
         model_state_dict=w, optimizer_state_dict=optimizer(w), loss=0.1),
     'a key that nobody else has': lambda w: dict(my_best_vit=w),
+    'a list': lambda w: [w],
+    'with its optimizer': lambda w: (w, optimizer(w)),
     'DataParallel': lambda w: below('module.', w),
     'DataParallel in state_dict': lambda w: dict(
         state_dict=below('module.', w)),
@@ -175,6 +177,16 @@ def folder_of_the_hub(weights, folder):
     return folder
 
 
+def cache_of_the_hub(weights, folder):
+    snapshot = folder / 'snapshots' / 'abcdef'
+    snapshot.parent.mkdir(parents=True)
+    (folder / 'blobs').mkdir()
+    save_file(weights, folder / 'blobs' / '0123')
+    snapshot.mkdir()
+    (snapshot / 'model.safetensors').symlink_to('../../blobs/0123')
+    return folder
+
+
 def shards(weights, folder, save, suffix, stem):
     folder.mkdir()
     names, where = [*weights], {}
@@ -204,6 +216,7 @@ ELSEWHERE = {  # how it is saved -> writes it and returns its path
         below('module.', w), file),
     'old PyTorch': old_format,
     'a folder of the hub': folder_of_the_hub,
+    'the cache of the hub': cache_of_the_hub,
     'a folder of shards': lambda w, folder: shards(
         w, folder, save_file, '.safetensors', 'model'),
     'a folder of pickled shards': lambda w, folder: shards(
@@ -325,7 +338,7 @@ def test_equal_networks_are_no_choice(tmp_path):
 @pytest.mark.parametrize('make, message', [
     (lambda w: dict(epoch=3, args=dict(lr=1)),
      'no named tensors, so no weights; at its top are epoch, args'),
-    (lambda w: [w], 'no named tensors, so no weights; it is a list'),
+    (lambda w: [1, 'a'], 'no named tensors, so no weights; it is a list'),
     (lambda w: dict(net=below('conv1.', w), epoch=1),
      "has no '.*'; at its top are net, epoch"),
     (lambda w: below('module.', {'conv1.weight': torch.ones(1)}),
