@@ -1,10 +1,5 @@
 """Weights files: read without running code from them, written whole."""
-import collections
 import hashlib
-import io
-import pickle
-import re
-import zipfile
 from pathlib import Path
 
 import torch
@@ -13,55 +8,16 @@ from safetensors import torch as safetensors
 
 from mmfd import files
 from mmfd.errors import Refused
-from mmfd.weights import torchscript, unpickling_guard, weight_files
+from mmfd.weights import pytorch_file, weight_files
+from mmfd.weights.memory_budget import FREE, SHARE, MemoryBudget
+from mmfd.weights.pickled_names import UnknownName
 from mmfd.weights.weight_files import first_few
 
 RANDOM = 'random'  # given instead of a teacher's file: keep random weights
 # Buffers that follow from grid and windows: a network computes them itself
 DERIVED_BUFFERS = ('relative_position_index', 'relative_coords_table')
-LARGEST_SHARE = 32  # claimed bytes for each byte that the tensors store
-
-
-class Stub:
-    """Takes the place of an object in a pickle: nothing of it is called.
-
-    Attributes:
-        args (tuple): what its class would have been called with.
-        state: what its `__setstate__` would have been given, else None.
-    """
-    state = None
-
-    def __new__(cls, *args):
-        self = super().__new__(cls)
-        self.args = args
-        return self
-
-    def __setstate__(self, state):
-        self.state = state
-
-
-def _method(owner, name):
-    """`getattr` of a `Stub` alone: a HistoryBuffer names its own methods."""
-    if owner is not Stub:
-        raise pickle.UnpicklingError('GLOBAL builtins.getattr')
-    # None, which nothing calls
-
-
-# What a training checkpoint holds beside weights -> what is built instead
-BESIDE_WEIGHTS = [
-    (_method, 'builtins.getattr'),
-    (collections.OrderedDict, 'yacs.config.CfgNode'),  # FD's own options
-    *((Stub, f'{module}.{name}') for module, name in (
-        ('mmengine.logging.history_buffer', 'HistoryBuffer'),
-        ('argparse', 'Namespace'),
-        ('numpy', 'ndarray'),
-        ('numpy', 'dtype'),
-        ('numpy.core.multiarray', '_reconstruct'),
-        ('numpy.core.multiarray', 'scalar'),
-        ('numpy._core.multiarray', '_reconstruct'),
-        ('numpy._core.multiarray', 'scalar'),
-    ))
-]
+FLOATING = ('weight', 'bias')  # last parts of names that no integers have
+LONGEST_NAME = 500  # letters
 
 
 def load(path, source=''):
@@ -89,12 +45,13 @@ def load(path, source=''):
 
 
 def _load_shards(index, shards):
-    weight_map, tensors = weight_files.weight_map(index), {}
+    expected, tensors = {shard.name: set() for shard in shards}, {}
+    for key, name in weight_files.weight_map(index).items():
+        expected[name].add(key)
     for shard in shards:
         part = state_dict_of(_load_file(shard), shard)
-        expected = {k for k, name in weight_map.items() if name == shard.name}
-        if part.keys() != expected:
-            differ = sorted(map(str, part.keys() ^ expected))
+        if part.keys() != expected[shard.name]:
+            differ = sorted(map(str, part.keys() ^ expected[shard.name]))
             raise Refused(
                 f'{shard} and {index} disagree on {first_few(differ)}: they '
                 'are not of one download; download all shards again')
@@ -119,22 +76,14 @@ def _load_file(path):
                       'read: take the file for PyTorch, as timm and '
                       'transformers publish it')
     try:
+        budget = MemoryBudget(path.stat().st_size)
         if path.suffix == '.safetensors':
+            _check_header(path, budget)
             return safetensors.load_file(path)
-        is_zip = zipfile.is_zipfile(path)
-        if is_zip:
-            unpickling_guard.check_archive(path)
-            if torchscript.is_torchscript(path):
-                return torchscript.load(path)
-        _check_pickles(path, is_zip)
-        with torch.serialization.safe_globals(BESIDE_WEIGHTS):
-            return torch.load(path, map_location='cpu', weights_only=True)
-    except pickle.UnpicklingError as error:
-        refused = re.search(r'GLOBAL (\S+)', str(error))
-        if not refused:
-            raise _unreadable(path, error) from error
+        return pytorch_file.load(path, budget)
+    except UnknownName as error:
         raise Refused(
-            f'{path} holds a Python object ({refused[1]}) beside its weights; '
+            f'{path} holds a Python object ({error}) beside its weights; '
             'loading it would run code from the file, so it was not loaded. '
             'Ask for plain weights, or convert it with tools/convert.py'
         ) from error
@@ -142,23 +91,19 @@ def _load_file(path):
         raise _unreadable(path, error) from error
 
 
-def _check_pickles(path, is_zip):
-    """Check what PyTorch would call: a zip has one pickle, old files five."""
-    also = {name for _, name in BESIDE_WEIGHTS}
-    if is_zip:
-        with zipfile.ZipFile(path) as archive:
-            root = archive.namelist()[0].split('/')[0]
-            pickled = archive.read(f'{root}/data.pkl')
-        unpickling_guard.check_pickle(io.BytesIO(pickled), also)
-        return
+def _check_header(path, budget):
+    """Pay for the tensors that a file of safetensors lists."""
     with open(path, 'rb') as file:
-        for _ in range(5):  # magic number, version, machine, object, storages
-            unpickling_guard.check_pickle(file, also)
+        length = int.from_bytes(file.read(8), 'little')
+        if length > path.stat().st_size:
+            raise Refused('it ends too early')
+        budget.spend_on_json(file.read(length))
 
 
 def is_web_page(start):
-    """Whether a file that begins with these bytes is HTML or XML."""
-    return start.lstrip()[:1] == b'<'
+    """Whether a file that begins with these bytes is HTML or XML: a text."""
+    return start.lstrip(b' \t\r\n\xef\xbb\xbf')[:1] == b'<' and (b'\0'
+                                                                 not in start)
 
 
 def _is_numpy(start):
@@ -208,8 +153,9 @@ def state_dict_of(checkpoint, path, branch='teacher'):
         dict: name -> tensor.
 
     Raises:
-        Refused: if there are none, if they are sparse or without values, or
-            if they claim far more bytes than they store.
+        Refused: if there are none; if one is complex, quantised, sparse or
+            without values, or a weight of no fractions; or if they claim far
+            more bytes than they store.
     """
     for key in ('state_dict', 'model', branch):
         if isinstance(checkpoint, dict) and key in checkpoint:
@@ -223,9 +169,7 @@ def state_dict_of(checkpoint, path, branch='teacher'):
         raise Refused(f'{path} holds no named tensors, so no weights')
     storages = {}  # address -> bytes; several tensors may share one
     for name, value in tensors.items():
-        if value.layout is not torch.strided or value.device.type != 'cpu':
-            raise Refused(f'{path}: {name!r} holds no plain numbers but is '
-                          f'{value.layout} on {value.device}')
+        _check_plain(name, value, path)
         storage = value.untyped_storage()
         if value.nbytes > storage.nbytes():
             raise Refused(f'{path}: {name!r} claims {value.nbytes:,} bytes '
@@ -233,10 +177,26 @@ def state_dict_of(checkpoint, path, branch='teacher'):
         storages[storage.data_ptr()] = storage.nbytes()
     claimed = sum(value.nbytes for value in tensors.values())
     stored = sum(storages.values())
-    if claimed > LARGEST_SHARE * stored:
+    if claimed > FREE + SHARE * stored:
         raise Refused(f'{path}: its tensors claim {claimed:,} bytes and '
                       f'store {stored:,}; it is no honest weights file')
     return tensors
+
+
+def _check_plain(name, value, path):
+    """Refuse a tensor that is not of plain numbers, by its kind."""
+    if len(name) > LONGEST_NAME:
+        raise Refused(f'{path}: a name has {len(name):,} letters: '
+                      f'{name[:50]!r}...')
+    if value.layout is not torch.strided or value.device.type != 'cpu':
+        raise Refused(f'{path}: {name!r} holds no plain numbers but is '
+                      f'{value.layout} on {value.device}')
+    floating = name.rpartition('.')[2] in FLOATING
+    if value.is_complex() or value.is_quantized or (
+            floating and not value.is_floating_point()):
+        raise Refused(f'{path}: {name!r} is in {value.dtype}, and weights are '
+                      'fractions: take the file before it was quantised or '
+                      'changed otherwise')
 
 
 def fingerprint(tensors):

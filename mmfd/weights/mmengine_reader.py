@@ -6,6 +6,7 @@ from mmengine.logging import HistoryBuffer, print_log
 
 from mmfd.errors import Refused
 from mmfd.weights import checkpoints
+from mmfd.weights.pickled_names import Stub
 
 NUMBERS = {'f4', 'f8', 'i4', 'i8'}  # types of NumPy that log histories have
 
@@ -39,11 +40,11 @@ def load_for_mmengine(filename, map_location=None):
 
 
 def _rebuilt(node):
-    """Numbers, arrays and histories in the place of `checkpoints.Stub`s."""
+    """Numbers, arrays and histories in the place of `Stub`s."""
     if isinstance(node, dict):
         return type(node)(
             (key, _rebuilt(value)) for key, value in node.items())
-    if not isinstance(node, checkpoints.Stub):
+    if not isinstance(node, Stub):
         return node
     if isinstance(node.state, dict):
         return HistoryBuffer(

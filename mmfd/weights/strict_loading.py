@@ -64,6 +64,7 @@ def load_into(module, path, prefix='', source='', exact=False, half=False):
             key.removeprefix(prefix): value
             for key, value in in_file.items() if key.startswith(prefix)
         })
+    _check_kinds(state_dict, expected, path)
     precision = check_precision(state_dict, path, half)
     for line in (*precision, *saved_networks.describe(
             found, others, 'to use those, save '
@@ -159,6 +160,17 @@ def _check_coordinates(network, path, expected, in_file):
                 'of positions would be another: set '
                 'backbone.pretrained_window_sizes to the windows that the '
                 'file was pretrained with, 0 for its own')
+
+
+def _check_kinds(state_dict, expected, path):
+    """Refuse whole numbers where the network has fractions."""
+    for name, value in state_dict.items():
+        if name in expected and expected[name].is_floating_point() and (
+                not value.is_floating_point()):
+            raise Refused(f'{path} holds {name!r} in {value.dtype}, and the '
+                          f'network has {expected[name].dtype} there: give '
+                          'the file before it was quantised or changed '
+                          'otherwise')
 
 
 def _check_shapes(network, path, shapes):

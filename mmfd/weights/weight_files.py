@@ -2,11 +2,12 @@
 import hashlib
 import json
 import os
+from collections import Counter
 from pathlib import Path
 
 from mmfd import files
 from mmfd.errors import Refused
-from mmfd.weights import unpickling_guard
+from mmfd.weights.memory_budget import MemoryBudget
 
 # What Hugging Face and open_clip call the weights in a folder
 IN_FOLDER = ('model.safetensors', 'model.safetensors.index.json',
@@ -42,7 +43,7 @@ def resolve(path, source=''):
             path = _in_folder(path)
         if not path.is_file():
             raise Refused(f'no weights file {path}. {source}'.strip())
-        unpickling_guard.check_not_sparse(path)
+        _check_not_sparse(path)
         if not path.name.endswith(INDEX):
             return [path]
         names = shard_names(path)
@@ -54,7 +55,7 @@ def resolve(path, source=''):
                 f'{first_few(missing)}: download what is missing to its folder'
             )
         for shard in shards:
-            unpickling_guard.check_not_sparse(shard)
+            _check_not_sparse(shard)
         return [path, *shards]
 
 
@@ -67,6 +68,17 @@ def _in_folder(folder):
         return _in_folder(snapshots[0])
     raise Refused(f'{folder} is a folder and holds none of '
                   f'{", ".join(IN_FOLDER)}: name the weights file in it')
+
+
+def _check_not_sparse(path):
+    """Refuse a file that claims far more bytes than it has on the disk."""
+    status = os.stat(path)
+    on_disk = getattr(status, 'st_blocks', 0) * 512  # not on Windows
+    if status.st_size > 1 << 30 and 0 < on_disk < status.st_size / 10:
+        raise Refused(
+            f'{path} claims {status.st_size:,} bytes, of which {on_disk:,} '
+            'are on the disk: it was made to fill the memory, or was damaged '
+            'on its way; get it again')
 
 
 def shard_names(index):
@@ -90,15 +102,16 @@ def weight_map(index):
     """
 
     def without_duplicates(pairs):
-        names = [name for name, _ in pairs]
-        if len(set(names)) < len(names):
-            twice = sorted({n for n in names if names.count(n) > 1})
+        counts = Counter(name for name, _ in pairs)
+        if len(counts) < len(pairs):
+            twice = sorted(n for n, count in counts.items() if count > 1)
             raise Refused(f'it lists {first_few(twice)} twice')
         return dict(pairs)
 
     try:
-        with open(index, encoding='utf-8') as file:
-            content = json.load(file, object_pairs_hook=without_duplicates)
+        text = index.read_bytes()
+        MemoryBudget(len(text)).spend_on_json(text)
+        content = json.loads(text, object_pairs_hook=without_duplicates)
         shards = content['weight_map']
         suffix = Path(index.name.removesuffix(INDEX)).suffix
         for name in {*shards.values()}:

@@ -184,6 +184,11 @@ def laughing(path):
     return b'\x80\x02}' + word + text('w') + b's.'
 
 
+def laughing_values(path):
+    """Such tuples where they need no hash: until somebody prints them."""
+    return laughing(path)[:-7].replace(b'}', b'}' + text('w'), 1) + b's.'
+
+
 def nested(path):
     return b'\x80\x02' + b']' * 100_000 + b'a' * 99_999 + b'.'
 
@@ -195,6 +200,8 @@ BY_HAND = {
     grown,
     'laughing':
     laughing,
+    'laughing_values':
+    laughing_values,
     'nested':
     nested,
     'looped':
@@ -268,14 +275,18 @@ for _kind in BY_HAND:
 
 def tensor(shape=(1, ), stride=(1, ), offset=0, numbers=1, key='0'):
     """A pickled tensor of a storage."""
-    pid = b'(' + text('storage') + name_of(
-        'torch',
-        'FloatStorage') + text(key) + text('cpu') + number(numbers) + b'tQ'
     size, steps = (b'(' + b''.join(map(number, x)) + b't'
                    for x in (shape, stride))
-    return (name_of('torch._utils', '_rebuild_tensor_v2') + b'(' + pid +
-            number(offset) + size + steps + b'\x89' +
+    return (name_of('torch._utils', '_rebuild_tensor_v2') + b'(' +
+            stored(numbers, key) + number(offset) + size + steps + b'\x89' +
             name_of('collections', 'OrderedDict') + b')RtR')
+
+
+def stored(numbers=1, key='0'):
+    """The numbers of a tensor, which lie outside of a pickle."""
+    return b'(' + text('storage') + name_of(
+        'torch',
+        'FloatStorage') + text(key) + text('cpu') + number(numbers) + b'tQ'
 
 
 def number(value):
@@ -286,6 +297,111 @@ def number(value):
 def weights(*tensors):
     named = b''.join(text(f'w{i}') + t for i, t in enumerate(tensors))
     return b'\x80\x02}(' + named + b'u.'
+
+
+# --- pickles that take more than they are ---
+
+ENCODE = name_of('_codecs', 'encode')
+ORDERED = name_of('collections', 'OrderedDict')
+COSTLY = 1 << 20  # bytes of each file, about
+
+
+def encoded(codec, rounds=25):
+    """32 letters, doubled by a codec under an unusual name: 1 GB of 1.2 kB."""
+    word = ENCODE + text('x' * 32) + text('latin1') + b'\x86R'
+    for _ in range(rounds):
+        word = ENCODE + word + codec + b'\x86R'
+    return b'\x80\x02}' + text('w') + word + b's.'
+
+
+GROWN = {
+    'blank': text('hex codec'),
+    'dash': text('HEX-codec'),
+    'computed': ENCODE + text('urk_pbqrp') + text('rot13') + b'\x86R',
+    'utf_16': text('utf_16'),
+}
+for _kind, _codec in GROWN.items():
+    MADE[f'grown_{_kind}.pth'] = lambda path, codec=_codec: (
+        path.write_bytes(zipped(encoded(codec))))
+
+
+def repeated(unit, before=b'', after=b''):
+    """A list of as many units as fill the file."""
+    count = COSTLY // len(unit)
+    return b'\x80\x02' + before + b'](' + unit * count + b'e' + after + b'.'
+
+
+def one_text(letter):
+    return b'\x80\x02' + text(letter + 'x' * COSTLY) + b'.'
+
+
+def colliding(first, step):
+    """Keys of a dict that have one hash, modulo 2^61 - 1."""
+    keys = (number(first + i * step) + b'N' for i in range(COSTLY // 12))
+    return b'\x80\x02}(' + b''.join(keys) + b'u.'
+
+
+TENSOR_CALL = name_of('torch._utils', '_rebuild_tensor_v2')
+BUILT = {
+    'none':
+    lambda: repeated(b'N'),
+    'lists':
+    lambda: repeated(b']'),
+    'dicts':
+    lambda: repeated(b'}'),
+    'dicts_of_one':
+    lambda: repeated(b'}NNs'),
+    'lists_of_one':
+    lambda: repeated(b']Na'),
+    'marks':
+    lambda: b'\x80\x02' + b'(' * COSTLY + b'.',
+    'tuples':
+    lambda: repeated(b'N\x85'),
+    'tuples_of_three':
+    lambda: repeated(b'NNN\x87'),
+    'integers':
+    lambda: repeated(b'M\xff\xff'),
+    'long_integers':
+    lambda: repeated(b'\x8a\xff' + b'\x7f' * 255),
+    'fractions':
+    lambda: repeated(b'G' + bytes(8)),
+    'texts':
+    lambda: repeated(text('')),
+    'letters_of_four_bytes':
+    lambda: one_text('\U0001f600'),
+    'ordered_dicts':
+    lambda: repeated(b'h\0)R', ORDERED + b'q\0'),
+    'stubs':
+    lambda: repeated(b'h\0)\x81',
+                     name_of('argparse', 'Namespace') + b'q\0'),
+    'sizes':
+    lambda: repeated(b'h\0h\1R',
+                     name_of('torch', 'Size') + b'q\0)\x85q\1'),
+    'encoded':
+    lambda: repeated(
+        b'h\0h\1h\2\x86R', ENCODE + b'q\0' + text('x' * 9999) + b'q\1' + text(
+            'latin1') + b'q\2'),
+    'colliding':
+    lambda: colliding((1 << 61) - 1, (1 << 61) - 1),
+    'colliding_small':
+    lambda: colliding(1 << 40, 1 << 40),
+    'named':
+    lambda: repeated(b'ctorch\nSize\n'),
+    'remembered':
+    lambda: repeated(b'Nq\0'),
+}
+for _kind, _payload in BUILT.items():
+    MADE[f'many_{_kind}.pth'] = lambda path, p=_payload: (
+        path.write_bytes(zipped(p())))
+MADE['many_lists.legacy.pth'] = lambda path: (
+    path.write_bytes(legacy(BUILT['lists']())))
+
+
+def calls(storage, *arguments):
+    """One tensor, built again and again of what is remembered."""
+    return repeated(
+        b'h\0h\1R',
+        TENSOR_CALL + b'q\0(' + storage + b''.join(arguments) + b'tq\1')
 
 
 LIES = {
@@ -307,6 +423,101 @@ for _kind, _lie in LIES.items():
     for _suffix, _more in ('zip.pth', ()), ('script.pt', (CODE, )):
         MADE[f'{_kind}.{_suffix}'] = lambda path, lie=_lie, more=_more: (
             path.write_bytes(zipped(weights(lie), [bytes(4)], more)))
+
+
+@made('many_tensors.pth')
+def many_tensors(path):
+    """One tensor of a number, built a million times."""
+    payload = calls(stored(), b'K\0', b'K\1\x85', b'K\1\x85')
+    path.write_bytes(zipped(payload, [bytes(4)]))
+
+
+@made('many_expanded.pth')
+def many_expanded(path):
+    """A number that stands for 4 GB, and a million of those."""
+    payload = calls(stored(), b'K\0', number(1 << 30) + b'\x85', b'K\0\x85')
+    path.write_bytes(zipped(payload, [bytes(4)]))
+
+
+@made('memory_that_nobody_wrote.pth')
+def memory_that_nobody_wrote(path):
+    """A storage that is built by a call, of 8 GB as the memory was."""
+    storage = name_of('torch.storage', 'UntypedStorage') + number(1 << 33)
+    path.write_bytes(zipped(b'\x80\x02}' + text('w') + storage + b'\x85Rs.'))
+
+
+@made('memory_of_a_tensor.pth')
+def memory_of_a_tensor(path):
+    """A tensor that is built by its class instead of from a storage."""
+    storage = name_of('torch', 'Tensor') + number(1 << 33)
+    path.write_bytes(zipped(b'\x80\x02}' + text('w') + storage + b'\x85Rs.'))
+
+
+@made('memory_claimed.legacy.pth')
+def memory_claimed(path):
+    """Storages of 1 TB that lie behind the end of the file."""
+    path.write_bytes(legacy(weights(tensor(numbers=1 << 38))))
+
+
+@made('many_files.pth')
+def many_files(path):
+    """A zip of a table of contents and little else."""
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, 'w') as archive:
+        archive.writestr('a/data.pkl', weights(tensor()))
+        for i in range(COSTLY // 100):
+            archive.writestr(f'a/{i}', b'')
+    path.write_bytes(data.getvalue())
+
+
+def read_otherwise(data):
+    """A zip whose end Python's zipfile does not find, and PyTorch does."""
+    return data[:-2] + struct.pack('<H', 0xffff) + bytes(0xffff) + bytes(9)
+
+
+@made('polyglot_far.pth')
+def polyglot_far(path):
+    content = zipped(b'\x80\x02}' + text('w') +
+                     name_of('builtins', 'bytearray') + number(1 << 30) +
+                     b'\x85Rs.')
+    path.write_bytes(read_otherwise(content))
+
+
+@made('polyglot_old_first.pth')
+def polyglot_old_first(path):
+    """Weights of the older format, behind them an archive."""
+    data = io.BytesIO()
+    torch.save(
+        dict(w=torch.ones(1)), data, _use_new_zipfile_serialization=False)
+    path.write_bytes(data.getvalue() + honest())
+
+
+@made('local_name.pth')
+def local_name(path):
+    """An entry that has one name in the table and another where it lies."""
+    path.write_bytes(honest().replace(b'/data/0', b'/data/1', 1))
+
+
+@made('imaginary.pth')
+def imaginary(path):
+    torch.save({'a.weight': torch.ones(2, dtype=torch.complex64)}, path)
+
+
+@made('boolean.pth', 'boolean.safetensors')
+def boolean(name, path):
+    tensors = {'a.weight': torch.ones(2, dtype=torch.bool)}
+    save_file(tensors, path) if 'safe' in name else torch.save(tensors, path)
+
+
+@made('eight_bits.pth', 'eight_bits.safetensors')
+def eight_bits(name, path):
+    tensors = {'a.bias': torch.ones(2, dtype=torch.int8)}
+    save_file(tensors, path) if 'safe' in name else torch.save(tensors, path)
+
+
+@made('long_name.pth')
+def long_name(path):
+    torch.save({'x' * COSTLY: torch.ones(1)}, path)
 
 
 @made('shared.pth')
@@ -455,9 +666,10 @@ def module_tree(path):
     """Each module holds the next one twice: 2^60 modules."""
     payload = attributes()
     for i in range(60):
-        payload += b'q' + bytes([i]) + b'0' + attributes(
+        payload += b'q' + bytes([i]) + attributes(
             a=b'h' + bytes([i]), b=b'h' + bytes([i]))
-    path.write_bytes(zipped(b'\x80\x02' + payload + b'.', more=[CODE]))
+    payload = b'\x80\x02(' + payload + b't.'
+    path.write_bytes(zipped(payload, more=[CODE]))
 
 
 @made('device_of_tuples.pt')
@@ -515,6 +727,21 @@ for _kind, (_header, _length) in HEADERS.items():
         path.write_bytes(safetensors(h, length=n)))
 
 
+@made('many_entries.safetensors')
+def many_entries(path):
+    """Tensors of no numbers."""
+    empty = '"%x":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}'
+    named = ','.join(empty % i for i in range(COSTLY // 56))
+    path.write_bytes(safetensors(f'{{{named}}}'.encode(), b''))
+
+
+@made('many_facts.safetensors')
+def many_facts(path):
+    facts = ','.join(f'"{i:x}":""' for i in range(COSTLY // 10))
+    path.write_bytes(
+        safetensors(f'{{"__metadata__":{{{facts}}}}}'.encode(), b''))
+
+
 @made('sparse.safetensors')
 def sparse_file(path):
     """A terabyte, of which a page is on the disk."""
@@ -551,7 +778,10 @@ SHARDS = {
 }
 for _kind, _file in SHARDS.items():
     MADE[f'shards_{_kind}'] = lambda path, file=_file: shards(path, file)
+TWICE = ','.join(f'"w{i % 20_000}": "a.safetensors"' for i in range(40_000))
 for _kind, _text in dict(
+        lists='{"weight_map": [' + '[],' * (COSTLY // 3) + '[]]}',
+        many_twice=f'{{"weight_map": {{{TWICE}}}}}',
         deep='[' * 100_000,
         twice='{"weight_map": {"w": "a.safetensors", "w": "b.safetensors"}}',
         nothing='{"weight_map": {}}').items():

@@ -2,7 +2,8 @@
 
     python tests/helpers/ways_in.py FOLDER IMAGES WAY,WAY FILE...
 
-It is to be a process of its own. It records which processes are started,
+It is to be a process of its own, which reads the first file once before, to
+have all that is read lazily. It records which processes are started,
 which connections made and which files written outside of FOLDER/out, and has
 3 GB of memory beside its libraries.
 """
@@ -23,6 +24,7 @@ from mmengine.visualization import Visualizer
 
 from mmfd.errors import Refused
 from mmfd.weights import checkpoints
+from mmfd.weights.convert import CONVERTERS
 
 MEMORY = 3 << 30  # bytes
 EVENTS = ('os.system', 'os.exec', 'os.fork', 'os.posix_spawn', 'os.rename',
@@ -50,9 +52,11 @@ def load(path, folder, images):
 WAYS = {
     'load':
     load,
-    'convert':
-    lambda path, folder, images: tool('convert', 'openai-clip', path, folder /
-                                      'out/w.pth'),
+    **{
+        f'convert {kind}':
+        lambda path, folder, images, kind=kind: tool('convert', kind, path, folder / 'out/w.pth')
+        for kind in CONVERTERS
+    },
     'export':
     lambda path, folder, images: tool('export', path, folder / 'out/w.pth'),
     'timm':
@@ -113,7 +117,7 @@ def one(way, path, folder, images, watch):
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     Path('/proc/self/clear_refs').write_text('5')  # the peak is the present
-    before, start, message = memory('VmRSS'), time.monotonic(), ''
+    before, start, message = memory('VmRSS'), time.process_time(), ''
     watch.events, watch.on = [], True
     try:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -138,7 +142,9 @@ def one(way, path, folder, images, watch):
         message=message,
         left=sorted(os.listdir(out)),
         events=watch.events,
-        seconds=round(time.monotonic() - start, 2),
+        seconds=round(time.process_time() - start, 2),
+        size=sum(file.stat().st_size for file in path.rglob('*'))
+        if path.is_dir() else path.is_file() and path.stat().st_size,
         peak=memory('VmHWM') - before)
 
 
@@ -148,7 +154,10 @@ def main():
     watch = Watch(folder / 'out', folder / 'home')
     limit = memory('VmSize') + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    for name in sys.argv[4:]:
+    names = sys.argv[4:]
+    for way in ways.split(','):
+        one(way, folder / names[0], folder, images, watch)
+    for name in names:
         for way in ways.split(','):
             row = one(way, folder / name, folder, images, watch)
             print(json.dumps(row), flush=True)

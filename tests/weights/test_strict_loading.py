@@ -35,6 +35,19 @@ def test_weights_that_have_lost_digits_are_refused_by_name(tmp_path, dtype):
         load_into(torch.nn.Linear(2, 2, bias=False), file)
 
 
+@pytest.mark.parametrize('dtype', [torch.int8, torch.bool, torch.complex64])
+def test_whole_and_imaginary_numbers_are_no_weights(tmp_path, dtype):
+    """PyTorch would take them for fractions, and leave out what is not."""
+    file, net = tmp_path / 'w.pth', torch.nn.Module()
+    net.scale = torch.nn.Parameter(torch.ones(2))
+    net.register_buffer('steps', torch.tensor(3))
+    torch.save(dict(scale=torch.ones(2, dtype=dtype), steps=net.steps), file)
+    with pytest.raises(Refused, match=f"'scale'.* in {dtype}"):
+        load_into(net, file)
+    torch.save(dict(scale=torch.zeros(2), steps=torch.tensor(7)), file)
+    assert load_into(net, file) == [] and net.steps == 7
+
+
 def test_loading_tells_what_it_left_out(tmp_path):
     file = tmp_path / 'classifier.pth'
     weights = torch.nn.Linear(2, 2).state_dict(prefix='backbone.')

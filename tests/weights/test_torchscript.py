@@ -59,7 +59,7 @@ def test_plain_state_dict_and_archive_convert_to_the_same(clip):
 
 def test_archive_that_runs_a_command_is_refused_and_does_not_run(tmp_path):
     proof, file = tmp_path / 'was_here', tmp_path / 'weights.pt'
-    write_archive(file, pickle.dumps(runs_command(proof)))
+    write_archive(file, pickle.dumps(runs_command(proof), 2))
     with pytest.raises(Refused, match='posix.system'):
         checkpoints.load(file)
     assert not proof.exists()
@@ -75,6 +75,6 @@ class TenOfNone:
 
 def test_tensor_that_claims_more_than_is_stored_is_refused(tmp_path):
     file = tmp_path / 'weights.pt'
-    write_archive(file, pickle.dumps(TenOfNone()), b'1234')
+    write_archive(file, pickle.dumps(TenOfNone(), 2), b'1234')
     with pytest.raises(Refused, match='weights.pt .* cannot be read as'):
         checkpoints.load(file)
