@@ -17,7 +17,7 @@ RANDOM = 'random'  # given instead of a teacher's file: keep random weights
 # Buffers that follow from grid and windows: a network computes them itself
 DERIVED_BUFFERS = ('relative_position_index', 'relative_coords_table')
 FLOATING = ('weight', 'bias')  # last parts of names that no integers have
-LONGEST_NAME = 500  # letters
+LONGEST_NAME = 10_000  # letters
 
 
 def load(path, source=''):

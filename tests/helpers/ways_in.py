@@ -49,12 +49,16 @@ def load(path, folder, images):
     checkpoints.state_dict_of(checkpoints.load(path), path)
 
 
+def convert(kind):
+    return lambda path, folder, images: tool('convert', kind, path, folder /
+                                             'out/w.pth')
+
+
 WAYS = {
     'load':
     load,
     **{
-        f'convert {kind}':
-        lambda path, folder, images, kind=kind: tool('convert', kind, path, folder / 'out/w.pth')
+        f'convert {kind}': convert(kind)
         for kind in CONVERTERS
     },
     'export':

@@ -7,6 +7,9 @@ runs it for longer than `make test-full` does.
 import io
 import json
 import os
+import pickle
+import pickletools
+import re
 import sys
 import tempfile
 import time
@@ -23,6 +26,9 @@ from safetensors.torch import save
 from mmfd.errors import Refused
 from mmfd.weights import checkpoints, convert
 from mmfd.weights.carried_config import carried_config
+from mmfd.weights.mmengine_reader import load_for_mmengine
+
+LARGEST = 64 << 20  # bytes of tensors in a file of a few kB
 
 
 @cache
@@ -88,6 +94,55 @@ def pickled(draw):
                           corpus.zipped(payload, [bytes(4)], [corpus.CODE]))]))
 
 
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.binary()
+    | st.text(max_size=8) | st.sampled_from(
+        [torch.ones(2), torch.float16,
+         torch.Size([2]),
+         torch.device('cpu')]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
+        st.text(max_size=8) | st.integers(), inner, max_size=3) | st.tuples(
+            inner, inner),
+    max_leaves=8)
+RESUMED = ['meta', 'state_dict', 'optimizer', 'message_hub', 'epoch', 'iter']
+
+
+@st.composite
+def mutated(draw):
+    """A checkpoint of any content; in its pickle operations are changed."""
+    content, data = draw(st.dictionaries(st.sampled_from(RESUMED),
+                                         VALUES)), io.BytesIO()
+    torch.save(content, data, _use_new_zipfile_serialization=False)
+    data = data.getvalue()
+    data = data[len(corpus.legacy(b'')) - len(pickle.dumps([], 2)):]
+    end = max(at for op, _, at in pickletools.genops(data)) + 1
+    starts = [at for _, _, at in pickletools.genops(data[:end])]
+    pieces = [data[at:to] for at, to in zip(starts, [*starts[1:], end])][1:-1]
+    for _ in range(draw(st.integers(0, 4))):
+        at = draw(st.integers(0, len(pieces)))
+        pieces[at:at + draw(st.integers(0, 2))] = draw(
+            st.lists(st.sampled_from(PARTS + pieces), max_size=3))
+    payload = b'\x80\x02' + b''.join(pieces) + b'.'
+    form = draw(st.sampled_from(['older', 'zip', 'script']))
+    if form == 'older':
+        return '.pth', corpus.legacy(payload)
+    more = [corpus.CODE] if form == 'script' else []
+    return '.pth', corpus.zipped(payload, [bytes(8)], more)
+
+
+@st.composite
+def rezipped(draw):
+    """An archive whose numbers and names lie: of sizes, places, lengths."""
+    data = bytearray(honest()[0][1])
+    marks = [m.start() for m in re.finditer(rb'PK[\1-\10][\1-\10]', data)]
+    for _ in range(draw(st.integers(1, 3))):
+        at = draw(st.sampled_from(marks)) + draw(st.integers(0, 60))
+        value = draw(st.sampled_from([0, 1, 8, 22, 0xffff, 0xffffffff]))
+        length = draw(st.sampled_from([1, 2, 4]))
+        data[at:at + length] = value.to_bytes(4, 'little')[:length]
+    return '.pth', bytes(data)
+
+
 INTEGERS = st.sampled_from([0, 1, 4, 8, -1, 1 << 31, 1 << 62, 1 << 64])
 ENTRY = st.fixed_dictionaries(
     dict(
@@ -117,12 +172,16 @@ def read(file):
         path = Path(folder, f'weights{suffix}')
         path.write_bytes(data)
         try:
-            tensors = checkpoints.state_dict_of(checkpoints.load(path), path)
+            content = load_for_mmengine(path)  # as `--resume` does
+            str(content), content == content
+            tensors = checkpoints.state_dict_of(content, path)
         except Refused as error:
-            assert path.name in str(error)
+            assert path.name in str(error) and len(str(error)) < 2000
         else:
-            assert sum(t.nbytes for t in tensors.values()) <= 32 * len(data)
+            assert sum(t.nbytes for t in tensors.values()) <= LARGEST
             assert all(isinstance(name, str) for name in tensors)
+            for kind in convert.CONVERTERS:
+                converted((kind, tensors))
         assert os.listdir(folder) == [path.name]
 
 
@@ -181,6 +240,8 @@ def carried(config):
 TARGETS = {
     'damaged': (damaged(), read),
     'pickled': (pickled(), read),
+    'mutated': (mutated(), read),
+    'rezipped': (rezipped(), read),
     'headed': (headed(), read),
     'converted': (WEIGHTS, converted),
     'carried': (CONFIG, carried),
