@@ -65,6 +65,7 @@ def analyze(args, command):
     from mmfd.analysis.diagnosis import Diagnosis
     from mmfd.analysis.images import ImageSample
     from mmfd.launch.config_options import override, read_config
+    from mmfd.launch.failed_start import traces_removed
     images = ImageSample(args.images, args.count)
     configs = [read_config(path) for path in args.networks[::2]]
     for cfg in configs:
@@ -77,7 +78,9 @@ def analyze(args, command):
         networks = load_networks.load_two(*zip(configs, args.networks[1::2]))
     diagnosis = Diagnosis(networks, images, args.measures, args.batch_size,
                           args.landscape_images)
-    return report.write(diagnosis.run(), args.out, command)
+    with traces_removed(args.out):
+        report.check_folder(args.out)
+        return report.write(diagnosis.run(), args.out, command)
 
 
 if __name__ == '__main__':

@@ -24,7 +24,7 @@ class Diagnosis:
         images (ImageSample): what they see.
         wanted (Sequence[str]): some of `MEASURES`.
         batch_size (int): images at a time.
-        landscape_images (int): for each point of a landscape.
+        landscape_images (int): at most, for each point of a landscape.
 
     Attributes:
         statistics (list[LayerStatistics]): of each network.
@@ -48,7 +48,8 @@ class Diagnosis:
                           'the least')
         self.networks, self.images, self.wanted = networks, images, wanted
         self.batch_size = batch_size
-        self.landscape_images = landscape_images
+        if 'landscape' in wanted:
+            self.landscape_sample = ImageSample(images.root, landscape_images)
         self.statistics, self.hsic = [], RunningMean()
         self.landscapes, self.advice, self.missing = {}, None, {}
 
@@ -99,9 +100,9 @@ class Diagnosis:
         for network in self.networks:
             if network.name == 'teacher':  # it has no loss
                 continue
-            images = ImageSample(self.images.root, self.landscape_images)
-            self.landscape_images = len(images.infos)
-            batches = (batch for batch, in self._batches(images, [network]))
+            batches = (
+                batch
+                for batch, in self._batches(self.landscape_sample, [network]))
             try:
                 evaluate = evaluation(network, batches)
             except Refused as error:

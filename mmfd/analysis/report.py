@@ -7,6 +7,7 @@ from typing import Callable, NamedTuple
 
 from mmfd import __version__, files
 from mmfd.analysis import plot_parts, plots, whitening
+from mmfd.errors import Refused
 
 
 class ReportSection(NamedTuple):
@@ -136,12 +137,26 @@ code { font-size: .88em; overflow-wrap: anywhere; }
 """
 
 
+def check_folder(folder):
+    """Make the folder of a report, before its long measurements.
+
+    Raises:
+        Refused: if a report cannot be written there.
+    """
+    files.make_folder(folder)
+    for name in ('report.html', 'numbers.json',
+                 *(f'{section.plot.__name__}.png' for section in SECTIONS)):
+        if Path(folder, name).is_dir():
+            raise Refused(f'{Path(folder, name)} is a folder, where a file is '
+                          'to be written: name another --out')
+
+
 def write(diagnosis, folder, command):
     """Write plots, `numbers.json` and `report.html` into a folder.
 
     Args:
         diagnosis (Diagnosis): after its `run`.
-        folder (str): is made.
+        folder (str): as `check_folder` leaves it.
         command (str): that made the report, for its reader to repeat.
 
     Returns:
@@ -151,7 +166,6 @@ def write(diagnosis, folder, command):
         Refused: if the folder cannot be written.
     """
     folder = Path(folder)
-    files.make_folder(folder)
     parts = []
     for section in SECTIONS:
         if _has(diagnosis, section.needs):
@@ -163,7 +177,10 @@ def write(diagnosis, folder, command):
     with files.output_file(folder / 'numbers.json') as path:
         path.write_text(json.dumps(diagnosis.numbers(), indent=1))
     with files.output_file(folder / 'report.html') as path:
-        path.write_text(_page(diagnosis, parts, command), encoding='utf-8')
+        path.write_text(
+            _page(diagnosis, parts, command),
+            encoding='utf-8',
+            errors='backslashreplace')  # names of files may be no text
     return folder / 'report.html'
 
 
@@ -227,8 +244,9 @@ def _page(diagnosis, parts, command):
                     for note in diagnosis.notes())
     images = max([s.images for s in diagnosis.statistics], default=0)
     seen = f'{images:,} images of' if images else 'Images of'
-    points = (f'Every point of a landscape is {diagnosis.landscape_images:,} '
-              'images. ' if diagnosis.landscapes else '')
+    points = (
+        f'Every point of a landscape is {len(diagnosis.landscape_sample.infos):,} '
+        'images. ' if diagnosis.landscapes else '')
     return (
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width">'

@@ -5,6 +5,7 @@ import sys
 import time
 from argparse import Action
 from contextlib import contextmanager
+from io import TextIOWrapper
 
 from mmfd.errors import Refused
 from mmfd.hosts import pytorch
@@ -70,7 +71,10 @@ def one_message():
     The same for a full disk, and for a process that does not answer or was
     killed. Ctrl-C ends with status 130. Every other error is a bug, and keeps
     its traceback.
+    What is printed may name files, and their names may be no text.
     """
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors='backslashreplace')
     try:
         yield
     except KeyboardInterrupt:

@@ -1,11 +1,12 @@
 """The report has what is measured, and every mistake is one message."""
 import json
+import os
 import re
 from pathlib import Path
 
 import pytest
 import torch
-from helpers.commands import command, refused
+from helpers.commands import command, refused, run
 from helpers.models import build_random, distillation, student, swin_student
 from mmengine.config import Config
 
@@ -92,10 +93,10 @@ def test_numbers_do_not_depend_on_the_batch(tmp_path, shapes_root):
     checkpoints.save(model.state_dict(), tmp_path / 'epoch_1.pth', {})
     one, other = (
         analyze(tmp_path / str(size), config, tmp_path / 'epoch_1.pth',
-                '--images', shapes_root / 'imagenet', '--count', 6,
+                '--images', shapes_root / 'imagenet', '--count', 7,
                 '--batch-size', size, '--measures',
                 'attention')[0]['networks']['swin']['attention']
-        for size in (2, 6))
+        for size in (3, 7))
     assert one['stages.1.blocks.1.attn.w_msa']['windows'] == 4
     for layer in one:
         for name in ('distance', 'entropy', 'offset_share', 'similarity'):
@@ -119,8 +120,9 @@ def test_network_without_attention_says_so_and_shows_the_rest(
     images = tmp_path / 'images'
     images.mkdir()
     for i, path in enumerate(sorted(shapes_root.rglob('*.jpg'))[:7]):
-        (images / f'{i}.jpg').write_bytes(path.read_bytes())
-    (images / 'broken.jpg').write_bytes(b'no image')
+        name = os.fsdecode(b'\xff%d.jpg' % i)  # no text in any encoding
+        (images / name).write_bytes(path.read_bytes())
+    (images / os.fsdecode(b'\xffbroken.jpg')).write_bytes(b'no image')
     first = written(tmp_path, 'convnext', classifier(CONVNEXT, 32))
     second = written(
         tmp_path, 'vit',
@@ -146,6 +148,8 @@ def test_network_without_attention_says_so_and_shows_the_rest(
     (['fd.py', 'no.pth'], 'no.pth'),
     (['fd.py', 'random', '--count', '0'], 'at least one'),
     (['fd.py', 'random', '--batch-size', '0'], '--batch-size 0: one image'),
+    (['fd.py', 'random', '--landscape-images', '0', '--measures', 'landscape'
+      ], 'at least one'),
     (['vit.py'], 'has no teacher'),
     (['fd.py', 'random', '--cfg-options', 'model.tacher=1'], 'did you mean'),
 ])
@@ -161,3 +165,15 @@ def test_mistakes_are_one_message_and_leave_nothing(tmp_path, shapes_root,
                               shapes_root / 'imagenet', '--out',
                               tmp_path / 'out')
     assert not (tmp_path / 'out').exists() and project == Path.cwd()
+
+
+@pytest.mark.parametrize('in_the_way', ['out', 'out/report.html/x'])
+def test_place_of_the_report_is_checked_before_measuring(
+        tmp_path, shapes_root, in_the_way):
+    config = written(tmp_path, 'fd', distillation())
+    (tmp_path / in_the_way).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / in_the_way).write_text('')
+    status, output = run('analyze', config, 'random', '--images',
+                         shapes_root / 'imagenet', '--out', tmp_path / 'out')
+    assert status == 1 and 'Traceback' not in output
+    assert 'name another' in output and 'task/s' not in output
