@@ -26,7 +26,7 @@ from mmfd.launch.type_names import find_class, no_such_type
 from mmfd.training import cached_teacher
 from mmfd.training.loop import StopTraining
 from mmfd.training.sharding import ShardedRunner
-from mmfd.weights import strict_loading
+from mmfd.weights import checkpoints, strict_loading
 from mmfd.weights.mmengine_reader import load_for_mmengine
 
 
@@ -187,11 +187,14 @@ def _build(cfg, loops):
 def _load_weights(runner, checkpoint, meta):
     """Load a checkpoint of the whole model, or what each part starts from."""
     model = _unwrapped(runner.model)
+    teacher = runner.cfg.model.get('teacher')
+    if (teacher and teacher.checkpoint == checkpoints.RANDOM
+            and not is_sharded(runner.cfg)):  # shards are sent as they are cut
+        starting_weights.share_teacher(model.teacher)
     if not checkpoint:
         starting_weights.load_pretrained(model)
         return
     starting_weights.forget_pretrained(model)
-    teacher = runner.cfg.model.get('teacher')
     if teacher and is_main_process():
         resume_checks.check_same_teacher(teacher, model.teacher, meta,
                                          checkpoint)

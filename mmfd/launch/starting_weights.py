@@ -2,6 +2,7 @@
 
 The host loads what fits and warns of the rest.
 """
+from mmengine.dist import broadcast
 from mmengine.logging import print_log
 
 from mmfd.errors import Refused
@@ -56,6 +57,16 @@ def forget_pretrained(model):
     """Keep the host from loading them over those of a checkpoint."""
     for module in _pretrained(model):
         module.init_cfg = None
+
+
+def share_teacher(teacher):
+    """Give every process the weights that the first one has drawn at random.
+
+    The host sends those of the student, which is all that it sees of a model.
+    """
+    for tensor in teacher.backbone.state_dict().values():
+        broadcast(tensor)
+    teacher.weights_replaced()
 
 
 def _pretrained(model):

@@ -39,8 +39,7 @@ def config(tmp_path_factory, shapes_root):
     text = CONFIG.format(repo=os.getcwd(), root=shapes_root)
     file.write_text(
         text.replace('drop_path_rate=0.2', 'drop_path_rate=0.') +
-        'train_cfg = dict(max_epochs=5, val_interval=9)\n'
-        'randomness = dict(diff_rank_seed=False)  # one teacher')
+        'train_cfg = dict(max_epochs=5, val_interval=9)\n')
     (file.parent / 'slow.py').write_text(SLOW)
     (file.parent / 'slowly.py').write_text(SLOWLY)
     return file
