@@ -36,7 +36,8 @@ train_dataloader = val_dataloader = test_dataloader = loader
 train_cfg = dict(max_epochs=2, val_interval=1)
 default_hooks = dict(logger=dict(interval=1))
 log_processor = dict(window_size=1)
-_base_.custom_hooks[0].interval = 1  # the collapse monitor
+# the collapse monitor, which once was a custom hook
+(_base_.default_hooks.get('monitor') or _base_.custom_hooks[0]).interval = 1
 '''
 
 

@@ -25,10 +25,10 @@ optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=3.2e-2, weight_decay=0.05),  # per 512
     clip_grad=dict(max_norm=3.0))
 default_hooks = dict(
+    monitor=dict(type='mmfd.CollapseMonitorHook', interval=100),
     param_scheduler=dict(
         type='mmfd.WarmupCosineHook',
         warmup_epochs=1,
         warmup_lr=1e-5,  # per 512 images
         min_lr=1e-4))  # per 512 images
 param_scheduler = None
-custom_hooks = [dict(type='mmfd.CollapseMonitorHook', interval=100)]

@@ -49,11 +49,11 @@ class ResumableSampler(Sampler):
     """Each image once an epoch, in an order that depends on seed and epoch.
 
     Processes take turns, so a batch has the same images on any number of
-    processes. Images that they cannot share evenly are left out of an epoch,
-    other ones each time; the host's sampler repeats images instead, so its
-    epochs have other lengths on other numbers of processes. Yields
-    `SeededIndex`, so that `mmfd.ImageFolder` crops and flips an image alike in
-    any worker.
+    processes. Images that they cannot share evenly, or that do not fill an
+    accumulated update, are left out of an epoch, other ones each time; the
+    host's sampler repeats images instead, so its epochs have other lengths on
+    other numbers of processes. Yields `SeededIndex`, so that
+    `mmfd.ImageFolder` crops and flips an image alike in any worker.
 
     Args:
         dataset (Sized): what the indices are of.
@@ -62,12 +62,15 @@ class ResumableSampler(Sampler):
     Attributes:
         start (int): how many indices of this epoch are left out, since a run
             that is resumed has used them.
+        update (int): images of a process in an update of the weights; an
+            epoch is a multiple of it. 1: any number.
     """
 
     def __init__(self, dataset, seed=None):
         self.dataset = dataset
         self.seed = seed or 0
         self.epoch = self.start = 0
+        self.update = 1
 
     def __iter__(self):
         order = torch.Generator()
@@ -80,7 +83,8 @@ class ResumableSampler(Sampler):
 
     def __len__(self):
         """Of a whole epoch, whatever `start` is."""
-        return len(self.dataset) // get_world_size()
+        shared = len(self.dataset) // get_world_size()
+        return shared - shared % self.update
 
     def set_epoch(self, epoch):
         """Called by the host before each epoch."""

@@ -145,7 +145,8 @@ class _Forecast:
                      f'{self.now:,}')
         losses = self.hook.losses
         yield 'loss', f'{losses[0]:.4g} -> {losses[-1]:.4g}'
-        images = self.per_process * get_world_size() / self.step
+        seen = len(self.hook.sides) / len(losses)  # a batch may be incomplete
+        images = seen * get_world_size() / self.step
         yield 'speed', (f'{self.step:.3g} s an iteration, {images:.3g} img/s, '
                         f'{self.wait:.0%} of the time waiting for data')
         left = self.step * (runner.max_iters - self.now)

@@ -84,10 +84,12 @@ class CachedTeacher(Teacher):
     """A `Teacher` that computes each target once and then reads it from disk.
 
     The pixels must return exactly: whole images, or `StoredViews` of them.
-    The first entries that are found are computed again and compared. If the
-    disk is full or cannot be written to, the log says so once, and missing
-    targets are computed. An entry of another shape, that is not finite or
-    that somebody else has written is missing, too.
+    A target is rounded when it is computed too, so a run that repeats some
+    iterations is given the same ones. The first entries that are found are
+    computed again and compared. If the disk is full or cannot be written to,
+    the log says so once, and missing targets are computed. An entry of another
+    shape, that is not finite or that somebody else has written is missing,
+    too.
 
     Args:
         folder (str): where the targets of one teacher, in one precision, lie.
@@ -192,10 +194,10 @@ class CachedTeacher(Teacher):
         self.shapes[size] = computed.shape[1:]
         for i, target in zip(missing, computed.cpu()):
             if targets[i] is None or targets[i].shape != target.shape:
-                self._write(keys[i], target)
+                targets[i] = self._rounded(target)
+                self._write(keys[i], targets[i])
             else:
                 self._verify(keys[i], targets[i], target)
-            targets[i] = target
         return torch.stack(targets).to(pixels.device)
 
     def _keys(self, pixels):
@@ -237,11 +239,17 @@ class CachedTeacher(Teacher):
             return None
         return tokens / INT8_STEPS if self.store == 'int8' else tokens
 
+    def _rounded(self, target):
+        """A target (L, C) as it is read, before it is written."""
+        if self.store == 'int8':
+            return (target * INT8_STEPS).round().clamp(-127, 127) / INT8_STEPS
+        return target.to(getattr(torch, self.store)).float()
+
     def _write(self, key, target):
         if not target.isfinite().all():
             return
         if self.store == 'int8':
-            target = (target * INT8_STEPS).round().clamp(-127, 127)
+            target = target * INT8_STEPS
         values = target.to(getattr(torch, self.store)).contiguous()
         values = values.view(torch.uint8).numpy().tobytes()
         shape = np.array(target.shape, '<u4').tobytes()

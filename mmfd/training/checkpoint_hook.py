@@ -83,6 +83,7 @@ class ResumableCheckpointHook(CheckpointHook):
 
     def before_train(self, runner):
         super().before_train(runner)
+        self._check_interval(runner)
         self.file_backend.remove_outdated()
         self.interim = _interim_checkpoints(Path(self.out_dir))
         if is_main_process():  # of a run that was killed while it wrote
@@ -95,6 +96,20 @@ class ResumableCheckpointHook(CheckpointHook):
             if loop is not None:
                 shield_workers(loop.dataloader)
         self.signals.catch()
+
+    def _check_interval(self, runner):
+        """Refuse checkpoints within an update, whose gradients they lack."""
+        accumulation = openmmlab.accumulative_counts(runner.optim_wrapper)
+        length = len(runner.train_dataloader)
+        name, between = (('an epoch', length) if self.by_epoch else
+                         ('checkpoint.interval', self.interval))
+        if between > 0 and between % accumulation:
+            raise Refused(
+                f'{name} is {between} iterations, and an update accumulates '
+                f'{accumulation}, so checkpoints would be written within '
+                'updates and their gradients lost: set '
+                "train_cfg.type='mmfd.ResumableLoop' and train_dataloader."
+                "sampler.type='mmfd.ResumableSampler', or a multiple")
 
     def after_train(self, runner):
         super().after_train(runner)
@@ -140,6 +155,10 @@ class ResumableCheckpointHook(CheckpointHook):
         self.signals.exit_at_once = False
 
     def before_save_checkpoint(self, runner, checkpoint):
+        # it writes every two minutes, and a resumed run begins here
+        tensorboard = runner.visualizer.get_backend('TensorboardVisBackend')
+        if tensorboard is not None:
+            tensorboard.experiment.flush()
         checkpoint['meta']['epoch_length'] = len(runner.train_dataloader)
 
     def after_load_checkpoint(self, runner, checkpoint):
@@ -151,9 +170,16 @@ class ResumableCheckpointHook(CheckpointHook):
                     f'an epoch had {meta["epoch_length"]} iterations and now '
                     f'has {length}: the run resumes at the same fraction of '
                     'its epoch, but not with the same images')
+            accumulation = openmmlab.accumulative_counts(runner.optim_wrapper)
+            begun = meta['iter'] % accumulation
+            if begun:
+                runner.logger.warning(
+                    f'the checkpoint is {begun} iterations into an update of '
+                    f'{accumulation}, whose gradients it lacks: they are '
+                    'repeated, and averages count them twice')
             meta['epoch'], meta['iter'] = resume_position(
                 meta['iter'], meta['epoch'], length, meta['epoch_length'],
-                openmmlab.accumulative_counts(runner.optim_wrapper))
+                accumulation)
 
     def _save_or_stop(self, runner, epoch, iteration, evaluates=False):
         """Write an interim checkpoint and end the run, if either is due."""

@@ -8,6 +8,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
+from mmfd.data.sampler import SeededIndex
 from mmfd.data.transforms import LoadImage
 from mmfd.errors import Refused
 from mmfd.registry import HOOKS
@@ -18,6 +19,7 @@ STATISTICS = dict(  # name -> mean and std of RGB pixels, 0-255
     ImageNet=((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
     CLIP=((122.7709383, 116.7460125, 104.09373615), (68.5005327, 66.6321375,
                                                      70.32316305)))
+LOGGED = 'student_std', 'dead_channels', 'cosine', 'explained'
 TRAINED_WITH = {  # kind of a converted file -> statistics of its networks
     **dict.fromkeys(('openai-clip', 'open-clip', 'hf-clip'), 'CLIP'),
     **dict.fromkeys(('dino', 'deit', 'mae', 'esvit', 'swin', 'swinv2'),
@@ -30,14 +32,15 @@ class CollapseMonitorHook(Hook):
     """Warn when the student collapses, diverges or sees the wrong pixels.
 
     Before training and every `interval` iterations it looks at the same few
-    images and logs
+    images and logs, in a line and points of curves of their own,
 
     - `student_std`: standard deviation over all tokens of a channel of the
       student, mean over its channels;
     - `dead_channels`: share of its channels (0-1) that are constant;
     - `cosine`: mean cosine of prediction and target;
-    - `explained`: share of the target's variance that the prediction
-      explains (at most 1);
+    - `explained`: share of the target's variance between images that the
+      prediction explains: 1 at most, and 0 for the mean of each position,
+      which can be learnt without looking at an image;
     - `teacher`: a number that changes only if the teacher does, in a resumed
       run too.
 
@@ -46,38 +49,50 @@ class CollapseMonitorHook(Hook):
 
     Args:
         interval (int): iterations between two looks.
-        images (int): how many held-out images; training images if none are
-            held out.
+        images (int): how many held-out images, at least 2; training images if
+            fewer are held out.
 
     Raises:
-        Refused: if the model has no teacher.
+        Refused: if the model has no teacher, or for fewer images.
     """
 
     def __init__(self, interval=500, images=8):
+        if images < 2:
+            raise Refused(
+                f'images={images}: mmfd.CollapseMonitorHook compares '
+                'images, set at least 2')
         self.interval, self.images = interval, images
         self.first = None  # what was measured before training
-        self.before_resume = None  # the same, of a run that is resumed
+        self.before_resume = {}  # the same, of a run that is resumed
         self.warned = set()  # names of the faults at the last look
 
     def before_train(self, runner):
         if 'teacher' not in runner.cfg.model:
             raise Refused(
                 'mmfd.CollapseMonitorHook is for distillation, and this model '
-                'has no teacher: take the hook out of custom_hooks')
-        loop = runner.val_loop or runner.train_loop
-        data, count = loop.dataloader.dataset, self.images
-        samples = [data[i * len(data) // count] for i in range(count)]
+                'has no teacher: take the hook out of the config')
+        data, self.kind = runner.train_dataloader.dataset, 'training'
+        if runner.val_loop and len(runner.val_dataloader.dataset) > 1:
+            data, self.kind = runner.val_dataloader.dataset, 'held-out'
+        count = min(self.images, len(data))
+        samples = [
+            data[SeededIndex(i * len(data) // count, 0)] for i in range(count)
+        ]  # seeded, for training images are cropped at random
         self.batch = {key: [s[key] for s in samples] for key in samples[0]}
         self.first = measure(runner.model, self.batch)
         model, samples = unwrapped(runner.model), self.batch['data_samples']
         pixels = self.first['pixels']
-        self._warn(runner, [
-            *wrong_channel_order(pixels, samples),
-            *wrong_statistics('model.normalize', model.normalize, pixels),
-            *wrong_statistics('model.teacher.normalize',
-                              model.teacher.normalize, pixels),
-            *other_statistics_than_trained_with(runner.cfg.model.teacher)
-        ])
+        self._warn(
+            runner,
+            dict([
+                *wrong_channel_order(pixels, samples),
+                *wrong_statistics('model.normalize', model.normalize, pixels),
+                *wrong_statistics('model.teacher.normalize',
+                                  model.teacher.normalize, pixels),
+                *other_statistics_than_trained_with(runner.cfg.model.teacher)
+            ]))
+        if not runner.iter:
+            self._log(runner, self.first, 0)
         self._check(runner, self.first)
 
     def after_train_iter(self,
@@ -86,44 +101,60 @@ class CollapseMonitorHook(Hook):
                          data_batch=None,
                          outputs=None):
         if self.every_n_train_iters(runner, self.interval):
-            self._check(runner, measure(runner.model, self.batch))
+            now = measure(runner.model, self.batch)
+            self._log(runner, now, runner.iter + 1)
+            self._check(runner, now)
 
     def before_save_checkpoint(self, runner, checkpoint):
-        checkpoint['meta'][META] = {
-            name: self.first[name].tolist()
-            for name in ('seen', 'teacher')
-        }
+        checkpoint['meta'][META] = dict(
+            seen=self.first['seen'].tolist(),
+            teacher=self.first['teacher'].tolist(),
+            loss=self._loss_before_training(),
+            warned=sorted(self.warned))
 
     def after_load_checkpoint(self, runner, checkpoint):
         if runner.cfg.get('resume'):
-            self.before_resume = checkpoint.get('meta', {}).get(META)
+            self.before_resume = checkpoint.get('meta', {}).get(META) or {}
+            self.warned = {*self.before_resume.get('warned', ())}
+
+    def _log(self, runner, now, iteration):
+        """Write numbers at the iteration that they were measured after.
+
+        The host's lines would repeat them until the next look.
+        """
+        numbers = {name: now[name] for name in LOGGED}
+        numbers['teacher'] = now['teacher'].mean().item()
+        text = '  '.join(f'{name}: {value:.4f}'
+                         for name, value in numbers.items())
+        runner.logger.info(f'{len(now["seen"])} {self.kind} images after '
+                           f'iteration {iteration:,}:  {text}')
+        runner.visualizer.add_scalars(
+            numbers, step=iteration, file_path=f'{runner.timestamp}.json')
+
+    def _loss_before_training(self):
+        return self.before_resume.get('loss', self.first['loss'])
 
     def _check(self, runner, now):
-        for name in ('student_std', 'dead_channels', 'cosine', 'explained'):
-            runner.message_hub.update_scalar(f'train/{name}', now[name])
-        runner.message_hub.update_scalar('train/teacher',
-                                         now['teacher'].mean().item())
         faults = {
             **dict(changed_teacher(now, self.first, 'before training')),
-            **dict(training_faults(now, self.first))
+            **dict(training_faults(now, self._loss_before_training()))
         }
         if self.before_resume:
             before = {
-                k: torch.tensor(v)
-                for k, v in self.before_resume.items()
+                name: torch.tensor(self.before_resume[name])
+                for name in ('seen', 'teacher')
             }
             faults.update(
                 changed_teacher(now, before, 'before it was resumed'))
-        self._warn(
-            runner,
-            [(name, sentence)
-             for name, sentence in faults.items() if name not in self.warned])
+        self._warn(runner, faults)
         self.warned = {*faults}
 
     def _warn(self, runner, faults):
+        """Log each fault (name -> sentence) that is new."""
         if is_main_process():
-            for _, sentence in faults:
-                runner.logger.warning(f'CollapseMonitorHook: {sentence}')
+            for name, sentence in faults.items():
+                if name not in self.warned:
+                    runner.logger.warning(f'CollapseMonitorHook: {sentence}')
 
 
 def unwrapped(model):
@@ -177,7 +208,6 @@ def measure(model, batch):
         tokens = tokens.flatten(2).transpose(1, 2)  # (B, L, C)
     std = tokens.flatten(0, 1).std(0)
     scale = tokens.square().mean().sqrt()
-    centred = target - target.flatten(0, 1).mean(0)
     ramp = torch.linspace(-1, 1, target[0].numel(), device=target.device)
     return dict(
         pixels=pixels,
@@ -190,8 +220,24 @@ def measure(model, batch):
         target_std=target.flatten(0, 1).std(0).mean().item(),
         target_scale=target.square().mean().sqrt().item(),
         cosine=F.cosine_similarity(pred, target, dim=-1).mean().item(),
-        explained=1 -
-        ((pred - target).square().sum() / centred.square().sum()).item())
+        explained=explained(pred, target))
+
+
+def explained(pred, target):
+    """The share of the target's variance between images that is predicted.
+
+    1 is the target itself. 0 is expected of the mean of each position over
+    many other images.
+
+    Args:
+        pred, target (Tensor): (B, L, C) of at least 2 images.
+
+    Returns:
+        float: at most 1.
+    """
+    error = (pred - target).square().mean()
+    # the mean of these images is nearer to them than that of many others
+    return 1 - (error / target.var(0).mean()).item()
 
 
 # The functions below yield (name of a fault, sentence with what to change).
@@ -264,9 +310,14 @@ def changed_teacher(now, first, when):
             'weights of model.teacher')
 
 
-def training_faults(now, first):
-    """Divergence, and outputs that are the same for all tokens."""
-    loss, start = now['loss'], first['loss']
+def training_faults(now, start):
+    """Divergence, and outputs that are the same for all tokens.
+
+    Args:
+        now (dict): as `measure` returns it.
+        start (float): the loss before training.
+    """
+    loss = now['loss']
     if not loss <= 2 * start:  # NaN too
         yield 'diverged', (
             f'the run has diverged: the held-out loss is {loss:.4g} and was '

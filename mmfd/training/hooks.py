@@ -2,7 +2,8 @@
 import json
 import os
 import time
-from collections import Counter
+from collections import Counter, deque
+from math import nan
 
 import torch
 from mmengine.dist import (all_gather_object, all_reduce_dict, get_world_size,
@@ -24,44 +25,37 @@ class ThroughputHook(Hook):
 
     `img_per_s` are the images per second of all processes together,
     `data_wait` is the share of the time (0-1) in which this process waited
-    for its next batch. It does not wait for the device.
+    for its next batch. Both are of the last iterations before the line of the
+    log. It does not wait for the device.
 
     Args:
         interval (int): iterations that both are averaged over.
     """
 
     def __init__(self, interval=10):
-        self.interval = interval
+        self.last = deque(maxlen=interval)  # images, seconds, of these waiting
 
     def before_train_epoch(self, runner):
-        self._start()
+        self.done = time.perf_counter()
 
     def after_val_epoch(self, runner, metrics=None):
-        self._start()  # or an evaluation would count as waiting for data
-
-    def _start(self):
-        self.since = self.done = time.perf_counter()
-        self.iterations, self.waited = 0, 0.
+        self.done = time.perf_counter()  # an evaluation is no waiting for data
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
-        self.waited += time.perf_counter() - self.done
+        self.begun = time.perf_counter()
 
     def after_train_iter(self,
                          runner,
                          batch_idx,
                          data_batch=None,
                          outputs=None):
-        self.done = time.perf_counter()
-        self.iterations += 1
-        if self.iterations % self.interval:
-            return
-        batch = runner.train_dataloader.batch_sampler.batch_size
-        images = self.iterations * batch * get_world_size()
-        seconds = self.done - self.since
-        runner.message_hub.update_scalar('train/img_per_s', images / seconds)
-        runner.message_hub.update_scalar('train/data_wait',
-                                         self.waited / seconds)
-        self._start()
+        previous, self.done = self.done, time.perf_counter()
+        self.last.append((len(data_batch['data_samples']),
+                          self.done - previous, self.begun - previous))
+        images, seconds, waited = map(sum, zip(*self.last))
+        runner.message_hub.update_scalar('train/img_per_s',
+                                         images * get_world_size() / seconds)
+        runner.message_hub.update_scalar('train/data_wait', waited / seconds)
 
 
 @HOOKS.register_module()
@@ -94,6 +88,20 @@ class NonBlockingRuntimeInfoHook(RuntimeInfoHook):
                 self.every_n_inner_iters(batch_idx, n)
                 for n in self.intervals):
             self._read(runner)
+
+    def after_val_epoch(self, runner, metrics=None):
+        """What this evaluation could not measure is NaN.
+
+        The host's log would repeat the number of an earlier one.
+        """
+        curves = runner.message_hub.log_scalars
+        known = {
+            name.removeprefix('val/'): nan
+            for name in curves if name.startswith('val/')
+        }
+        for timed in 'time', 'data_time':
+            known.pop(timed, None)
+        super().after_val_epoch(runner, {**known, **(metrics or {})})
 
     def before_save_checkpoint(self, runner, checkpoint):
         if self.unread:

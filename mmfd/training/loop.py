@@ -24,10 +24,37 @@ class ResumableLoop(EpochBasedTrainLoop):
     no random state to restore. An evaluation that was interrupted is
     repeated.
 
+    With accumulated gradients an epoch is a whole number of updates, so no
+    checkpoint is written within one: images that would fill only a part of an
+    update are left out, as they are where processes take the place of
+    accumulation.
+
     Raises:
-        Refused: if a run resumes in the middle of an epoch and its sampler
-            cannot start there.
+        Refused: if an epoch has too few images for one update, or if a run
+            resumes in the middle of an epoch and its sampler cannot start
+            there.
     """
+
+    def __init__(self, runner, dataloader, *args, **kwargs):
+        super().__init__(runner, dataloader, *args, **kwargs)
+        wrapper = runner.cfg.get('optim_wrapper') or {}
+        accumulation = wrapper.get('accumulative_counts', 1)
+        sampler = self.dataloader.sampler
+        if isinstance(sampler, ResumableSampler) and accumulation > 1:
+            batch = self.dataloader.batch_sampler.batch_size
+            iterations = len(self.dataloader)
+            sampler.update = batch * accumulation
+            if not len(sampler):
+                raise Refused(
+                    f'an epoch has {iterations} iterations of {batch} images, '
+                    f'and an update accumulates {accumulation}: lower '
+                    'optim_wrapper.accumulative_counts or '
+                    'train_dataloader.batch_size')
+
+    @property
+    def max_iters(self):
+        """The host counts them before updates shorten the epochs."""
+        return self.max_epochs * len(self.dataloader)
 
     def run(self):
         """Train, and call `after_loop` of the hooks, however that ends."""

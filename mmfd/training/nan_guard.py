@@ -16,6 +16,7 @@ from mmfd.training.optim import AmpOptimWrapper
 WINDOW = 100  # losses that a new one is compared with
 # Updates in a row that the loss scaler of fp16 may skip; each halves the scale
 MAX_SCALES = 30
+META = 'nan_guard'  # key in a checkpoint
 SKIPPED_BY_SCALER = -1.  # stands for the norm of such an update
 
 
@@ -73,6 +74,17 @@ class NanGuardHook(Hook):
             if not value.isfinite().all():
                 self._stop(runner, f'the weight {name} is not finite after',
                            runner.iter, runner.epoch)
+        checkpoint['meta'][META] = dict(
+            losses=[*self.losses],
+            skipped=self.skipped,
+            scaler_skipped=self.scaler_skipped)
+
+    def after_load_checkpoint(self, runner, checkpoint):
+        before = checkpoint.get('meta', {}).get(META)
+        if runner.cfg.get('resume') and before:
+            self.losses.extend(before['losses'])
+            self.skipped = before['skipped']
+            self.scaler_skipped = before['scaler_skipped']
 
     def _before_update(self, optimizer, args, kwargs):
         """Note the gradient norm; skip the update if need be."""

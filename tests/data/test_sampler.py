@@ -47,6 +47,14 @@ def test_batches_are_the_same_in_any_number_of_processes(
         assert batch == {*alone[update * 12:(update + 1) * 12]}
 
 
+def test_an_epoch_is_a_whole_number_of_updates(monkeypatch):
+    monkeypatch.setattr(sampler, 'get_world_size', lambda: 2)
+    order = ResumableSampler(range(50), seed=3)
+    whole = [*order]
+    order.update = 2 * 5  # batches of 5, two of them an update
+    assert [*order] == whole[:20] and len(order) == 20
+
+
 def test_epoch_goes_on_amid_it(monkeypatch):
     whole, rest = ([*orders(monkeypatch, 50, 2, start=start)]
                    for start in (0, 10))

@@ -152,10 +152,16 @@ def lines(work_dir):
 
 
 def curves(work_dir):
-    """(`train` or `val`, iteration or epoch) -> what was logged, each time."""
+    """What was logged, each time.
+
+    Returns:
+        dict: (`train` or `monitor`, iteration) or (`val`, epoch) -> a list of
+        dicts.
+    """
     logged = {}
     for line in lines(work_dir):
-        kind = 'train' if 'lr' in line else 'val'
+        kind = ('train' if 'lr' in line else
+                'monitor' if 'explained' in line else 'val')
         values = {k: v for k, v in line.items() if k not in TIMES}
         logged.setdefault((kind, line['step']), []).append(values)
     return logged

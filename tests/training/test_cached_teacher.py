@@ -55,9 +55,10 @@ def test_targets_are_those_of_the_teacher_to_half_a_step(
     pixels, cached = images(), teacher(tmp_path, store=store)
     target = uncached()(pixels)
     assert target.abs().max() < 127 / 16  # nothing is cut
-    assert torch.equal(cached(pixels), target)  # computed
-    cached(pixels)  # the self-test
+    computed = cached(pixels)
+    assert torch.equal(cached(pixels), computed)  # the self-test
     stored = with_broken_backbone(cached)(pixels)  # read
+    assert torch.equal(stored, computed)
     assert stored.shape == target.shape and stored.dtype == torch.float32
     assert 0 < (stored - target).abs().max() <= limit
     assert len(entries(tmp_path)) == 6
@@ -73,8 +74,8 @@ def test_training_loss_is_that_without_a_cache(tmp_path):
         model = MODELS.build(distillation(kind))
         torch.manual_seed(1)
         losses.append([model.loss(images())['loss'].item() for _ in range(3)])
-    assert losses[1][0] == losses[0][0]
-    assert losses[1][2] == pytest.approx(losses[0][2], rel=1e-3)
+    assert losses[1] == losses[1][:1] * 3  # computed or read
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
 
 
 def test_no_other_pixels_are_given_a_stored_target(tmp_path):
@@ -93,7 +94,8 @@ def test_a_batch_is_read_where_it_can_be_and_computed_where_not(tmp_path):
     target = uncached()(pixels)
     cached(pixels[:4]), cached(pixels[:4])
     mixed = cached(pixels[[5, 2, 4, 0]])
-    assert torch.equal(mixed[[0, 2]], uncached()(pixels[[5, 4]]))
+    assert torch.equal(mixed[[0, 2]],
+                       teacher(tmp_path / 'other')(pixels[[5, 4]]))
     torch.testing.assert_close(
         mixed, target[[5, 2, 4, 0]], rtol=2**-8, atol=1e-3)
 
@@ -118,7 +120,9 @@ def test_two_teachers_in_one_folder_never_share_a_target(tmp_path):
     shutil.rmtree(tmp_path / 'a')
     second(pixels[4:8]), second(pixels[4:8])  # its self-test
     first(pixels[8:])
-    assert torch.equal(second(pixels[8:]), uncached(seed=1)(pixels[8:]))
+    assert torch.equal(
+        second(pixels[8:]),
+        teacher(tmp_path / 'b', seed=1)(pixels[8:]))
 
 
 def test_entry_that_its_teacher_would_not_compute_ends_the_run(tmp_path):
@@ -189,7 +193,7 @@ def test_entry_that_others_could_write_is_a_missing_one(tmp_path):
     pipe.unlink()
     os.mkfifo(pipe)
     opened.chmod(0o664)
-    assert (cached(pixels) == target).all((1, 2)).sum() == 3  # computed
+    assert torch.equal(cached(pixels), target)  # half of them computed
     assert all(p.is_file() and not p.is_symlink() for p in entries(tmp_path))
     assert not any(p.stat().st_mode & 0o022 for p in entries(tmp_path))
 
@@ -249,7 +253,8 @@ def test_full_disk_is_one_message_and_targets_are_computed(
     if how == 'limit':
         small_files()
     for _ in range(3):
-        assert torch.equal(cached(images()), target)
+        torch.testing.assert_close(
+            cached(images()), target, rtol=2**-8, atol=0)
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, ) * 2)
     [message] = messages
     assert 'no more targets are written' in message

@@ -29,6 +29,25 @@ def test_replaced_file_is_removed_after_the_new_one_is_complete(tmp_path):
     assert new.read_bytes() == b'new' and not old.exists()
 
 
+@pytest.mark.parametrize('accumulation, sampler, message', [
+    (3, 'DefaultSampler', 'an epoch is 4 iterations, and an update accumulates'
+     ' 3, so checkpoints would be written within updates'),
+    (5, 'mmfd.ResumableSampler', 'an epoch has 4 iterations of 30 images, and '
+     'an update accumulates 5: lower optim_wrapper.accumulative_counts'),
+])
+def test_no_checkpoint_is_written_within_an_update(config, tmp_path,
+                                                   accumulation, sampler,
+                                                   message):
+    output = run(
+        config,
+        tmp_path / 'run',
+        options=(f'optim_wrapper.accumulative_counts={accumulation}',
+                 f'train_dataloader.sampler.type={sampler}'),
+        code=1)
+    assert f'error: {message}' in output and 'Traceback' not in output
+    assert not [*tmp_path.rglob('*.pth')]
+
+
 def with_full_disk(config, tmp_path, epochs):
     """A config whose disk is full during some epochs."""
     file = tmp_path / 'full_disk.py'

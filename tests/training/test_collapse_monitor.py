@@ -4,13 +4,16 @@ import re
 
 import pytest
 import torch
+import torch.nn.functional as F
 from helpers.models import clip_teacher, dino_teacher, distillation, student
+from helpers.runs import lines
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
 
 from mmfd.hosts.openmmlab import set_checkpoint_loader
+from mmfd.training.collapse_monitor import CollapseMonitorHook, explained
 from mmfd.weights import checkpoints
 from mmfd.weights.mmengine_reader import load_for_mmengine
 
@@ -21,7 +24,14 @@ PIPELINE = [
 ]
 
 
-def train(folder, root, model, iterations=30, lr=2e-3, hooks=(), **kwargs):
+def train(folder,
+          root,
+          model,
+          iterations=30,
+          lr=2e-3,
+          hooks=(),
+          log_interval=10,
+          **kwargs):
     """The Runner of a short distillation, and the hook's warnings."""
     loader = dict(
         batch_size=4,
@@ -47,7 +57,7 @@ def train(folder, root, model, iterations=30, lr=2e-3, hooks=(), **kwargs):
             val_evaluator=[dict(type='mmfd.HeldOutLoss')],
             optim_wrapper=dict(optimizer=dict(type='AdamW', lr=lr)),
             default_hooks=dict(
-                logger=dict(type='LoggerHook', interval=10),
+                logger=dict(type='LoggerHook', interval=log_interval),
                 checkpoint=dict(
                     type='CheckpointHook', by_epoch=False, interval=50)),
             log_processor=dict(by_epoch=False),
@@ -117,15 +127,39 @@ def test_healthy_run_gives_no_warning_and_logs_what_it_learns(
         model, tmp_path, shapes_root):
     runner, warnings = train(tmp_path, shapes_root, model)
     assert warnings == []
-    log = runner.message_hub.log_scalars
-    explained = log['train/explained'].data[0]
-    assert len(explained) == 4 and explained[-1] > explained[0]
-    cosine = log['train/cosine'].data[0]
-    assert cosine[-1] > cosine[0] + 0.1
-    assert log['train/dead_channels'].current() == 0
-    assert len({*log['train/teacher'].data[0].round(4)}) == 1
+    *looks, = filter(lambda line: 'explained' in line, lines(tmp_path))
+    assert [look['step'] for look in looks] == [0, 10, 20, 30]
+    assert looks[-1]['explained'] > looks[0]['explained']
+    assert looks[-1]['cosine'] > looks[0]['cosine'] + 0.1
+    assert looks[-1]['dead_channels'] == 0
+    assert len({round(look['teacher'], 4) for look in looks}) == 1
     text = next(tmp_path.glob('*/*.log')).read_text()
-    assert re.search(r'Iter\(train\).*cosine: 0.*explained: ', text)
+    assert re.search(
+        r'8 held-out images after iteration 30: .*cosine: 0.*'
+        'explained: 0', text)
+
+
+def test_mean_of_each_position_explains_nothing():
+    """Though most of the variance of this target is between positions."""
+    positions = torch.randn(16, 32)
+    target = positions + 0.5 * torch.randn(8, 16, 32)
+    loss = F.mse_loss(positions.expand_as(target), target)
+    assert loss < 0.3 * F.mse_loss(torch.zeros_like(target), target)
+    assert abs(explained(positions.expand_as(target), target)) < 0.05
+    assert explained(target, target) == 1
+    assert explained((positions + target) / 2, target) == pytest.approx(
+        0.75, abs=0.02)
+
+
+def test_numbers_stand_only_where_they_were_measured(model, tmp_path,
+                                                     shapes_root):
+    """Looks every 10 iterations, lines of the log every 4."""
+    train(tmp_path, shapes_root, model, 20, log_interval=4)
+    steps = {True: [], False: []}
+    for line in lines(tmp_path):
+        steps['explained' in line].append(line['step'])
+    assert steps[True] == [0, 10, 20]
+    assert steps[False][:5] == [4, 8, 12, 16, 20]
 
 
 def test_wrong_channel_order_is_named(model, tmp_path, shapes_root):

@@ -2,17 +2,21 @@
 import json
 import re
 from collections import Counter
+from math import isnan
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers.runs import final, run
+from helpers.runs import final, lines, run
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from mmengine.logging import MessageHub
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from mmfd.training.hooks import NonBlockingRuntimeInfoHook
 from mmfd.weights import checkpoints
 from mmfd.weights.mmengine_reader import load_for_mmengine
 
@@ -85,6 +89,36 @@ def test_no_iteration_waits_for_its_loss_and_the_log_is_the_hosts(
     history = saved['message_hub']['log_scalars']
     assert history['train/loss'].data[0].tolist() == ours.losses
     assert len(history['train/grad_norm'].data[0]) == 15
+
+
+def test_speed_counts_the_images_of_an_incomplete_batch(config, tmp_path):
+    run(config,
+        tmp_path / 'run',
+        options=('train_dataloader.batch_size=50',
+                 'train_dataloader.drop_last=False',
+                 'default_hooks.throughput.interval=1',
+                 'log_processor.window_size=1', 'train_cfg.max_epochs=1'))
+    images = [
+        line['img_per_s'] * line['time'] for line in lines(tmp_path / 'run')
+        if 'lr' in line
+    ]
+    assert images == pytest.approx([50, 50, 20], rel=0.2)
+
+
+def test_what_an_evaluation_does_not_measure_is_not_repeated():
+    hook, hub = NonBlockingRuntimeInfoHook(), MessageHub('evaluations')
+    runner = SimpleNamespace(message_hub=hub)
+    hub.update_scalar('val/time', 1.)
+    for metrics in ({
+            'knn/top1': 20.,
+            'held_out/loss': 0.3
+    }, {
+            'held_out/loss': 0.2
+    }):
+        hook.after_val_epoch(runner, metrics)
+    assert hub.get_scalar('val/held_out/loss').current() == 0.2
+    assert isnan(hub.get_scalar('val/knn/top1').current())
+    assert len(hub.get_scalar('val/time').data[0]) == 1
 
 
 @pytest.fixture(scope='module')

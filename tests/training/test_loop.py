@@ -5,17 +5,21 @@ import random
 import re
 import signal
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from helpers.runs import (CONFIG, curves, final, finish, kill, log, run, start,
-                          wait_for)
+from helpers.runs import (CONFIG, TIMES, curves, final, finish, kill, log, run,
+                          start, wait_for)
 from mmengine.config import Config
 from mmengine.runner import Runner
+from tensorboard.backend.event_processing.event_accumulator import (
+    EventAccumulator)
 
 from mmfd.training.last_checkpoint import last_valid_checkpoint
+from mmfd.weights.mmengine_reader import load_for_mmengine
 
 
 @pytest.fixture(scope='module')
@@ -23,7 +27,7 @@ def unbroken(config):
     """The run that is never stopped."""
     work_dir = config.parent / 'unbroken'
     run(config, work_dir)
-    assert len(curves(work_dir)) == 12 + 2
+    assert len(curves(work_dir)) == 12 + 2 + 1
     return work_dir
 
 
@@ -40,10 +44,25 @@ def assert_same(work_dir, unbroken, last='epoch_3.pth'):
     for key in {'state_dict', 'ema_state_dict', 'optimizer'} & theirs.keys():
         torch.testing.assert_close(
             ours[key], theirs[key], rtol=0, atol=0, msg=key)
-    assert ({file.name
-             for file in work_dir.glob('*.pth')
-             } == {file.name
-                   for file in unbroken.glob('*.pth')})
+    for key in {'nan_guard', 'verdict'} & theirs['meta'].keys():
+        assert ours['meta'][key] == theirs['meta'][key]
+    assert history(work_dir / last) == history(unbroken / last)
+    ours, theirs = ({file.name
+                     for file in folder.glob('*.pth')}
+                    for folder in (work_dir, unbroken))
+    assert theirs <= ours
+    # a kill after a checkpoint was written leaves the one that it replaces
+    assert all(name.startswith('epoch_') for name in ours - theirs)
+
+
+def history(checkpoint):
+    """The curves that a checkpoint has kept, name -> values."""
+    hub = load_for_mmengine(checkpoint)['message_hub']
+    return {
+        name: curve.data[0].tolist()
+        for name, curve in hub['log_scalars'].items()
+        if name.split('/')[1] not in TIMES
+    }
 
 
 def moments(work_dir, process, draw):
@@ -81,19 +100,50 @@ def kill_and_resume(config, work_dir, kills, options=()):
     return killed
 
 
+# Of 5 iterations an epoch, 3 make an update; all that counts iterations
+COUNTERS = """
+_base_ = '{config}'
+train_dataloader = dict(batch_size=24)
+optim_wrapper = dict(accumulative_counts=3)
+train_cfg = dict(max_epochs={epochs}, val_interval=2)
+default_hooks = dict(
+    monitor=dict(interval=2, images=4), throughput=dict(interval=2))
+custom_hooks = [dict(type='EMAHook', ema_type='MomentumAnnealingEMA', gamma=9)]
+"""
+
+
+def assert_killed_runs_are_the_run_never_killed(config, folder, kills, epochs):
+    file = folder / 'counters.py'
+    file.write_text(COUNTERS.format(config=config, epochs=epochs))
+    unbroken, work_dir = folder / 'unbroken', folder / 'run'
+    run(file, unbroken)
+    logged = Counter(kind for kind, _ in curves(unbroken))
+    assert logged == dict(
+        train=3 * epochs, val=epochs // 2, monitor=1 + 3 * epochs // 2)
+    killed = kill_and_resume(file, work_dir, kills)
+    assert killed >= kills - 1  # the last one may come too late
+    assert_same(work_dir, unbroken, f'epoch_{epochs}.pth')
+    state = final(work_dir, f'epoch_{epochs}.pth')
+    assert state['ema_state_dict']['steps'] == 3 * epochs
+    steps = {int(s['step']) for s in state['optimizer']['state'].values()}
+    assert steps == {epochs}
+
+
 def test_run_killed_anywhere_and_resumed_is_the_run_never_killed(
-        config, unbroken, tmp_path):
-    assert kill_and_resume(config, tmp_path / 'run', kills=3) >= 2
-    assert_same(tmp_path / 'run', unbroken)
+        config, tmp_path):
+    assert_killed_runs_are_the_run_never_killed(config, tmp_path, 3, 4)
 
 
 @pytest.mark.full
-def test_run_killed_twenty_times_is_the_run_never_killed(config, tmp_path):
-    options = 'train_cfg.max_epochs=20',
-    unbroken, work_dir = tmp_path / 'unbroken', tmp_path / 'run'
-    run(config, unbroken, options=options)
-    assert kill_and_resume(config, work_dir, 20, options) == 20
-    assert_same(work_dir, unbroken, 'epoch_20.pth')
+def test_run_killed_thirty_times_is_the_run_never_killed(config, tmp_path):
+    assert_killed_runs_are_the_run_never_killed(config, tmp_path, 30, 40)
+
+
+TENSORBOARD = """
+_base_ = '{config}'
+visualizer = dict(vis_backends=[
+    dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')])
+"""
 
 
 @pytest.mark.parametrize('number', [
@@ -103,9 +153,10 @@ def test_run_killed_twenty_times_is_the_run_never_killed(config, tmp_path):
 ])
 def test_signal_saves_and_exits_with_its_status(config, unbroken, tmp_path,
                                                 number):
-    work_dir = tmp_path / 'run'
+    work_dir, file = tmp_path / 'run', tmp_path / 'tensorboard.py'
+    file.write_text(TENSORBOARD.format(config=config))
     process = start(
-        config, work_dir, options=('default_hooks.checkpoint.minutes=None', ))
+        file, work_dir, options=('default_hooks.checkpoint.minutes=None', ))
     assert wait_for(lambda: '][3/4]' in log(work_dir), process)
     sent = time.monotonic()
     os.kill(process.pid, number)
@@ -115,6 +166,9 @@ def test_signal_saves_and_exits_with_its_status(config, unbroken, tmp_path,
                         log(work_dir))
     last = Path(last_valid_checkpoint(work_dir)).name  # maybe of an epoch
     assert 2 < int(done) == final(work_dir, last)['meta']['iter'] < 12
+    [events] = work_dir.rglob('events*')
+    curve = EventAccumulator(str(events)).Reload().Scalars('loss')
+    assert [point.step for point in curve] == [*range(1, int(done) + 1)]
     run(config, work_dir, '--resume')
     assert_same(work_dir, unbroken)
 

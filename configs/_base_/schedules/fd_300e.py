@@ -13,6 +13,7 @@ optim_wrapper = dict(
         weight_decay=0.05),
     clip_grad=dict(max_norm=3.0))
 default_hooks = dict(
+    monitor=dict(type='mmfd.CollapseMonitorHook', interval=100),
     param_scheduler=dict(
         type='mmfd.WarmupCosineHook',
         warmup_epochs=10,
