@@ -63,11 +63,15 @@ def images_for(name, data):
     return folder
 
 
-def log_of(run, data):
-    """Take the steps of a run and evaluate the last: its log, for JSON."""
+def log_of(run, data, held=()):
+    """Take the steps of a run and evaluate the last: its log, for JSON.
+
+    Args:
+        held (Sequence[int]): files of `claim`, which training holds too.
+    """
     folder = images_for(run.images, data)
     for step in run.steps:
-        train.take(step, folder)
+        train.take(step, folder, held)
     first, last = run.steps[0], run.steps[-1]
     log = dict(
         images=run.images,
@@ -105,17 +109,21 @@ def claim(run, claims):
     """Lock the steps of a run, if no other process has one of them.
 
     Args:
-        claims (ExitStack): holds the locks.
+        claims (ExitStack): closes the files that hold the locks.
+
+    Returns:
+        list: numbers of these files; None if the run is another's.
     """
+    held = []
     for step in run.steps:
         path = train.WORK / f'{step.folder}.lock'
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = claims.enter_context(open(path, 'w'))
+        held.append(claims.enter_context(open(path, 'w')).fileno())
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(held[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return False
-    return True
+            return None
+    return held
 
 
 def work(data, only):
@@ -127,9 +135,10 @@ def work(data, only):
         while ready := runs_without_log(only):
             for run in ready:
                 with ExitStack() as claims:
-                    if claim(run, claims) and run.name not in read_logs():
+                    held = claim(run, claims)
+                    if held and run.name not in read_logs():
                         print(f'{run.name} begins', flush=True)
-                        write_log(run.name, log_of(run, data))
+                        write_log(run.name, log_of(run, data, held))
                         break
             else:  # others are at work on all of them
                 time.sleep(10)

@@ -44,8 +44,12 @@ def command(step, images):
     ]
 
 
-def take(step, images):
+def take(step, images, held=()):
     """Train a step, or go on with it; nothing happens if it is trained.
+
+    Args:
+        held (Sequence[int]): locked files. Training keeps them open, so they
+            stay locked until it ends, even if this process is killed.
 
     Raises:
         Refused: if training failed, with the end of what it printed.
@@ -58,6 +62,7 @@ def take(step, images):
     with open(output, 'w') as file:
         process = subprocess.Popen([sys.executable, *command(step, images)],
                                    env=os.environ | ENVIRONMENT,
+                                   pass_fds=held,
                                    stdout=file,
                                    stderr=subprocess.STDOUT)
         _, status, usage = os.wait4(process.pid, 0)
@@ -70,7 +75,10 @@ def take(step, images):
 def account(step, images):
     """What is to be known of a trained step: a dict for JSON."""
     folder = WORK / step.folder
-    seconds = map(float, (folder / 'cpu_seconds.txt').read_text().split())
+    seconds = [  # of those processes that somebody waited for
+        float(line) for path in folder.glob('cpu_seconds.txt')
+        for line in path.read_text().split()
+    ]
     return dict(
         command=' '.join(
             os.path.relpath(word, ROOT) if os.path.isabs(word) else word

@@ -1,5 +1,6 @@
 """What is run, what is not run again, and what is refused."""
 import json
+import subprocess
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -69,6 +70,20 @@ def test_run_whose_first_step_another_process_takes_is_left_to_it(harness):
         assert not harness.claim(students[1], others)  # the same student
     with ExitStack() as others:
         assert harness.claim(students[1], others)
+
+
+def test_what_is_trained_stays_locked_if_its_starter_is_killed(harness):
+    log(harness, 'masked_teacher')
+    [run, *_] = harness.runs_without_log('masked_fd')
+    with ExitStack() as mine:
+        held = harness.claim(run, mine)
+        child = subprocess.Popen(['sleep', '60'], pass_fds=held)
+    with ExitStack() as others:
+        assert harness.claim(run, others) is None
+    child.kill()
+    child.wait()
+    with ExitStack() as others:
+        assert harness.claim(run, others)
 
 
 def test_only_a_run_with_a_result_can_be_run_again(harness):
