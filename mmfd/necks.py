@@ -230,7 +230,7 @@ class LogitsNeck(nn.Module):
         self.eps = eps
         linear = nn.Linear(in_channels, num_classes)
         if checkpoint != checkpoints.RANDOM:
-            strict_loading.load_into(linear, checkpoint, prefix)
+            strict_loading.load_into(linear, checkpoint, prefix, half=True)
         for name, value in linear.state_dict().items():
             self.register_buffer(name, value, persistent=False)
 

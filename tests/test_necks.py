@@ -297,6 +297,18 @@ def test_logits_are_those_of_mmpretrains_classifier(tmp_path):
     torch.testing.assert_close(logits, expected)
 
 
+def test_classifier_that_was_published_in_half_precision_is_taken(tmp_path):
+    linear = torch.nn.Linear(8, 7).half()
+    checkpoints.save(
+        linear.state_dict(prefix='head.'), tmp_path / 'vit.pth', {})
+    ours = neck(
+        'LogitsNeck',
+        in_channels=8,
+        num_classes=7,
+        checkpoint=str(tmp_path / 'vit.pth'))
+    assert torch.equal(ours.weight, linear.weight.float())
+
+
 def test_file_without_a_classifier_is_refused(tmp_path):
     checkpoints.save(dict(x=torch.zeros(1)), tmp_path / 'vit.pth', {})
     with pytest.raises(Refused, match="none of its keys .* prefix='head.'"):

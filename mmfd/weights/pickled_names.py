@@ -223,6 +223,11 @@ NAMES = {
     'yacs.config.CfgNode': _ordered_dict,  # FD's own options
     'mmengine.logging.history_buffer.HistoryBuffer': _stub,
     'argparse.Namespace': _stub,
+    **{
+        f'{module}.{system}Path': _stub
+        for module in ('pathlib', 'pathlib._local')  # of Python 3.13
+        for system in ('Posix', 'Windows', 'PurePosix', 'PureWindows')
+    },
     'numpy.ndarray': _stub,
     'numpy.dtype': _stub,
     **{

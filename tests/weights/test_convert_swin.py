@@ -97,23 +97,29 @@ def host_of(version, size):
     return MODELS.build(config)
 
 
-def test_third_stage_is_a_target_as_with_the_official_pred_feat_s3(tmp_path):
+@pytest.mark.parametrize('stages, keys', [
+    (3, dict(out_indices=(2, ))),
+    (4, dict(norm_cfg=None)),
+])
+def test_third_stage_or_no_norm_is_the_target_of_pred_feat_options(
+        stages, keys, tmp_path):
     theirs, file = timm_swin('v1', TINY), tmp_path / 'swin.pth'
     checkpoints.save(swin(theirs.state_dict()), file, {})
     host = host_of('v1', TINY)
-    third = type(host)(
+    teacher = type(host)(
         arch=host.arch_settings,
         img_size=64,
         window_size=4,
         stage_cfgs=[{}, {}, {}, dict(window_size=2)],
-        out_indices=(2, ))
-    strict_loading.load_into(third, file, exact=True)
-    third.eval()
+        **keys)
+    strict_loading.load_into(teacher, file, exact=True)
+    teacher.eval()
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
-        expected = theirs.layers[:3](theirs.patch_embed(images))
-        expected = torch.nn.functional.layer_norm(expected, (96, ))
-        (found, ) = third(images)
+        expected = theirs.layers[:stages](theirs.patch_embed(images))
+        if stages == 3:  # its norm has no weights: they are not in the file
+            expected = torch.nn.functional.layer_norm(expected, (96, ))
+        (found, ) = teacher(images)
     torch.testing.assert_close(
         found.permute(0, 2, 3, 1), expected, rtol=1e-4, atol=1e-4)
 

@@ -4,6 +4,7 @@ import json
 import re
 from collections import OrderedDict
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -107,7 +108,7 @@ def timm_trainer(weights):
         state_dict=weights,
         optimizer=optimizer(weights),
         version=2,
-        args=argparse.Namespace(model='vit'),
+        args=argparse.Namespace(model='vit', data_dir=Path('data')),
         amp_scaler=dict(scale=65536.),
         state_dict_ema=other(weights),
         metric=80.)
