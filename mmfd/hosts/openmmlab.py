@@ -80,6 +80,22 @@ def import_noted(value):
     return value.build(), f'{value.module}.{value}'
 
 
+def config_files(path):
+    """The file of a config and those that it is based on: a list of paths.
+
+    Each comes after its bases. Where mmengine does not say which these are, it
+    is the file alone; for a config of no file, none.
+    """
+    bases = find('mmengine.config:Config._get_base_files')
+    place = find('mmengine.config:Config._get_cfg_path')
+    if not path or bases is None or place is None:
+        return [str(path)] if path else []
+    files = []
+    for base in bases(str(path)):
+        files += config_files(place(base, str(path))[0])
+    return [*files, str(path)]
+
+
 def let_configs_name(library):
     """Let `_base_` name files of a library, however it was installed.
 

@@ -1,8 +1,16 @@
 """Check the sections of a config, before anything is built from them."""
+import inspect
 import os
+from math import inf
+
+from mmpretrain.models import ImageClassifier
 
 from mmfd.errors import Refused
+from mmfd.launch import schedule_checks, setting_takers
+from mmfd.launch.config_variables import settings
 from mmfd.launch.parallel_config import is_sharded
+from mmfd.launch.setting_takers import SECTIONS, scope_of
+from mmfd.launch.type_names import find_class
 
 # Sections without which there is nothing to do
 TO_TRAIN = 'model', 'train_dataloader', 'train_cfg', 'optim_wrapper'
@@ -11,6 +19,107 @@ TO_TEST = 'model', 'test_dataloader', 'test_cfg', 'test_evaluator'
 DICTS = ('model', 'train_dataloader', 'val_dataloader', 'test_dataloader',
          'train_cfg', 'env_cfg', 'optim_wrapper', 'default_hooks',
          'model_wrapper_cfg')
+
+# Smallest and largest value of numbers, by the last part of their names
+RANGES = dict(
+    accumulative_counts=(1, inf),
+    base_batch_size=(1, inf),
+    batch_size=(1, inf),
+    drop_path_rate=(0, 1),
+    eps=(0, inf),
+    held_out=(0, 1),
+    img_size=(1, inf),
+    in_channels=(1, inf),
+    lr=(0, inf),
+    max_epochs=(1, inf),
+    max_iters=(1, inf),
+    max_norm=(0, inf),
+    min_lr=(0, inf),
+    minutes=(0, inf),
+    num_workers=(0, inf),
+    out_channels=(1, inf),
+    patch_size=(1, inf),
+    prefetch_factor=(1, inf),
+    prob=(0, 1),
+    timeout=(0, inf),
+    val_begin=(0, inf),
+    val_interval=(1, inf),
+    warmup_epochs=(0, inf),
+    warmup_lr=(0, inf),
+    weight_decay=(0, inf),
+    window_size=(1, inf))
+# of hooks; -1 turns off those that allow it
+INTERVALS = {'interval', 'interval_exp_name'}
+
+
+def check_settings(cfg, train):
+    """Check all settings that can be checked before anything is built.
+
+    Args:
+        cfg (Config): of a whole run.
+        train (bool): to train, or to test.
+
+    Raises:
+        Refused: naming the setting and what is expected.
+    """
+    check_parts(cfg)
+    check_numbers(cfg)
+    setting_takers.check(cfg)
+    if train:
+        schedule_checks.check_applied_once(cfg)
+        schedule_checks.check_within(cfg)
+
+
+def check_numbers(cfg):
+    """Refuse numbers that are out of their range, and text in their place.
+
+    Args:
+        cfg (Config): of a whole run.
+
+    Raises:
+        Refused: naming the setting and its range.
+    """
+    for path, value in settings(
+        {key: cfg.get(key)
+         for key in sorted(SECTIONS)}):
+        name = path.rpartition('.')[2]
+        if name in INTERVALS and value == 0:
+            raise Refused(f'{path}=0: 1 or more is expected')
+        if name not in RANGES or isinstance(value, dict):
+            continue
+        low, high = RANGES[name]
+        values = value if isinstance(value, (list, tuple)) else [value]
+        for number in values:
+            if isinstance(number, str) or (isinstance(number, (int, float))
+                                           and not low <= number <= high):
+                raise Refused(f'{path}={value!r}: a number of {low} ' +
+                              ('or more' if high == inf else f'to {high}') +
+                              ' is expected')
+
+
+def check_parts(cfg):
+    """Refuse None for a part that the model cannot do without.
+
+    Args:
+        cfg (Config): of a whole run.
+
+    Raises:
+        Refused: naming the part.
+    """
+    kind = cfg.model.get('type')
+    cls = find_class(kind, scope_of(cfg)) if isinstance(kind, str) else kind
+    if not inspect.isclass(cls):
+        return
+    needed = {
+        key
+        for key, parameter in inspect.signature(cls).parameters.items()
+        if parameter.default is parameter.empty
+    }
+    if issubclass(cls, ImageClassifier):
+        needed.add('head')
+    for key in sorted(needed):
+        if cfg.model.get(key, ...) is None:
+            raise Refused(f'model.{key} is None: {cls.__name__} needs a dict')
 
 
 def check_sections(cfg, train):

@@ -1,41 +1,21 @@
 """Read a config and apply the options of a command line to it."""
 import difflib
-import inspect
 import logging
 import os
 import re
 from pathlib import Path
 
-import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
-from mmengine.runner import (EpochBasedTrainLoop, LogProcessor, Runner,
-                             TestLoop, ValLoop)
-from mmengine.runner.utils import set_random_seed
-from torch.utils.data import DataLoader
 
 from mmfd.errors import Refused
 from mmfd.hosts import mmcv_ops, openmmlab, versions
-from mmfd.launch import processes
-from mmfd.launch.type_names import find_class, name_of
+from mmfd.launch import config_variables, processes
+from mmfd.launch.setting_takers import (TOP_LEVEL, known_keys, scope_of,
+                                        takers_of, takes)
+from mmfd.launch.type_names import name_of
 from mmfd.registry import RENAMED
 
-# What the host passes a section of a config to, where it has no `type`
-RECEIVERS = dict(
-    train_cfg=EpochBasedTrainLoop,
-    val_cfg=ValLoop,
-    test_cfg=TestLoop,
-    train_dataloader=DataLoader,
-    val_dataloader=DataLoader,
-    test_dataloader=DataLoader,
-    log_processor=LogProcessor,
-    randomness=set_random_seed,
-    clip_grad=torch.nn.utils.clip_grad_norm_)
-# What is read from a config beside the arguments of the Runner
-ALSO_READ = {
-    'compile', 'model_wrapper_cfg', 'find_unused_parameters',
-    'activation_checkpointing', 'runner_type', 'strategy'
-}
 # Libraries that come with an extra of setup.cfg
 DOWNSTREAM = ('mmseg', 'mmdet')
 
@@ -54,6 +34,7 @@ def load_config(args):
     """
     versions.check()
     cfg = read_config(args.config)
+    config_variables.check(cfg, TOP_LEVEL | {'custom_imports'})
     override(cfg, args.cfg_options)
     if args.data_root:
         _set_data_root(cfg, args.data_root)
@@ -184,17 +165,21 @@ def _check_option(cfg, options, key):
     the file builds other settings has been used already.
     """
     new_hooks = re.findall(r'default_hooks\.(\w+)\.type\b', ' '.join(options))
-    node, known = cfg, {*inspect.signature(Runner).parameters, *ALSO_READ}
+    node, known, takers = cfg, TOP_LEVEL, []
+    if (cfg.get('model') or {}).get('data_preprocessor'):
+        known = known - {'data_preprocessor'}  # which is read in place of it
     parts = key.split('.')
     for i, part in enumerate(parts):
-        if part not in known:
-            where = '.'.join(parts[:i]) or 'the config'
-            raise Refused(f'--cfg-options {key}: {where} has no {part!r}; '
-                          f'{_did_you_mean(part, known, cfg)}')
+        where = '.'.join(parts[:i])
+        if part not in known and not any(
+                takes(taker, part, node, scope_of(cfg)) for taker in takers):
+            raise Refused(f'--cfg-options {key}: {where or "the config"} has '
+                          f'no {part!r}; {_did_you_mean(part, known, cfg)}')
         if isinstance(node, (list, tuple)):
             node = node[int(part)]
         else:
             node = node.get(part)
+        takers = []
         if isinstance(node, (list, tuple)):
             known = {str(index) for index in range(len(node))}
             if i == len(parts) - 1:
@@ -202,7 +187,8 @@ def _check_option(cfg, options, key):
         elif part == 'default_hooks' and isinstance(node, dict):
             known = {*node, *new_hooks}
         elif isinstance(node, dict):
-            known = _known(part, node, cfg.get('default_scope'))
+            takers = takers_of('.'.join(parts[:i + 1]), node, cfg)
+            known = {*node, *known_keys(takers)}
         else:
             return  # the rest of the key, if any, is new
 
@@ -214,38 +200,13 @@ def _check_list(key, value):
                       f'{key}="[{value}]"')
 
 
-def _known(name, node, scope):
-    """Keys of a config dict, and arguments of what the host makes of it."""
-    receiver = RECEIVERS.get(name)
-    if isinstance(node.get('type'), str):
-        receiver = find_class(node['type'], scope or 'mmpretrain')
-    receivers = inspect.getmro(receiver) if inspect.isclass(receiver) else [
-        receiver
-    ]
-    arguments = [
-        argument for receiver in receivers if receiver is not None
-        for argument in inspect.signature(
-            receiver.__init__ if inspect.isclass(receiver) else receiver).
-        parameters
-    ]
-    return {*node, *arguments, 'paramwise_cfg'} - {'self', 'args', 'kwargs'}
-
-
 def _did_you_mean(part, known, cfg):
     """Where else a config has this key, or which key is spelt nearly so."""
-    paths = [path for path in _paths(cfg) if path.split('.')[-1] == part]
+    built = {key: cfg.get(key) for key in sorted(TOP_LEVEL)}
+    value = cfg.get(part) if known <= TOP_LEVEL else None
+    paths = config_variables.places_of(part, value, built)
     if paths:
-        return f'did you mean {" or ".join(map(repr, paths[:3]))}?'
+        return f'did you mean {" or ".join(map(repr, paths))}?'
     near = difflib.get_close_matches(part, known, n=1)
     return (f'did you mean {near[0]!r}?'
             if near else f'known are {", ".join(sorted(known))}')
-
-
-def _paths(node, path=''):
-    """Dotted paths of all settings that the Runner takes from a config."""
-    taken = node if path else {*inspect.signature(Runner).parameters}
-    for key, value in node.items():
-        if key in taken:
-            yield f'{path}{key}'
-            if isinstance(value, dict):
-                yield from _paths(value, f'{path}{key}.')

@@ -13,18 +13,28 @@ from mmfd.errors import Refused
 from mmfd.hosts import openmmlab
 from mmfd.launch.type_names import no_such_type
 
+OF_NUMBERS = ValueError, ArithmeticError  # one that is out of its range
+
 
 @contextmanager
-def build_errors_refused():
+def build_errors_refused(*more):
     """Raise Refused for the errors with which the host answers a config.
 
     It has no exception of its own for them: a misspelt class, an argument that
     is missing and a number that is text come as five builtin exceptions.
+
+    Args:
+        more (type): other exceptions, such as `OF_NUMBERS`.
+
+    Raises:
+        Refused: in the place of all of these.
     """
     try:
         yield
-    except (KeyError, TypeError, AssertionError, AttributeError,
-            RuntimeError) as error:
+    except Refused:
+        raise
+    except (KeyError, TypeError, AssertionError, AttributeError, RuntimeError,
+            *more) as error:
         name = openmmlab.unknown_type(error)
         what = no_such_type(
             name) if name else f'{type(error).__name__}: {error}'
@@ -61,6 +71,9 @@ def traces_removed(work_dir):
     """If the start fails, remove the files and folders that it began.
 
     What others have written to `work_dir` meanwhile stays.
+
+    Raises:
+        Refused: if the folder cannot be listed.
     """
     with files.os_errors_refused(f'{work_dir} cannot be listed',
                                  'name another --work-dir'):

@@ -3,7 +3,6 @@ import logging
 import os
 import tempfile
 
-from mmengine import registry
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
@@ -15,11 +14,11 @@ from mmfd.errors import Refused
 from mmfd.fast import compile_blocks
 from mmfd.hosts import openmmlab
 from mmfd.launch import (config_checks, dataset_checks, parallel_config,
-                         processes, resume_checks, starting_weights,
-                         student_checks)
+                         processes, resume_checks, schedule_checks,
+                         starting_weights, student_checks)
 from mmfd.launch.config_options import DOWNSTREAM
 from mmfd.launch.dry_run import NO_CHECKPOINT
-from mmfd.launch.failed_start import (build_errors_refused,
+from mmfd.launch.failed_start import (OF_NUMBERS, build_errors_refused,
                                       data_errors_refused, traces_removed)
 from mmfd.launch.parallel_config import is_sharded
 from mmfd.launch.type_names import find_class, no_such_type
@@ -45,13 +44,12 @@ def prepare(cfg, train):
     """
     _read_only_tensors()
     config_checks.check_sections(cfg, train)
+    student_checks.check(cfg)
+    config_checks.check_settings(cfg, train)
     if cfg.launcher != 'none':
         dist_cfg = (cfg.get('env_cfg') or {}).get('dist_cfg') or {}
         processes.join(cfg.launcher, **dist_cfg)
-    student_checks.check(cfg)
     parallel_config.adapt(cfg)
-    if 'runner_type' in cfg:
-        return _build_other(cfg)
     if train:
         cached_teacher.check_pipeline(cfg)
         config_checks.check_sharding(cfg)
@@ -154,34 +152,33 @@ def _read_only_tensors():
     openmmlab.set_checkpoint_loader(load_for_mmengine)
 
 
-def _build_other(cfg):
-    """A Runner of the host's that builds its model when it is run."""
-    with traces_removed(cfg.work_dir):
-        files.make_folder(cfg.work_dir)
-        with build_errors_refused():
-            return registry.RUNNERS.build(cfg)
-
-
 def _build(cfg, loops):
     """A Runner with its loops and its optimizer.
 
     The host would build them, and find what is wrong, when training begins.
     """
     files.make_folder(cfg.work_dir)
-    with build_errors_refused():
+    with build_errors_refused(*OF_NUMBERS):
         runner = (ShardedRunner if is_sharded(cfg) else Runner).from_cfg(cfg)
+    with build_errors_refused():
         for loop in loops:
             if loader := cfg.get(f'{loop}_dataloader'):
                 with data_errors_refused(loop, loader.get('dataset') or {}):
                     getattr(runner, f'{loop}_loop')
-        if 'train' in loops:
-            optimizer = cfg.optim_wrapper.get('optimizer', {}).get('type')
-            if isinstance(optimizer, str) and not find_class(
-                    optimizer, runner.default_scope.scope_name):
-                raise Refused(no_such_type(optimizer))
-            runner.optim_wrapper = runner.build_optim_wrapper(
-                runner.optim_wrapper)
-        return runner
+    if 'train' in loops:
+        schedule_checks.check_within(cfg, len(runner.train_dataloader))
+        schedule_checks.check_custom_keys(cfg, _unwrapped(runner.model))
+        with build_errors_refused(*OF_NUMBERS):
+            _build_optimizer(runner)
+    return runner
+
+
+def _build_optimizer(runner):
+    optimizer = runner.cfg.optim_wrapper.get('optimizer', {}).get('type')
+    if isinstance(optimizer, str) and not find_class(
+            optimizer, runner.default_scope.scope_name):
+        raise Refused(no_such_type(optimizer))
+    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
 
 
 def _load_weights(runner, checkpoint, meta):

@@ -18,15 +18,23 @@ def find_class(name, scope):
     Returns:
         type | None: None where no registry knows the name.
     """
-    with DefaultScope.overwrite_default_scope(scope):
-        for root in _registries():
-            with root.switch_scope_and_registry(None) as child:
-                try:
-                    cls = child.get(name)
-                except (RuntimeError, TypeError):  # for '', '.x', 'a..b'
-                    return None
-            if cls is not None:
-                return cls
+    return next(find_classes(name, scope), None)
+
+
+def find_classes(name, scope):
+    """Everything that `type=name` may mean, one for each registry.
+
+    Arguments as of `find_class`.
+    """
+    for root in _registries():
+        with DefaultScope.overwrite_default_scope(
+                scope), root.switch_scope_and_registry(None) as child:
+            try:
+                cls = child.get(name)
+            except (RuntimeError, TypeError):  # for '', '.x', 'a..b'
+                return
+        if cls is not None:
+            yield cls
 
 
 def name_of(imported):

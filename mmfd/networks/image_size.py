@@ -7,6 +7,9 @@ def check_multiple(img_size, unit, unit_name):
 
     Args:
         unit_name (str): what the unit is, for the message.
+
+    Raises:
+        Refused: naming the nearest sizes.
     """
     if img_size % unit:
         lower = img_size // unit * unit
@@ -17,7 +20,11 @@ def check_multiple(img_size, unit, unit_name):
 
 
 def check_equal(images, img_size):
-    """Refuse images (B, 3, H, W) that are not of side `img_size`."""
+    """Refuse images (B, 3, H, W) that are not of side `img_size`.
+
+    Raises:
+        Refused: naming both sizes.
+    """
     height, width = images.shape[-2:]
     if (height, width) != (img_size, img_size):
         raise Refused(
@@ -27,7 +34,11 @@ def check_equal(images, img_size):
 
 
 def check_patch_fits(images, patch):
-    """Refuse images (B, 3, H, W) that are smaller than a patch (h, w)."""
+    """Refuse images (B, 3, H, W) that are smaller than a patch (h, w).
+
+    Raises:
+        Refused: naming both sizes.
+    """
     height, width = images.shape[-2:]
     if height < patch[0] or width < patch[1]:
         raise Refused(

@@ -143,7 +143,11 @@ def rename_by_wildcards(weights, names, network):
 
 
 def check_has(renamed, name, network):
-    """Refuse renamed weights without the one of this name."""
+    """Refuse renamed weights without the one of this name.
+
+    Raises:
+        Refused: naming it.
+    """
     if name not in renamed:
         raise Refused(f'this is not {network}: nothing in it becomes {name!r}')
 

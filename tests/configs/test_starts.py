@@ -141,7 +141,8 @@ def test_config_trains_at_full_width(leaf, tmp_path, shapes_root):
         'train_dataloader.num_workers=0', 'val_dataloader.num_workers=0',
         'train_dataloader.persistent_workers=False', 'train_cfg.max_epochs=1',
         'val_dataloader.persistent_workers=False', 'train_cfg.val_interval=1',
-        'default_hooks.logger.interval=1'
+        'default_hooks.logger.interval=1',
+        'default_hooks.param_scheduler.warmup_epochs=0'
     ]
     path = tmp_path / 'before.pth'
     if 'teacher' in cfg.model:

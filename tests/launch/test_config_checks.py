@@ -2,7 +2,8 @@
 import pytest
 from mmengine.config import Config
 
-from mmfd.launch.config_checks import check_sharding
+from mmfd.errors import Refused
+from mmfd.launch.config_checks import check_settings, check_sharding
 
 
 def test_shards_are_not_compiled():
@@ -16,3 +17,48 @@ def test_shards_are_not_compiled():
         check_sharding(cfg)
     cfg.compile = False
     check_sharding(cfg)
+
+
+NUMBERS = {  # setting -> a value out of its range
+    'train_cfg.val_interval': 0,
+    'train_cfg.max_epochs': 0,
+    'model.backbone.patch_size': 0,
+    'model.backbone.img_size': -224,
+    'model.backbone.drop_path_rate': 1.5,
+    'optim_wrapper.optimizer.lr': -1,
+    'optim_wrapper.optimizer.weight_decay': float('nan'),
+    'optim_wrapper.optimizer.eps': 'small',
+    'optim_wrapper.clip_grad.max_norm': -3.0,
+    'default_hooks.logger.interval': 0,
+    'default_hooks.param_scheduler.warmup_epochs': -1,
+    'train_dataloader.batch_size': 0,
+    'train_dataloader.num_workers': -1,
+    'env_cfg.dist_cfg.timeout': -5,
+}
+PARTS = 'backbone', 'head', 'neck', 'normalize', 'teacher', 'data_preprocessor'
+
+
+@pytest.mark.parametrize('setting', NUMBERS)
+def test_number_out_of_its_range_is_refused_by_name(setting):
+    cfg = Config.fromfile('configs/fd/clip_vitb_fd.py')
+    check_settings(cfg, train=True)
+    cfg.merge_from_dict({setting: NUMBERS[setting]})
+    with pytest.raises(Refused, match=f'^{setting}=.* is expected'):
+        check_settings(cfg, train=True)
+
+
+@pytest.mark.parametrize('part', PARTS)
+def test_model_without_a_part_that_it_needs_is_refused(part):
+    cfg = Config.fromfile('configs/fd/clip_vitb_fd.py')
+    cfg.model[part] = None
+    with pytest.raises(Refused, match=f'model.{part} is None: Feature'):
+        check_settings(cfg, train=True)
+
+
+def test_classifier_that_trains_needs_a_head():
+    cfg = Config.fromfile('configs/classification/clip_vitb_fd_in1k.py')
+    cfg.model.neck = None  # it does without one
+    check_settings(cfg, train=True)
+    cfg.model.head = None
+    with pytest.raises(Refused, match='model.head is None: ImageClassifier'):
+        check_settings(cfg, train=True)

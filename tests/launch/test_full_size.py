@@ -50,7 +50,8 @@ def test_full_size_config_trains_resumes_and_exports(tmp_path, shapes_root,
         'train_dataloader.num_workers=0',
         'train_dataloader.persistent_workers=False',
         'default_hooks.checkpoint.interval=1',
-        'default_hooks.logger.interval=1'
+        'default_hooks.logger.interval=1',
+        'default_hooks.param_scheduler.warmup_epochs=0'
     ]
     config = f'configs/fd/{name}_fd.py'
     command('train', config, *options, 'train_cfg.max_epochs=1')
