@@ -19,9 +19,10 @@ SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff', '.ppm',
 # lower case; besides those and all files that begin with a dot
 JUNK = {
     '__macosx', 'lost+found', '$recycle.bin', 'recycler', 'recycled',
-    'system volume information', 'found.000', '@eadir', '@tmp', '@recycle',
-    '@recently-snapshot', '@sharesnap', '#recycle', '#snapshot', '~snapshot',
-    'network trash folder', 'temporary items', '__pycache__', '_gsdata_'
+    'system volume information', 'found.000', 'lost.dir', '@eadir', '@tmp',
+    '@__thumb', '@sharebin', '@recycle', '@recently-snapshot', '@sharesnap',
+    '#recycle', '#snapshot', '~snapshot', 'network trash folder',
+    'temporary items', '__pycache__', '_gsdata_'
 }
 LARGE = 10_000  # images from which on a list is cached
 # A folder that changed less than so many seconds before it was listed may

@@ -62,6 +62,9 @@ class StudentSwin(SwinTransformerV2):
         stages = len(arch['depths']) if isinstance(arch, dict) else 4
         if not pad_small_map:
             _check_windows(img_size, patch_size, window_size, stages)
+        if kwargs.get('frozen_stages', -1) >= stages:
+            raise Refused(f'frozen_stages={kwargs["frozen_stages"]} of a '
+                          f'backbone of stages 0 to {stages - 1}')
         check_methods(SwinTransformerV2, '_delete_reinit_params')
         with LinspaceOnCPU():
             super().__init__(

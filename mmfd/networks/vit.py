@@ -109,6 +109,9 @@ class StudentViT(BEiTViT):
         return self  # the host's returns None
 
     def _freeze_stages(self):
+        if self.frozen_stages > self.num_layers:
+            raise Refused(f'frozen_stages={self.frozen_stages} of a backbone '
+                          f'of {self.num_layers} blocks')
         super()._freeze_stages()
         all_frozen = self.frozen_stages == self.num_layers
         if all_frozen and self.rel_pos_bias is not None:

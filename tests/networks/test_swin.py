@@ -409,3 +409,5 @@ def test_stages_are_counted_from_the_last_too():
             match=r'out_indices=\[3\] of a backbone of 3 '
             'stages: set backbone.out_indices to some of 0 to 2'):
         fd_student(out_indices=(3, ))
+    with pytest.raises(Refused, match='frozen_stages=3 of a backbone of stag'):
+        fd_student(frozen_stages=3)

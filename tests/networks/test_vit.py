@@ -158,6 +158,8 @@ def test_all_blocks_frozen_leave_the_shared_table_frozen_too():
 
     assert trained(3) == []
     assert 'rel_pos_bias.relative_position_bias_table' in trained(2)
+    with pytest.raises(Refused, match='frozen_stages=4 of a backbone of 3 bl'):
+        trained(4)
 
 
 def test_frozen_blocks_drop_no_paths():
