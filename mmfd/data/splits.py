@@ -23,10 +23,11 @@ CONTAINERS = {
     'leftimg8bit', 'rgb'
 }
 ANNOTATIONS = {
-    'annotations', 'annotation', 'labels', 'label', 'masks', 'mask', 'gt',
-    'gts', 'gtfine', 'ground_truth', 'groundtruth', 'segmentation',
-    'segmentations', 'segmentationclass', 'segmentationobject', 'bounding_box',
-    'xmls', 'trimaps', 'depth', 'seg', 'panoptic'
+    'annotations', 'annotation', 'annos', 'anno', 'anns', 'ann', 'labels',
+    'label', 'masks', 'mask', 'gt', 'gts', 'gtfine', 'gtcoarse',
+    'ground_truth', 'groundtruth', 'segmentation', 'segmentations',
+    'segmentationclass', 'segmentationobject', 'bounding_box', 'xmls',
+    'trimaps', 'depth', 'seg', 'panoptic'
 }
 
 
@@ -63,16 +64,22 @@ class Folder:
 
     def below(self):
         """The paths of this folder and of all below it."""
-        yield self.path
-        for folder in self.folders.values():
-            yield from folder.below()
+        folders = [self]
+        for folder in folders:
+            yield folder.path
+            folders += folder.folders.values()
 
     def names(self):
         """The names of its folders, without annotations beside images."""
         names = [*self.folders]
-        if any(name.lower() in CONTAINERS for name in names):
-            names = [n for n in names if n.lower() not in ANNOTATIONS]
+        if any(_holds(CONTAINERS, name) for name in names):
+            names = [n for n in names if not _holds(ANNOTATIONS, n)]
         return names
+
+
+def _holds(words, name):
+    """Whether a name, perhaps with `_dir` behind it, is one of some words."""
+    return re.sub('[ _-]?(dir|folder)s?$', '', name.lower()) in words
 
 
 def tree_of(paths):
@@ -174,7 +181,7 @@ def _unwrapped(folder, split=None, classes=()):
         inner, named = folder.folders[name], read_name(name)
         if name in classes or (named and not named[1] and named[0] != split):
             break
-        if not (name.lower() in CONTAINERS or (named and named[0] == split) or
+        if not (_holds(CONTAINERS, name) or (named and named[0] == split) or
                 (inner.folders and not inner.images)):
             break
         folder = inner
@@ -235,13 +242,15 @@ def _check_one_reading(top, splits):
             f'{" and ".join(sorted(names))} can be '
             f'{"splits" if len(names) > 1 else "a split"}, or classes beside '
             f'{", ".join(others[:6])}')
-    for name in names:
-        folder = top.folders[name]
-        inner = [read_name(n) for n in folder.names()]
-        if (all(found and not found[1] for found in inner)
-                and len({split
-                         for split, _ in inner}) > 1):
-            raise _two_readings(f'{folder.path} has {len(inner)} splits in it')
+    if 'train' in splits:
+        [name] = splits['train']
+        within = [
+            inner for inner in top.folders[name].names()
+            if read_name(inner) in (('val', ()), ('test', ()))
+        ]
+        if within:
+            raise _two_readings(f'{", ".join(within)} in {name} can be a '
+                                'class or a split')
 
 
 def _splits_are_in_classes(top):

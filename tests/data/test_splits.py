@@ -148,6 +148,46 @@ def test_chosen_folders_take_the_place_of_names(tmp_path):
         counts(root, 'train', splits=dict(dev='check'))
 
 
+KNOWN = dict(  # data set -> folders, classes of its splits
+    intel=('seg_train/seg_train/sea seg_test/seg_test/sea seg_pred/seg_pred',
+           dict(train='sea', test='sea')),
+    tiny_imagenet=('train/n01/images train/n02/images val/images test/images',
+                   dict(train='n01 n02', val='', test='')),
+    ade=('ADE/images/training ADE/images/validation ADE/annotations/training',
+         dict(train='', val='')),
+    mmseg=('img_dir/train img_dir/val ann_dir/train ann_dir/val',
+           dict(train='', val='')),
+    dogs=('train/train test1/test1', dict(train='', test='')),
+    letters=('asl_train/asl_train/A asl_train/asl_train/B asl_test/asl_test',
+             dict(train='A B', test='')),
+    x_ray=('chest/train/N train/N train/P val/N test/P',
+           dict(train='N P', val='N', test='P')),
+    cityscapes=('leftImg8bit/train/ulm leftImg8bit/val/bonn gtFine/train/ulm',
+                dict(train='ulm', val='bonn')),
+    market=('bounding_box_train bounding_box_test query gt_bbox',
+            dict(train='', test='')),
+    yolo=('train/images valid/images', dict(train='', val='')),
+    super_resolution=('DIV2K_train_HR DIV2K_valid_HR', dict(train='', val='')),
+    scripted=('cat dog train/cat train/dog val/cat',
+              dict(train='cat dog', val='cat')),
+    caltech=('101_ObjectCategories/ant 101_ObjectCategories/bee', {
+        None: 'ant bee'
+    }),
+    pets=('images annotations/trimaps', {
+        None: ''
+    }))
+
+
+@pytest.mark.parametrize('name', KNOWN)
+def test_known_data_sets_are_read_as_they_are_meant(name):
+    folders, expected = KNOWN[name]
+    layout = find_splits([f'{folder}/0.jpg' for folder in folders.split()])
+    assert {
+        split: ' '.join(sorted(layout.classes(split) - {''}))
+        for split in layout.folders
+    } == expected
+
+
 def test_a_class_of_trains_stays_a_class():
     paths = [
         f'{split}/{name}/0.png' for split in ('train', 'test')
