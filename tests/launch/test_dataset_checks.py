@@ -11,6 +11,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from mmfd.data import toy_images
+from mmfd.data.image_folder import ImageFolder
 from mmfd.errors import Refused
 from mmfd.launch import dataset_checks
 
@@ -154,6 +155,17 @@ def test_labels_beyond_the_head_are_refused(tmp_path):
                 match=f'has the label {max(labels)}, and there are 3 '
                 f'classes, 0 to 2: {advice}'):
             check(dict(head=dict(num_classes=3)), data, loop='val')
+
+
+def test_folder_without_images_is_no_class_of_the_head(tmp_path):
+    for name in 'cat', 'dog':
+        solid(tmp_path / f'train/{name}/0.png')
+    (tmp_path / 'train/bird').mkdir()
+    data = ImageFolder(
+        str(tmp_path), 'train', pipeline=[], with_label=True, held_out=0.)
+    with pytest.raises(
+            Refused, match='the images have 2 classes, the model 3'):
+        check(dict(head=dict(num_classes=3)), data)
 
 
 def test_classes_of_validation_are_those_of_training():
