@@ -8,7 +8,6 @@ import argparse
 import os
 
 from mmfd import files
-from mmfd.errors import Refused
 
 
 class ListPublished(argparse.Action):

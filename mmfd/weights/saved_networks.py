@@ -14,7 +14,8 @@ from mmfd.errors import Refused
 from mmfd.weights import checkpoints
 from mmfd.weights.weight_files import first_few
 
-DEEPEST = 3  # keys around a state dict, and parts of a prefix
+DEEPEST = 3  # keys around a state dict, and parts before some of its names
+LONGEST = 9  # parts before all names
 MOST = 99  # dicts, and parts of one, that are looked into
 AVERAGE = re.compile(  # what the key of a mean over a training is called
     r'(.*[^a-z])?(ema|swa|avg|averaged?|shadow|polyak|momentum)([^a-z].*)?')
@@ -160,9 +161,11 @@ def _readings(keys, tensors):
         {part
          for name in tensors
          for part in WRAPPER.findall(name)})
+    if len(plain) < len(tensors):  # two names would become one
+        plain, stripped = tensors, []
     if stripped:
         yield keys, plain, stripped
-    while first := _shared_part(plain):
+    while len(stripped) < LONGEST and (first := _shared_part(plain)):
         keys, stripped = (*keys, first[:-1]), [*stripped, first]
         plain = {name[len(first):]: value for name, value in plain.items()}
         yield keys, plain, stripped

@@ -420,6 +420,19 @@ def test_error_of_ours_is_not_called_a_wrong_shape(monkeypatch):
         convert.convert('timm', weights)
 
 
+def test_names_that_would_become_one_stay_two():
+    weights = network('timm').state_dict()
+    twice = dict(weights, **below('_orig_mod.', weights))
+    with pytest.raises(Refused, match="has no '_orig_mod.cls_token'"):
+        convert.find('timm', twice, 'file.pth')
+
+
+def test_names_of_many_prefixes_are_not_followed_to_their_end():
+    weights = below('a.' * 400, {'x': torch.ones(1), 'y': torch.ones(1)})
+    with pytest.raises(Refused, match="has no 'a.a.a"):
+        convert.find('timm', weights, 'file.pth')
+
+
 def test_dicts_that_refer_to_one_another_take_no_time():
     inner = {f'key {i}': {} for i in range(300)}
     node = dict(x=torch.ones(1))
