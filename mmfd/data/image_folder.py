@@ -31,7 +31,7 @@ class ImageFolder(BaseDataset):
     so that the split is the same in every run and hardly changes when images
     are added.
 
-    A line in the log, `metainfo['source']`, says which folder was read, how
+    A line in the log, the attribute `source`, says which folder was read, how
     many images it has and of which classes.
 
     Another image takes the place of a broken one, the same in every epoch.
@@ -84,8 +84,9 @@ class ImageFolder(BaseDataset):
         # one process scans, and sends the others all
         scanned = [self._scan() if is_main_process() else None]
         broadcast_object_list(scanned)
-        self.images, metainfo = scanned[0]
-        super().__init__(metainfo=metainfo, pipeline=pipeline, indices=indices)
+        self.images, classes, self.source = scanned[0]
+        super().__init__(
+            metainfo=dict(classes=classes), pipeline=pipeline, indices=indices)
 
     def load_data_list(self):
         """Called by the host, which keeps the list in its own way."""
@@ -137,14 +138,13 @@ class ImageFolder(BaseDataset):
         return wait_until_back(self.roots, another, self.max_wait)
 
     def _scan(self):
-        """Images, as the host wants them, and what to know of them all."""
+        """Images, as the host wants them, their classes, and `source`."""
         trees = [_Tree(root, self.splits) for root in self.roots]
         images = [image for tree in trees for image in self._images_of(tree)]
         with_label = self.with_label
         if with_label is None:
-            with_label = all(tree.has_splits
-                             for tree in trees) and all(label
-                                                        for label, _ in images)
+            with_splits = all(tree.has_splits for tree in trees)
+            with_label = with_splits and all(label for label, _ in images)
         classes = self._classes(trees, images) if with_label else ()
         source = self._source(trees, len(images), classes)
         print_log(source, 'current')
@@ -153,7 +153,7 @@ class ImageFolder(BaseDataset):
             dict(img_path=path, gt_label=numbers[label])
             if with_label else dict(img_path=path) for label, path in images
         ]
-        return found, dict(classes=classes, source=source)
+        return found, classes, source
 
     def _images_of(self, tree):
         """(class, path) of the images of this split below a root."""
@@ -204,7 +204,7 @@ class ImageFolder(BaseDataset):
         folders = ', '.join(
             os.path.join(tree.root, tree.layout.folders[place]).rstrip(os.sep)
             for tree, place in zip(trees, places))
-        shares = any(
+        shares = self.held_out > 0 and any(
             tree.place_of('train') == tree.place_of('val') for tree in trees)
         line = f'{self.split}: {count:,} images '
         line += 'held out ' * (shares and self.split != 'train')

@@ -10,6 +10,7 @@ from mmengine.dist import get_world_size
 from mmengine.logging import print_log
 from mmengine.structures import BaseDataElement
 
+from mmfd.data.image_folder import ImageFolder
 from mmfd.errors import Refused
 from mmfd.hosts import openmmlab
 from mmfd.launch.label_settings import (IGNORED, class_counts, ignored_labels)
@@ -113,7 +114,7 @@ def _innermost(dataset):
 
 def _log_source(loop, dataset, inner):
     """Say which images these are; mmfd's own data set has said it."""
-    if 'source' in dataset.metainfo or not hasattr(inner, 'get_data_info'):
+    if isinstance(inner, ImageFolder) or not hasattr(inner, 'get_data_info'):
         return
     info = inner.get_data_info(0) if len(inner) else {}
     classes = dataset.metainfo.get('classes') or ()

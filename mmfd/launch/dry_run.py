@@ -10,6 +10,7 @@ from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
+from mmfd.data.image_folder import ImageFolder
 from mmfd.hosts import openmmlab, system
 from mmfd.planning.plan import checkpoint_bytes
 from mmfd.planning.quantities import readable_bytes
@@ -233,9 +234,8 @@ class _Forecast:
         if self.runner.val_loop is not None:
             loaders.append(self.runner.val_dataloader)
         for loader in loaders:
-            metainfo = getattr(loader.dataset, 'metainfo', {})
-            if 'source' in metainfo:
-                yield metainfo['source']
+            if isinstance(loader.dataset, ImageFolder):
+                yield loader.dataset.source
 
     def _memory(self):
         """Bytes: the peak so far, and all there are; None if not known."""

@@ -88,7 +88,7 @@ def test_two_sets_are_splits_and_never_classes(tmp_path):
           for name in ('cat', 'dog') for i in range(n)))
     train = ImageFolder(root, 'train', pipeline=[], with_label=True)
     assert train.metainfo['classes'] == ('cat', 'dog')
-    assert train.metainfo['source'] == (
+    assert train.source == (
         f'train: 24 images of {root}/training_set, in 2 classes (cat, dog)')
     assert counts(root, 'val', with_label=True) == dict(cat=4, dog=4)
 
@@ -128,7 +128,7 @@ def test_classes_that_validation_lacks_are_named(tmp_path):
     root = touch(tmp_path, 'train/cat/0.jpg', 'train/dog/0.jpg',
                  'val/dog/0.jpg', 'figures/plot.png')
     val = ImageFolder(root, 'val', pipeline=[], with_label=True)
-    assert val.metainfo['source'] == (
+    assert val.source == (
         f'val: 1 images of {root}/val, in 2 classes (cat, dog); none of cat; '
         f'left out: {root}/figures')
     assert val.get_data_info(0)['gt_label'] == 1
