@@ -110,13 +110,15 @@ def check_parts(cfg):
     cls = find_class(kind, scope_of(cfg)) if isinstance(kind, str) else kind
     if not inspect.isclass(cls):
         return
-    needed = {
-        key
-        for key, parameter in inspect.signature(cls).parameters.items()
-        if parameter.default is parameter.empty
-    }
+    needed = {'backbone'}
     if issubclass(cls, ImageClassifier):
         needed.add('head')
+    if cls.__module__.startswith('mmfd.'):  # others take None for some
+        needed |= {
+            key
+            for key, parameter in inspect.signature(cls).parameters.items()
+            if parameter.default is parameter.empty
+        }
     for key in sorted(needed):
         if cfg.model.get(key, ...) is None:
             raise Refused(f'model.{key} is None: {cls.__name__} needs a dict')

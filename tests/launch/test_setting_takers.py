@@ -138,7 +138,7 @@ HABITS = {  # what people write: (bases, text, the message)
 }
 
 
-def check(folder, bases, text='', options=()):
+def check(folder, bases, text='', options=(), iterations=1000):
     """Check a config with these bases and this text, as training would."""
     path = folder / 'mine.py'
     path.write_text(f'_base_ = {[*map(str, bases)]}\n{text}\n')
@@ -151,7 +151,7 @@ def check(folder, bases, text='', options=()):
             data_root=[],
             cfg_options=dict(options)))
     config_checks.check_settings(cfg, train=True)
-    schedule_checks.check_within(cfg, iterations=1000)
+    schedule_checks.check_within(cfg, iterations)
 
 
 @pytest.mark.parametrize('habit', HABITS)
@@ -218,10 +218,15 @@ def test_our_student_is_taken_in_stock_files(tmp_path, library):
     for path in sorted(folder.glob('*/*.py'))[::6]:
         if path.parent.name == '_base_':
             continue
-        cfg = Config.fromfile(path)
-        trains = {'train_dataloader', 'optim_wrapper', 'train_cfg'} <= {*cfg}
-        if trains and cfg.model.get('backbone') and cfg.train_dataloader:
-            check(tmp_path, [path], STUDENTS[library])
+        try:
+            cfg = Config.fromfile(path)
+        except FileNotFoundError:  # a base that the library lacks
+            continue
+        trains = all(
+            cfg.get(key) for key in ('model', 'train_dataloader',
+                                     'optim_wrapper', 'train_cfg'))
+        if trains and cfg.model.get('backbone'):
+            check(tmp_path, [path], STUDENTS[library], iterations=None)
             taken.append(path)
     assert len(taken) > 50
 
