@@ -55,7 +55,7 @@ def lines(name):
         for log in _logs(name)
         for line in _read(log)
     }
-    return sorted(found.values(), key=lambda line: line['step'])
+    return [*found.values()]
 
 
 def scalars(name, key):

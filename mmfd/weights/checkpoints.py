@@ -217,6 +217,8 @@ def fingerprint(tensors):
 def save(state_dict, path, meta):
     """Write weights and metadata; the suffix decides the format.
 
+    The same weights and metadata always give the same bytes.
+
     Args:
         state_dict (dict): name -> tensor.
         path (str): `.pth`, or `.safetensors`.
@@ -232,4 +234,5 @@ def save(state_dict, path, meta):
         if Path(path).suffix == '.safetensors':
             safetensors.save_file(state_dict, part, metadata=meta)
         else:
-            torch.save(dict(meta=meta, state_dict=state_dict), part)
+            with open(part, 'wb') as file:  # of a path, it stores the name
+                torch.save(dict(meta=meta, state_dict=state_dict), file)

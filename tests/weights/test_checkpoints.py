@@ -94,6 +94,15 @@ def test_what_is_saved_is_what_is_loaded(tmp_path, suffix):
     assert checkpoints.meta(file) == dict(kind='test')
 
 
+@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+def test_same_weights_make_the_same_file_under_any_name(tmp_path, suffix):
+    weights = dict(a=torch.randn(3, 4), b=torch.ones(2))
+    first, second = (tmp_path / f'{name}{suffix}' for name in ('one', 'two'))
+    for file in first, second:
+        checkpoints.save(weights, file, dict(kind='test'))
+    assert first.read_bytes() == second.read_bytes()
+
+
 def test_weights_are_written_by_their_suffix_alone(tmp_path):
     with pytest.raises(Refused, match='out.txt is to end in .pth or'):
         checkpoints.save(dict(x=torch.ones(1)), tmp_path / 'out.txt', {})
