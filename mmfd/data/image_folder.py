@@ -81,10 +81,11 @@ class ImageFolder(BaseDataset):
         self.held_out = held_out
         self.max_wait = max_wait
         self.splits = splits
+        self.subset = indices
         # one process scans, and sends the others all
         scanned = [self._scan() if is_main_process() else None]
         broadcast_object_list(scanned)
-        self.images, classes, self.source = scanned[0]
+        self.images, classes, self.source, self.sum = scanned[0]
         super().__init__(
             metainfo=dict(classes=classes), pipeline=pipeline, indices=indices)
 
@@ -92,6 +93,17 @@ class ImageFolder(BaseDataset):
         """Called by the host, which keeps the list in its own way."""
         images, self.images = self.images, None
         return images
+
+    def summary(self):
+        """How many images these are, and a sum of their names and labels.
+
+        Returns:
+            dict: `number` (int) and `sum` (32 hexadecimal digits), the same
+            wherever the roots are.
+        """
+        digest = hashlib.blake2b(
+            f'{self.sum} {self.subset}'.encode(), digest_size=16)
+        return dict(number=len(self), sum=digest.hexdigest())
 
     def __getitem__(self, index):
         """The sample, or another one in the place of a broken image.
@@ -138,7 +150,7 @@ class ImageFolder(BaseDataset):
         return wait_until_back(self.roots, another, self.max_wait)
 
     def _scan(self):
-        """Images, as the host wants them, their classes, and `source`."""
+        """Images, as the host wants them, classes, `source` and their sum."""
         trees = [_Tree(root, self.splits) for root in self.roots]
         images = [image for tree in trees for image in self._images_of(tree)]
         with_label = self.with_label
@@ -153,7 +165,16 @@ class ImageFolder(BaseDataset):
             dict(img_path=path, gt_label=numbers[label])
             if with_label else dict(img_path=path) for label, path in images
         ]
-        return found, classes, source
+        return found, classes, source, self._sum(found)
+
+    def _sum(self, images):
+        digest = hashlib.blake2b()
+        for image in images:
+            path = image['img_path']
+            root = next(r for r in self.roots if path.startswith(r))
+            name = os.fsencode(path[len(root):].lstrip(os.sep))
+            digest.update(b'%d %b\0' % (image.get('gt_label', -1), name))
+        return digest.hexdigest()
 
     def _images_of(self, tree):
         """(class, path) of the images of this split below a root."""

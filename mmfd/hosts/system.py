@@ -1,4 +1,5 @@
 """What only some operating systems have; elsewhere a plain answer or None."""
+import errno
 import os
 import signal
 import stat
@@ -62,8 +63,12 @@ def _exit_with_parent():
     os._exit(0)
 
 
-def open_plain(path):
-    """Open a file to read it, and follow no link; a pipe is not waited for.
+def open_plain(path, flags=os.O_RDONLY):
+    """Open a file and follow no link; a pipe is not waited for.
+
+    Args:
+        path (str): of the file.
+        flags (int): as of `os.open`, such as `os.O_RDWR | os.O_CREAT`.
 
     Returns:
         int: descriptor.
@@ -71,10 +76,10 @@ def open_plain(path):
     Raises:
         OSError: if that cannot be done.
     """
-    flags = sum(
+    flags |= sum(
         getattr(os, name, 0)
         for name in ('O_NOFOLLOW', 'O_NONBLOCK', 'O_BINARY'))
-    return os.open(path, os.O_RDONLY | flags)
+    return os.open(path, flags, 0o666)
 
 
 def other_writers(status):
@@ -107,6 +112,27 @@ def sync(path):
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def lock(descriptor):
+    """Lock an open file against all other processes until this one ends.
+
+    However it ends; its children do not have the lock.
+
+    Returns:
+        bool | None: whether this process has it; None where the system or its
+        file system has no such locks.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        held = error.errno in (errno.EACCES, errno.EAGAIN)
+        return False if held else None
+    return True
 
 
 def forget_cached(file):

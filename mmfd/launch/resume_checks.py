@@ -3,13 +3,15 @@ import json
 import os
 
 from mmengine.dist import broadcast_object_list, is_main_process
+from torch.utils import serialization
 
 from mmfd.errors import Refused
 from mmfd.launch.starting_weights import pretrained_files
-from mmfd.training import cached_teacher
+from mmfd.training import cached_teacher, checkpoint_schema
 from mmfd.training.last_checkpoint import (find_checkpoints,
                                            last_valid_checkpoint)
-from mmfd.weights import checkpoints, provenance, weight_files
+from mmfd.training.run_folder import checkpoint_folder
+from mmfd.weights import checkpoints, mmengine_reader, provenance, weight_files
 
 
 def check_files(cfg, train):
@@ -38,6 +40,8 @@ def check_files(cfg, train):
             meta = checkpoint['meta']
         if train:
             check_resumable(checkpoint, path)
+            mmengine_reader.rebuild_histories(checkpoint, path)
+            checkpoint_schema.check_file(checkpoint, path)
             check_same_model(cfg.model, meta, path)
     teacher = cfg.model.get('teacher') or {}
     if teacher.get('checkpoint', checkpoints.RANDOM) != checkpoints.RANDOM:
@@ -57,44 +61,56 @@ def checkpoint_to_fit(cfg, train):
     The first process looks for all.
     """
     if train and cfg.get('resume') and not cfg.get('load_from'):
-        found = [is_main_process() and last_checkpoint(cfg.work_dir)]
+        found = [is_main_process() and last_checkpoint(checkpoint_folder(cfg))]
         broadcast_object_list(found)
         return found[0]
     return cfg.get('load_from') if cfg.get('resume') or not train else None
 
 
-def last_checkpoint(work_dir):
+def last_checkpoint(folder):
     """What `--resume` goes on from; None where nothing has been written.
 
     Raises:
-        Refused: if there are checkpoints, and none can be read.
+        Refused: if there are checkpoints, and none of the last run there can
+            be read.
     """
-    last = last_valid_checkpoint(work_dir)
-    if not last and (files := find_checkpoints(work_dir)):
+    last = last_valid_checkpoint(folder)
+    if not last and (files := find_checkpoints(folder)):
         raise Refused(
-            f'none of {len(files)} checkpoints in {work_dir} can be gone on '
-            f'from, such as {min(files)}; the log says why. Start anew in '
-            'another --work-dir')
+            f'none of {len(files)} checkpoints in {folder} can be gone on '
+            f'from, such as {files[0]}; the log says why. Name one with '
+            '--resume PATH, or start anew in another --work-dir')
     return last
 
 
 def check_resumable(checkpoint, path):
-    """Refuse a checkpoint without what the host needs to resume.
+    """Refuse a file of weights that was never a checkpoint of a training run.
 
     Args:
         checkpoint (dict): what `checkpoints.load` read from `path`.
     """
     meta = checkpoint.get('meta')
-    meta = meta if isinstance(meta, dict) else {}
-    if not all(isinstance(meta.get(k), int) for k in ('epoch', 'iter')):
+    if not (isinstance(meta, dict) and {'epoch', 'iter'} <= meta.keys()):
         raise Refused(
             f'{path} does not say at which epoch and iteration it was saved, '
             'so no run can go on from it. To start anew from its weights: '
             f'--cfg-options load_from={path}, without --resume')
-    if not isinstance(checkpoint.get('optimizer'), dict):
+    if 'optimizer' not in checkpoint:
         raise Refused(f'{path} holds no state of an optimizer, so no run '
                       'can go on from it. To start anew from its weights: '
                       f'--cfg-options load_from={path}, without --resume')
+
+
+def check_same_state(runner, path):
+    """Refuse to resume what this run's optimizer or hooks could not load.
+
+    Args:
+        runner (Runner): with loops and optimizer built.
+        path (str): of the checkpoint.
+    """
+    with serialization.config.patch('load.mmap', True):  # read once, in turn
+        checkpoint = checkpoints.load(path)
+        checkpoint_schema.check_run(checkpoint, path, runner)
 
 
 def check_same_model(model, meta, path):

@@ -2,6 +2,7 @@
 import logging
 import os
 import tempfile
+from contextlib import nullcontext
 
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
@@ -22,7 +23,7 @@ from mmfd.launch.failed_start import (OF_NUMBERS, build_errors_refused,
                                       data_errors_refused, traces_removed)
 from mmfd.launch.parallel_config import is_sharded
 from mmfd.launch.type_names import find_class, no_such_type
-from mmfd.training import cached_teacher
+from mmfd.training import cached_teacher, checkpoint_schema, run_folder
 from mmfd.training.loop import StopTraining
 from mmfd.training.sharding import ShardedRunner
 from mmfd.weights import checkpoints, strict_loading
@@ -54,8 +55,11 @@ def prepare(cfg, train):
         cached_teacher.check_pipeline(cfg)
         config_checks.check_sharding(cfg)
     resume = train and cfg.get('resume')
+    folder = run_folder.checkpoint_folder(cfg)
     # each process takes its shards out of a map of the file
-    with serialization.config.patch('load.mmap', is_sharded(cfg)):
+    with serialization.config.patch(
+            'load.mmap', is_sharded(cfg)), (run_folder.reserved(folder)
+                                            if train else nullcontext()):
         checkpoint, meta = resume_checks.check_files(cfg, train)
         with traces_removed(cfg.work_dir):
             loops = ('train', 'val') if train else ('test', )
@@ -64,6 +68,8 @@ def prepare(cfg, train):
                 print_log(f'{cfg.work_dir} {NO_CHECKPOINT}', 'current',
                           logging.WARNING)
             _load_weights(runner, checkpoint, meta)
+            if resume and checkpoint and is_main_process():
+                resume_checks.check_same_state(runner, checkpoint)
             _compile_blocks(runner)
             dataset_checks.check(
                 cfg, {
@@ -129,6 +135,8 @@ def dry_run(cfg):
         work_dir=cfg.work_dir,
         anew=bool(cfg.get('resume') and not checkpoint))
     cfg.default_hooks = dict(cfg.get('default_hooks') or {}, dry_run=hook)
+    if cfg.default_hooks.get('checkpoint'):
+        cfg.default_hooks.checkpoint.pop('out_dir', None)
     cfg.visualizer = None
     cfg.resume = bool(checkpoint)
     cfg.load_from = checkpoint or cfg.get('load_from')
@@ -179,6 +187,8 @@ def _build_optimizer(runner):
             optimizer, runner.default_scope.scope_name):
         raise Refused(no_such_type(optimizer))
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    for each in checkpoint_schema.optimizers(runner.optim_wrapper):
+        each.register_load_state_dict_pre_hook(checkpoint_schema.keep_flags)
 
 
 def _load_weights(runner, checkpoint, meta):

@@ -1,5 +1,7 @@
 """When checkpoints are written, so that a run can be stopped at any moment."""
 import copy
+import os
+import re
 import sys
 import time
 from collections import deque
@@ -7,27 +9,34 @@ from contextlib import contextmanager
 from pathlib import Path
 from signal import Signals
 
-from mmengine.dist import barrier, is_main_process
+from mmengine.dist import barrier, broadcast_object_list, is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
+from torch.utils import serialization
 
+from mmfd.data.image_folder import ImageFolder
 from mmfd.errors import Refused
 from mmfd.files import written_whole
 from mmfd.hosts import openmmlab
 from mmfd.hosts.lookup import check_methods
 from mmfd.registry import HOOKS
+from mmfd.training import checkpoint_schema, run_folder
 from mmfd.training.last_checkpoint import (last_valid_checkpoint,
                                            resume_position)
 from mmfd.training.loop import ResumableLoop
 from mmfd.training.stop_signals import RequestVote, StopSignals, shield_workers
+from mmfd.weights import checkpoints
+
+# A file that is being written under the name of a checkpoint
+PART = re.compile(r'(epoch|iter|interim|best)_.*\.pth\.[0-9a-f]{8}\.part')
 
 
 @register_backend('mmfd.atomic')
 class AtomicBackend(LocalBackend):
     """Write files completely or not at all; remove old ones afterwards.
 
-    The host's hook removes an old checkpoint before it writes the new one.
-    Here `remove` only notes the file, and `remove_outdated` removes it.
+    The host's hook removes an old checkpoint, which may be a folder to it,
+    before it writes the new one. Here the path is only noted in `outdated`.
     """
 
     def __init__(self):
@@ -40,9 +49,7 @@ class AtomicBackend(LocalBackend):
     def remove(self, filepath):
         self.outdated.append(filepath)
 
-    def remove_outdated(self):
-        while self.outdated:
-            Path(self.outdated.pop()).unlink(missing_ok=True)
+    rmtree = remove
 
 
 @HOOKS.register_module()
@@ -55,6 +62,11 @@ class ResumableCheckpointHook(CheckpointHook):
     kept until the run ends. Ctrl-C, SIGTERM and SIGUSR1 end the run after the
     current iteration: it writes an interim checkpoint and exits with status
     128 + the number of the signal, which is 130, 143 or 138.
+
+    Only files that this run has written to its folder are ever removed, and
+    no path is taken from a checkpoint. A checkpoint says of which run it is
+    (`mmfd/training/run_folder.py`), of which images, and which hooks have a
+    state in it.
 
     Args:
         minutes (float): between two interim checkpoints. 0 writes one after
@@ -80,15 +92,30 @@ class ResumableCheckpointHook(CheckpointHook):
         # of a signal to end the run, and whether to write a checkpoint
         self.saved = None  # iteration of the last checkpoint
         self.attempted = None  # and of the last interim one, written or not
+        self.resumed = None, {}  # path and `meta` of a checkpoint
 
     def before_train(self, runner):
+        self.folder = run_folder.folder_of(runner.work_dir, self.out_dir)
+        runs = [
+            is_main_process() and run_folder.begin(self.folder, *self.resumed)
+        ]
+        broadcast_object_list(runs)
+        [self.run] = runs
+        self._forget_files_of_others(runner.message_hub.runtime_info)
         super().before_train(runner)
         self._check_interval(runner)
-        self.file_backend.remove_outdated()
-        self.interim = _interim_checkpoints(Path(self.out_dir))
+        if is_main_process():  # and what it was killed before it removed
+            self.file_backend.outdated += [
+                self.folder / Path(name).name
+                for name in self.resumed[1].get('outdated', ())
+            ]
+        self.remove_outdated()
+        self.interim = deque(
+            filter(self._owns, _interim_checkpoints(self.folder)))
         if is_main_process():  # of a run that was killed while it wrote
-            for temporary in Path(self.out_dir).glob('*.pth.*.part'):
-                temporary.unlink()
+            for file in self.folder.glob('*.part'):
+                if PART.fullmatch(file.name):
+                    file.unlink()
         settings = (runner.cfg.get('env_cfg') or {}).get('dist_cfg') or {}
         self.requests = RequestVote(settings.get('timeout', 1800))
         self.saved_at = time.monotonic()
@@ -151,7 +178,7 @@ class ResumableCheckpointHook(CheckpointHook):
     def after_val_epoch(self, runner, metrics):
         with self._undone_on_failure(runner):
             super().after_val_epoch(runner, metrics)
-            self.file_backend.remove_outdated()
+            self.remove_outdated()
         self.signals.exit_at_once = False
 
     def before_save_checkpoint(self, runner, checkpoint):
@@ -159,27 +186,42 @@ class ResumableCheckpointHook(CheckpointHook):
         tensorboard = runner.visualizer.get_backend('TensorboardVisBackend')
         if tensorboard is not None:
             tensorboard.experiment.flush()
-        checkpoint['meta']['epoch_length'] = len(runner.train_dataloader)
+        loader = runner.train_dataloader
+        checkpoint['meta'].update(
+            epoch_length=len(loader),
+            run=self.run.name,
+            starts=self.run.starts,
+            hooks=checkpoint_schema.stateful_hooks(runner.hooks),
+            outdated=[Path(file).name for file in self.file_backend.outdated])
+        if isinstance(loader.dataset, ImageFolder):
+            checkpoint['meta']['images'] = loader.dataset.summary()
 
     def after_load_checkpoint(self, runner, checkpoint):
-        meta = checkpoint.get('meta', {})
-        if runner.cfg.get('resume') and 'epoch_length' in meta:
-            length = len(runner.train_dataloader)
-            if length != meta['epoch_length']:
-                runner.logger.warning(
-                    f'an epoch had {meta["epoch_length"]} iterations and now '
-                    f'has {length}: the run resumes at the same fraction of '
-                    'its epoch, but not with the same images')
-            accumulation = openmmlab.accumulative_counts(runner.optim_wrapper)
-            begun = meta['iter'] % accumulation
-            if begun:
-                runner.logger.warning(
-                    f'the checkpoint is {begun} iterations into an update of '
-                    f'{accumulation}, whose gradients it lacks: they are '
-                    'repeated, and averages count them twice')
-            meta['epoch'], meta['iter'] = resume_position(
-                meta['iter'], meta['epoch'], length, meta['epoch_length'],
-                accumulation)
+        if not runner.cfg.get('resume'):
+            return
+        meta = checkpoint['meta']
+        self.resumed = runner.cfg.get('load_from'), meta
+        loader = runner.train_dataloader
+        length, before = len(loader), meta.get('epoch_length', len(loader))
+        if length != before:
+            runner.logger.warning(
+                f'an epoch had {before} iterations and now has {length}: the '
+                'run resumes at the same fraction of its epoch, but not with '
+                'the same images')
+        images = meta.get('images')
+        if images and isinstance(loader.dataset, ImageFolder):
+            _warn_of_other_images(images, loader.dataset.summary(),
+                                  runner.logger)
+        accumulation = openmmlab.accumulative_counts(runner.optim_wrapper)
+        begun = meta['iter'] % accumulation
+        if begun:
+            runner.logger.warning(
+                f'the checkpoint is {begun} iterations into an update of '
+                f'{accumulation}, whose gradients it lacks: they are '
+                'repeated, and averages count them twice')
+        meta['epoch'], meta['iter'] = resume_position(meta['iter'],
+                                                      meta['epoch'], length,
+                                                      before, accumulation)
 
     def _save_or_stop(self, runner, epoch, iteration, evaluates=False):
         """Write an interim checkpoint and end the run, if either is due."""
@@ -197,7 +239,7 @@ class ResumableCheckpointHook(CheckpointHook):
 
     def _save_interim(self, runner, meta):
         self.attempted = meta['iter']
-        file = Path(self.out_dir, f'interim_{self.attempted}.pth')
+        file = self.folder / f'interim_{self.attempted}.pth'
         with self._undone_on_failure(runner):
             runner.save_checkpoint(
                 self.out_dir,
@@ -218,9 +260,52 @@ class ResumableCheckpointHook(CheckpointHook):
     def _save_checkpoint_with_step(self, runner, step, meta):
         """The host's, which writes the checkpoint of an epoch."""
         with self._undone_on_failure(runner):
+            if is_main_process():
+                note = Path(runner.work_dir, 'last_checkpoint')
+                if note.is_symlink():  # the host would write where it leads
+                    note.unlink()
             super()._save_checkpoint_with_step(runner, step, meta)
             self._note_saved(meta)
-            self.file_backend.remove_outdated()
+            self.remove_outdated()
+
+    def _forget_files_of_others(self, info):
+        """Of the files that a checkpoint names, keep those of this run.
+
+        Args:
+            info (dict): what the host has read from the checkpoint.
+        """
+        for key in [*info]:
+            if key.startswith('best_ckpt'):
+                file = self.folder / Path(info[key] or '').name
+                if file.name.startswith('best_') and self._owns(file):
+                    info[key] = str(file)
+                else:
+                    del info[key]
+        info.pop('last_ckpt', None)  # the host writes it, and never reads it
+        if 'keep_ckpt_ids' in info:
+            info['keep_ckpt_ids'] = [
+                step for step in info['keep_ckpt_ids']
+                if self._owns(self.folder / self.filename_tmpl.format(step))
+            ]
+
+    def _owns(self, file):
+        """Whether this run has written a file to its folder."""
+        plain = os.path.isfile(file) and not os.path.islink(file)
+        if file.parent != self.folder or not plain:
+            return False
+        try:
+            with serialization.config.patch('load.mmap', True):
+                return self.run.owns(checkpoints.meta(file))
+        except Refused:
+            return False
+
+    def remove_outdated(self):
+        """Remove what the host would have removed, if it is this run's."""
+        outdated = self.file_backend.outdated
+        while outdated:
+            file = Path(outdated.pop())
+            if self._owns(file):
+                file.unlink()
 
     def _note_saved(self, meta):
         self.saved, self.saved_at = meta['iter'], time.monotonic()
@@ -248,7 +333,7 @@ class ResumableCheckpointHook(CheckpointHook):
             self.file_backend.outdated = outdated
             message = (f'no checkpoint could be written to {self.out_dir}: '
                        f'{error.strerror or error}; the last valid one is '
-                       f'{last_valid_checkpoint(self.out_dir)}')
+                       f'{last_valid_checkpoint(self.folder)}')
             if self.on_failure == 'stop':
                 raise Refused(
                     f'{message}. Free some space and continue with --resume, '
@@ -257,11 +342,19 @@ class ResumableCheckpointHook(CheckpointHook):
             runner.logger.warning(message)
 
 
+def _warn_of_other_images(before, now, logger):
+    if before != now:
+        logger.warning(
+            f'the run had {before["number"]:,} training images and has '
+            f'{now["number"]:,} now, or others of the same number: from here '
+            'on it is not the run that it would be if it had never ended')
+
+
 def _interim_checkpoints(folder):
-    """A deque of the interim checkpoints in a folder, the oldest first."""
+    """The interim checkpoints in a folder, the oldest first."""
     numbered = {
         int(number): file
         for file in folder.glob('interim_*.pth')
         if (number := file.stem.removeprefix('interim_')).isdecimal()
     }
-    return deque(file for _, file in sorted(numbered.items()))
+    return [file for _, file in sorted(numbered.items())]

@@ -302,8 +302,10 @@ def changed_teacher(now, first, when):
     if now['seen'].shape != first['seen'].shape or not torch.allclose(
             now['seen'], first['seen'], rtol=1e-3):
         return  # the images are other ones
-    change = (now['teacher'] - first['teacher']).norm()
-    if not change <= 1e-2 * first['teacher'].norm():
+    same = now['teacher'].shape == first['teacher'].shape and (
+        (now['teacher'] - first['teacher']).norm()
+        <= 1e-2 * first['teacher'].norm())
+    if not same:
         yield f'teacher {when}', (
             f'the teacher is not the one that it was {when}: it gives another '
             'target for the same images. Something loads or changes the '

@@ -1,51 +1,77 @@
-"""Find the checkpoint that a run resumes from."""
+"""Find the checkpoint that a run resumes from, by what the files say."""
 import logging
+import os
+import re
 import zipfile
 from pathlib import Path
+from typing import NamedTuple
 
 from mmengine.logging import print_log
 from torch.utils import serialization
 
 from mmfd.errors import Refused
+from mmfd.training import run_folder
+from mmfd.training.run_folder import UNNAMED
 from mmfd.weights import checkpoints
 
-PATTERNS = 'epoch_*.pth', 'iter_*.pth', 'interim_*.pth'
+WRITTEN = re.compile(r'(epoch|iter|interim)_\d+\.pth')  # by a run
 
 
-def last_valid_checkpoint(work_dir):
-    """The path of the newest checkpoint that is undamaged, or None.
+class Candidate(NamedTuple):
+    """A checkpoint, and what it says of itself."""
+    file: Path
+    run: str
+    starts: int  # of its run, when it was written
+    time: str  # when it was written
+    iteration: int
 
-    The newest is that of the latest file time, since a folder may hold
-    checkpoints of an earlier run, then of the highest iteration. It is read
-    to its end and compared with the checksums that PyTorch stores. Damaged
-    files are named in the log.
+    def order(self):
+        """Among those of a run; clocks count only if no run is named."""
+        time = '' if self.run else self.time
+        return self.starts, time, self.iteration, self.file
+
+
+def last_valid_checkpoint(folder):
+    """The path of the last checkpoint of a folder's run, or None.
+
+    The run is that of `run.json`; without this file, that of the checkpoint
+    that says the latest time. Its last checkpoint is that of its last start
+    and of the highest iteration, whatever the times of the files are. It is
+    read to its end and compared with the checksums that PyTorch stores. The
+    log names what is passed over.
     """
     candidates = []
-    for file in find_checkpoints(work_dir):
+    for file in find_checkpoints(folder):
         try:
-            candidates.append(
-                (file.stat().st_mtime_ns, _iteration(file), file))
+            candidates.append(_candidate(file))
         except Refused as error:
             _log_damage(file, error)
-    for *_, file in sorted(candidates, reverse=True):
-        with zipfile.ZipFile(file) as archive:
+    for candidate in _of_one_run(candidates, folder):
+        with zipfile.ZipFile(candidate.file) as archive:
             damaged = archive.testzip()
         if not damaged:
-            return str(file)
-        _log_damage(file, f'the checksum of {damaged} in it is wrong')
+            return str(candidate.file)
+        _log_damage(candidate.file, f'the checksum of {damaged} in it is '
+                    'wrong')
 
 
-def find_checkpoints(work_dir):
-    """A set of the paths of a run's checkpoints, damaged ones too."""
-    folders, note = {Path(work_dir)}, Path(work_dir, 'last_checkpoint')
-    files = set()
-    if note.is_file():  # the host writes the last path there
-        last = Path(note.read_text().strip())
-        files = {last} if last.is_file() else files
-        folders.add(last.parent)  # default_hooks.checkpoint.out_dir
-    return files.union(
-        file for folder in folders for pattern in PATTERNS
-        for file in folder.glob(pattern))
+def find_checkpoints(folder):
+    """Paths of the checkpoints that runs wrote to a folder, damaged ones too.
+
+    The log names files, pipes, folders and links that are called like one and
+    are none.
+    """
+    files = []
+    for file in sorted(Path(folder).glob('*_*.pth')):
+        if not file.name.startswith(('epoch_', 'iter_', 'interim_')):
+            continue
+        if not WRITTEN.fullmatch(file.name):
+            _log(f'{file} is passed over: no run calls a checkpoint so')
+        elif not os.path.isfile(file):
+            _log(f'{file} is passed over: it is no file')
+        else:
+            files.append(file)
+    return files
 
 
 def resume_position(iteration, epoch, length, old_length, accumulation):
@@ -69,14 +95,46 @@ def resume_position(iteration, epoch, length, old_length, accumulation):
     return iteration // length, iteration
 
 
-def _iteration(file):
+def _candidate(file):
     with serialization.config.patch('load.mmap', True):  # no weights yet
         meta = checkpoints.meta(file)
-    if 'iter' not in meta:
+    if type(meta.get('iter')) is not int:
         raise Refused(f'{file} does not say at which iteration it was saved')
-    return meta['iter']
+
+    def said(key, default):
+        value = meta.get(key)
+        return value if type(value) is type(default) else default
+
+    return Candidate(file, said('run', UNNAMED), said('starts', 0),
+                     said('time', ''), meta['iter'])
+
+
+def _of_one_run(candidates, folder):
+    """The candidates of the folder's run, the last first."""
+    if not candidates:
+        return []
+    run = run_folder.read(folder)
+    if run is None:
+        latest = max(candidates, key=lambda c: (c.time, c.iteration))
+        names = {latest.run}
+        _log(
+            f'{folder} has no {run_folder.RUN} to say which run is the last '
+            f'there; it is taken to be that of {latest.file.name}, which says '
+            'the latest time', logging.INFO)
+    else:
+        names = {run.name, run.goes_on}
+    for candidate in candidates:
+        if candidate.run not in names:
+            _log(f'{candidate.file} is passed over: it is of another run than '
+                 f'the last one there; --resume {candidate.file} goes on '
+                 'from it')
+    own = [c for c in candidates if c.run in names]
+    return sorted(own, key=Candidate.order, reverse=True)
 
 
 def _log_damage(file, reason):
-    print_log(f'cannot resume from {file}, trying an older one: {reason}',
-              'current', logging.WARNING)
+    _log(f'cannot resume from {file}, trying an older one: {reason}')
+
+
+def _log(message, level=logging.WARNING):
+    print_log(message, 'current', level)

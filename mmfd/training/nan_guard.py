@@ -12,6 +12,7 @@ from mmfd.hosts import pytorch
 from mmfd.registry import HOOKS
 from mmfd.training.last_checkpoint import last_valid_checkpoint
 from mmfd.training.optim import AmpOptimWrapper
+from mmfd.training.run_folder import checkpoint_folder
 
 WINDOW = 100  # losses that a new one is compared with
 # Updates in a row that the loss scaler of fp16 may skip; each halves the scale
@@ -154,10 +155,11 @@ class NanGuardHook(Hook):
             self.losses.append(loss)
 
     def _stop(self, runner, what, iteration, epoch):
+        last = last_valid_checkpoint(checkpoint_folder(runner.cfg))
         raise Refused(
             f'{what} iteration {iteration:,}, epoch {epoch}. The last valid '
-            f'checkpoint is {last_valid_checkpoint(runner.work_dir)}: resume '
-            'from it with --resume and a lower optim_wrapper.optimizer.lr, or '
+            f'checkpoint is {last}: resume from it '
+            'with --resume and a lower optim_wrapper.optimizer.lr, or '
             'let up to 5 updates in a row be skipped with '
             'default_hooks.numbers.skip=5')
 

@@ -30,13 +30,26 @@ def load_for_mmengine(filename, map_location=None):
         print_log(
             f'{filename}: the config in it was left out, because mmengine '
             'would run it as Python', 'current', logging.WARNING)
+    rebuild_histories(checkpoint, filename)
+    return checkpoint
+
+
+def rebuild_histories(checkpoint, filename):
+    """Put mmengine's log histories in the place of `checkpoints.Stub`s.
+
+    Args:
+        checkpoint (dict): what `checkpoints.load` read; changed in place.
+        filename (str): of its file.
+
+    Raises:
+        Refused: if a log history is damaged.
+    """
     if 'message_hub' in checkpoint:
         try:
             checkpoint['message_hub'] = _rebuilt(checkpoint['message_hub'])
         except Exception as error:  # a file may hold anything there
             raise Refused(f'{filename} holds a log history that is no list '
                           f'of numbers: {error}') from error
-    return checkpoint
 
 
 def _rebuilt(node):

@@ -21,6 +21,7 @@ def test_checkpoint_of_another_model_is_not_resumed_or_tested(
         dict(
             state_dict={'backbone.cls_token': torch.zeros(1, 1, 48)},
             optimizer={},
+            message_hub=dict(log_scalars={}, runtime_info={}, resumed_keys={}),
             meta=dict(epoch=1, iter=1)), other)
     arguments = {
         'train': [project / 'fd.py', '--resume', other],
@@ -55,7 +56,7 @@ def test_checkpoint_of_another_run_is_not_resumed(project):
     assert set(os.listdir(run)) == written
 
 
-@pytest.mark.parametrize('meta', [None, [], dict(epoch=1), dict(iter='1')])
+@pytest.mark.parametrize('meta', [None, [], dict(epoch=1), dict(iter=1)])
 def test_checkpoint_that_does_not_say_where_it_was_is_not_resumed(meta):
     with pytest.raises(Refused, match='a.pth does not say at which epoch'):
         check_resumable(dict(meta=meta, optimizer={}), 'a.pth')

@@ -1,10 +1,13 @@
 """Checkpoints are complete or absent, and a run can be stopped at any time."""
+import shutil
 import signal
 from types import SimpleNamespace
 
 import pytest
 import torch
+from helpers import tiny_runs
 from helpers.runs import final, log, run
+from mmengine.config import Config
 from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper
 
@@ -12,7 +15,7 @@ from mmfd.training.checkpoint_hook import (AtomicBackend,
                                            ResumableCheckpointHook)
 
 
-def test_replaced_file_is_removed_after_the_new_one_is_complete(tmp_path):
+def test_replaced_file_stays_until_the_new_one_is_complete(tmp_path):
     files = AtomicBackend()
     old, new = tmp_path / 'epoch_1.pth', tmp_path / 'epoch_2.pth'
     files.put(b'old', old)
@@ -25,8 +28,8 @@ def test_replaced_file_is_removed_after_the_new_one_is_complete(tmp_path):
             for file in tmp_path.iterdir()} == {'epoch_1.pth', 'epoch_2.pth'}
     new.rmdir()
     files.put(b'new', new)
-    files.remove_outdated()
-    assert new.read_bytes() == b'new' and not old.exists()
+    assert files.outdated == [old]
+    assert new.read_bytes() == b'new' and old.exists()
 
 
 @pytest.mark.parametrize('accumulation, sampler, message', [
@@ -103,7 +106,7 @@ class Runner(SimpleNamespace):
         weight = torch.nn.Parameter(torch.ones(1))
         super().__init__(
             work_dir=str(work_dir),
-            cfg=SimpleNamespace(env_cfg={}),
+            cfg=Config(dict(env_cfg={})),
             logger=SimpleNamespace(info=str),
             message_hub=MessageHub('run'),
             optim_wrapper=OptimWrapper(torch.optim.SGD([weight], lr=1.)),
@@ -121,9 +124,11 @@ class Runner(SimpleNamespace):
 
 def test_other_files_named_interim_are_left_alone(tmp_path):
     """Of these the number is no iteration, or no whole one."""
-    for name in 'interim_1.pth', 'interim_x.pth', 'interim_2.5.pth':
-        (tmp_path / name).write_text('')
+    names = 'interim_1.pth', 'interim_x.pth', 'interim_2.5.pth'
+    for name in names:
+        torch.save(dict(meta=dict(run='a', iter=1)), tmp_path / name)
     hook = ResumableCheckpointHook()
+    hook.resumed = str(tmp_path / names[0]), dict(run='a')
     hook.before_train(Runner(tmp_path))
     hook.signals.release()
     assert [file.name for file in hook.interim] == ['interim_1.pth']
@@ -173,3 +178,127 @@ def test_run_resumes_with_the_settings_of_its_config(config, tmp_path):
     assert {g['weight_decay'] for g in after['param_groups']} == {0., 0.5}
     assert {float(s['step']) for s in after['state'].values()} == {12.}
     assert f'lr: {rate:g} for 512 images' in log(work_dir)
+
+
+def of_run(run, file, iteration=1):
+    torch.save(dict(meta=dict(run=run, iter=iteration)), file)
+    return file
+
+
+def test_only_plain_files_of_the_run_in_its_folder_are_removed(tmp_path):
+    work_dir, base = tmp_path / 'run', tmp_path / 'base'
+    for folder in work_dir, base / 'tree':
+        folder.mkdir(parents=True)
+    own = of_run('a', work_dir / 'epoch_1.pth')
+    others = [
+        of_run('b', work_dir / 'epoch_2.pth'),
+        of_run('a', base / 'epoch_1.pth'), base / 'tree',
+        work_dir / 'epoch_3.pth', work_dir / 'notes.txt', work_dir / 'gone.pth'
+    ]
+    others[3].symlink_to(base / 'epoch_1.pth')
+    others[4].write_text('mine')
+    hook, runner = ResumableCheckpointHook(), Runner(work_dir)
+    hook.resumed = str(own), dict(run='a')
+    hook.before_train(runner)
+    hook.signals.release()
+    for path in own, *others:
+        hook.file_backend.remove(str(path))
+        hook.file_backend.rmtree(str(path))
+    before = {path for path in tmp_path.rglob('*')}
+    hook.remove_outdated()
+    assert before - {path for path in tmp_path.rglob('*')} == {own}
+
+
+@pytest.mark.parametrize('name, kept', [
+    ('{run}/best_acc_epoch_1.pth', '{run}/best_acc_epoch_1.pth'),
+    ('{base}/best_acc_epoch_1.pth', '{run}/best_acc_epoch_1.pth'),
+    ('{base}/best_acc_epoch_2.pth', None),
+    ('{run}/best_acc_epoch_3.pth', None),
+    ('{run}/epoch_1.pth', None),
+    ('{base}', None),
+    ('/', None),
+    ('..', None),
+    ('', None),
+    (5 * '\0', None),
+    (9999 * 'best_', None),
+])
+def test_best_checkpoint_is_one_of_the_run_or_none(tmp_path, name, kept):
+    """Whatever a checkpoint names, from which the run goes on."""
+    places = dict(run=tmp_path / 'run', base=tmp_path / 'base')
+    for folder in places.values():
+        folder.mkdir()
+        of_run('a', folder / 'best_acc_epoch_1.pth')
+        of_run('a', folder / 'epoch_1.pth')
+    of_run('a', tmp_path / 'base/best_acc_epoch_2.pth')
+    of_run('b', tmp_path / 'run/best_acc_epoch_3.pth')
+    hook = ResumableCheckpointHook(save_best='acc', max_keep_ckpts=2)
+    runner = Runner(places['run'])
+    runner.message_hub = MessageHub(f'best {name[:20]}')
+    runner.message_hub.update_info('best_ckpt', name.format(**places))
+    runner.message_hub.update_info('keep_ckpt_ids', [1, 2, 7, 8, 9])
+    hook.resumed = str(tmp_path / 'run/epoch_1.pth'), dict(run='a')
+    hook.before_train(runner)
+    hook.signals.release()
+    assert hook.best_ckpt_path == (kept and kept.format(**places))
+    assert [*hook.keep_ckpt_ids] == [1]
+    assert {file.name
+            for file in places['run'].iterdir()} == {
+                'best_acc_epoch_1.pth', 'best_acc_epoch_3.pth', 'epoch_1.pth',
+                'run.json'
+            }
+
+
+def test_what_a_killed_run_had_yet_to_remove_is_removed_when_it_resumes(
+        tmp_path):
+    """It was killed after it had written a checkpoint. Others stay."""
+    work_dir = tmp_path / 'run'
+
+    def train(epochs, keep):
+        cfg = tiny_runs.config(work_dir, resume=epochs > 1)
+        cfg.train_cfg.max_epochs = epochs
+        cfg.default_hooks.checkpoint.max_keep_ckpts = keep
+        tiny_runs.run(cfg)
+        return names(work_dir)
+
+    assert train(1, keep=-1) == ['epoch_1.pth']  # kept before there was a max
+    assert train(2, keep=1) == ['epoch_1.pth', 'epoch_2.pth']
+    second = (work_dir / 'epoch_2.pth').read_bytes()
+    assert train(3, keep=1) == ['epoch_1.pth', 'epoch_3.pth']
+    (work_dir / 'epoch_2.pth').write_bytes(second)
+    assert train(3, keep=1) == ['epoch_1.pth', 'epoch_3.pth']
+    of_run('b', work_dir / 'epoch_2.pth')
+    assert len(train(3, keep=1)) == 3
+
+
+def test_note_of_the_last_checkpoint_is_not_written_through_a_link(tmp_path):
+    mine, work_dir = tmp_path / 'mine.txt', tmp_path / 'run'
+    work_dir.mkdir()
+    mine.write_text('mine')
+    (work_dir / 'last_checkpoint').symlink_to(mine)
+    tiny_runs.run(tiny_runs.config(work_dir))
+    assert mine.read_text() == 'mine'
+    assert (work_dir / 'last_checkpoint').read_text() == str(work_dir /
+                                                             'epoch_2.pth')
+
+
+def test_images_that_changed_between_stop_and_resume_are_said(
+        config, shapes_root, tmp_path):
+    """129 in the place of 120: as many iterations. Moved ones are the same."""
+    work_dir, root = tmp_path / 'run', tmp_path / 'images'
+    run(config,
+        work_dir,
+        options=('train_cfg.max_epochs=1', 'train_cfg.val_interval=9'))
+    shutil.copytree(shapes_root / 'imagenet', root)
+    options = (f'train_dataloader.dataset.data_root={root}',
+               'train_cfg.val_interval=9', 'train_cfg.max_epochs=2')
+    moved = run(config, work_dir, '--resume', options=options)
+    assert 'resumed epoch: 1, iter: 4' in moved
+    assert 'training images' not in moved
+    file = next((root / 'train').rglob('*.*'))
+    for number in range(9):
+        shutil.copy(file, file.with_stem(f'more_{number}'))
+    options = (*options[:2], 'train_cfg.max_epochs=3')
+    grown = run(config, work_dir, '--resume', options=options)
+    assert 'resumed epoch: 2, iter: 8' in grown
+    assert ('WARNING - the run had 120 training images and has 129 now'
+            in grown)

@@ -1,23 +1,31 @@
 """A run resumes from the newest checkpoint that is undamaged."""
 import os
+import re
 
 import pytest
 import torch
 from helpers.runs import final, run
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 
-from mmfd.launch.resume_checks import checkpoint_to_fit
+from mmfd.launch.resume_checks import checkpoint_to_fit, last_checkpoint
+from mmfd.training import run_folder
 from mmfd.training.last_checkpoint import (last_valid_checkpoint,
                                            resume_position)
 
-FILES = [  # name, iteration, time of the file
-    ('epoch_9', 900, 0),  # of an earlier run
-    ('epoch_1', 100, 1),
-    ('epoch_2', 200, 2),
-    ('interim_270', 270, 3),
-    ('interim_280', 280, 3),
-    ('best_knn_epoch_2', 200, 4),
+FILES = [  # name, iteration, time that it says
+    ('epoch_9', 900, '20260101_000000'),  # of an earlier run
+    ('epoch_1', 100, '20260102_000000'),
+    ('epoch_2', 200, '20260103_000000'),
+    ('interim_270', 270, '20260104_000000'),
+    ('interim_280', 280, '20260104_000000'),
+    ('best_knn_epoch_2', 200, '20260105_000000'),
 ]
+
+
+def write(file, **meta):
+    torch.save(dict(meta=meta, state_dict=dict(a=torch.ones(3))), file)
+    return str(file)
 
 
 def truncate(file, size=5000):
@@ -25,13 +33,13 @@ def truncate(file, size=5000):
         opened.truncate(size)
 
 
-def test_newest_undamaged_checkpoint_of_the_last_run_is_found(tmp_path):
-    for name, iteration, time in FILES:
+def test_last_undamaged_checkpoint_is_that_of_the_latest_time_in_the_files(
+        tmp_path):
+    """Of files that name no run; the times of the files do not count."""
+    for number, (name, iteration, time) in enumerate(FILES):
         file = tmp_path / f'{name}.pth'
-        torch.save(
-            dict(meta=dict(iter=iteration), state_dict=dict(a=torch.ones(3))),
-            file)
-        os.utime(file, (time, time))
+        write(file, iter=iteration, time=time)
+        os.utime(file, (9 - number, 9 - number))
     for name in 'interim_280', 'interim_270', 'epoch_2', 'epoch_1', 'epoch_9':
         file = tmp_path / f'{name}.pth'
         assert last_valid_checkpoint(tmp_path) == str(file)
@@ -42,6 +50,85 @@ def test_newest_undamaged_checkpoint_of_the_last_run_is_found(tmp_path):
         checkpoint_to_fit(
             Config(dict(work_dir=str(tmp_path), resume=True)), train=True)
     assert last_valid_checkpoint(tmp_path / 'nowhere') is None
+
+
+@pytest.fixture
+def passed_over(caplog):
+    """A function: names of the files that the log has passed over so far."""
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
+    yield lambda: re.findall(r'(\S+\.pth) is passed over', caplog.text)
+    logger.removeHandler(caplog.handler)
+
+
+def test_last_checkpoint_is_one_of_the_run_that_the_folder_names(
+        tmp_path, passed_over):
+    old = write(tmp_path / 'epoch_9.pth', run='a', starts=3, iter=900)
+    new = write(tmp_path / 'epoch_2.pth', run='b', starts=1, iter=200)
+    write(tmp_path / 'interim_90.pth', run='b', starts=1, iter=90)
+    run_folder.begin(tmp_path, new, dict(run='b', starts=1))
+    assert last_valid_checkpoint(tmp_path) == new
+    assert passed_over() == [old]
+    run_folder.begin(tmp_path, old, dict(run='a', starts=3))
+    assert last_valid_checkpoint(tmp_path) == old
+    run_folder.begin(tmp_path, None, {})  # a run that has written nothing
+    assert last_valid_checkpoint(tmp_path) is None
+    with pytest.raises(ValueError, match='none of 3 .* Name one with --resum'):
+        last_checkpoint(tmp_path)
+
+
+def test_run_that_went_back_goes_on_where_it_went_back(tmp_path):
+    """Checkpoints of an earlier start may have higher iterations."""
+    write(tmp_path / 'epoch_4.pth', run='a', starts=1, iter=400)
+    second = tmp_path / 'epoch_2.pth'
+    write(second, run='a', starts=1, iter=200)
+    for starts in 2, 3:
+        run = run_folder.begin(tmp_path, str(second), dict(run='a', starts=1))
+        assert run == run_folder.Run('a', starts, None)
+        last = write(
+            tmp_path / f'interim_{210 - starts}.pth',
+            run='a',
+            starts=starts,
+            iter=210 - starts)
+        assert last_valid_checkpoint(tmp_path) == last
+
+
+def test_older_run_without_a_name_goes_on_in_its_folder(tmp_path):
+    old = write(tmp_path / 'epoch_2.pth', iter=200, time='20250101_000000')
+    run = run_folder.begin(tmp_path, old, {})
+    assert last_valid_checkpoint(tmp_path) == old  # nothing written so far
+    new = write(tmp_path / 'interim_150.pth', run=run.name, starts=1, iter=150)
+    assert last_valid_checkpoint(tmp_path) == new
+    assert run_folder.begin(tmp_path, new, dict(run=run.name,
+                                                starts=1)) == (run.name, 2, '')
+
+
+def test_what_is_called_like_a_checkpoint_and_is_none_is_passed_over(
+        tmp_path, passed_over):
+    good = write(tmp_path / 'interim_4.pth', iter=4)
+    write(tmp_path / 'interim_4 (copy).pth', iter=9)
+    write(tmp_path / 'epoch_best.pth', iter=9)
+    os.mkfifo(tmp_path / 'epoch_9.pth')
+    (tmp_path / 'epoch_8.pth').mkdir()
+    (tmp_path / 'iter_7.pth').symlink_to('nowhere')
+    (tmp_path / 'last_checkpoint').write_text('/elsewhere/epoch_3.pth')
+    assert last_valid_checkpoint(tmp_path) == good
+    assert {os.path.basename(path)
+            for path in passed_over()} == {
+                '(copy).pth', 'epoch_best.pth', 'epoch_9.pth', 'epoch_8.pth',
+                'iter_7.pth'
+            }
+
+
+@pytest.mark.parametrize('text', [
+    '', '[]', '{}', '{"name": 5, "starts": 1}', '{"name": "a"}', 'x' * 20_000,
+    '{"name": "a", "starts": 1, "goes_on": "b"}', '{"name": "a", "more": 1}'
+])
+def test_damaged_note_of_a_run_is_as_good_as_none(tmp_path, text):
+    (tmp_path / 'run.json').write_text(text)
+    assert run_folder.read(tmp_path) is None
+    good = write(tmp_path / 'interim_4.pth', iter=4, run='a')
+    assert last_valid_checkpoint(tmp_path) == good
 
 
 def test_position_is_that_of_the_last_update():

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from helpers.runs import final, run
+from mmengine.config import Config
 
 from mmfd.training.nan_guard import MAX_SCALES, NanGuardHook
 from mmfd.training.optim import AmpOptimWrapper
@@ -65,7 +66,7 @@ def test_more_updates_than_allowed_stop_the_run():
         optim_wrapper=optim,
         iter=5,
         epoch=1,
-        work_dir='nowhere',
+        cfg=Config(dict(work_dir='nowhere')),
         logger=SimpleNamespace(warning=warnings.append))
     NanGuardHook(skip=1).before_train(runner)
 
@@ -89,7 +90,10 @@ def test_loss_scaler_tries_smaller_scales_until_none_will_do():
         optimizer=torch.optim.AdamW(model.parameters(), lr=0.1, fused=True),
         clip_grad=dict(max_norm=1.))
     runner = SimpleNamespace(
-        optim_wrapper=optim, iter=0, epoch=0, work_dir='nowhere')
+        optim_wrapper=optim,
+        iter=0,
+        epoch=0,
+        cfg=Config(dict(work_dir='nowhere')))
     hook = NanGuardHook(interval=1)
     hook.before_train(runner)
     before = model.weight.detach().clone()
@@ -111,7 +115,8 @@ def test_loss_scaler_tries_smaller_scales_until_none_will_do():
 
 
 def test_weight_that_is_not_finite_is_not_saved():
-    runner = SimpleNamespace(iter=3, epoch=1, work_dir='nowhere')
+    runner = SimpleNamespace(
+        iter=3, epoch=1, cfg=Config(dict(work_dir='nowhere')))
     weights = dict(good=torch.ones(2), bad=torch.tensor([1., float('nan')]))
     with pytest.raises(ValueError, match='the weight bad is not finite'):
         NanGuardHook().before_save_checkpoint(runner, dict(state_dict=weights))
