@@ -311,3 +311,22 @@ def shape_mismatches(error):
         r'size mismatch for (\S+): copying a param with shape '
         r'torch\.Size\((.*?)\) from checkpoint, the shape in current model '
         r'is torch\.Size\((.*?)\)', str(error))
+
+
+def module_versions(state_dict):
+    """Which version of its class each module of a state dict has.
+
+    Returns:
+        dict: name of the module -> facts; empty where nothing is said.
+    """
+    return getattr(state_dict, '_metadata', {})
+
+
+def set_module_versions(state_dict, versions):
+    """Note them in a state dict, where `load_state_dict` looks for them.
+
+    Args:
+        state_dict (OrderedDict): changed in place.
+        versions (dict): name of the module -> facts.
+    """
+    state_dict._metadata = versions

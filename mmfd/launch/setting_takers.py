@@ -14,8 +14,7 @@ from typing import NamedTuple
 
 import torch
 from mmengine.hooks import CheckpointHook, EMAHook, Hook
-from mmengine.optim import (DefaultOptimWrapperConstructor, OptimWrapper,
-                            _ParamScheduler)
+from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from mmengine.runner import (EpochBasedTrainLoop, IterBasedTrainLoop,
                              LogProcessor, Runner, TestLoop, ValLoop)
 from mmengine.utils.dl_utils import set_multi_processing
@@ -61,10 +60,10 @@ READ_BEFORE = {
     'val_dataloader': OF_LOADERS,
     'test_dataloader': OF_LOADERS,
     'optim_wrapper': {'optimizer', 'constructor', 'paramwise_cfg'},
+    'param_scheduler': {'convert_to_iter_based'},
 }
 READ_BEFORE_CLASS = {
     Hook: {'priority'},
-    _ParamScheduler: {'convert_to_iter_based'},
     torch.nn.Module: {'requires_grad'},  # by what builds norms
 }
 # Keys of a data set's metainfo that OpenMMLab 2 does not read any more
@@ -182,7 +181,7 @@ def takers_of(path, node, cfg):
         takers = [OptimWrapper]
     else:
         takers = [TAKERS[path]] if path in TAKERS else []
-    before = READ_BEFORE.get(path)
+    before = READ_BEFORE.get(re.sub(r'\.\d+$', '', path))  # of a list, too
     return [*takers, before] if takers and before else takers
 
 

@@ -1,5 +1,5 @@
 """What a checkpoint must hold for a run to go on from it."""
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from math import isfinite
 
 import torch
@@ -9,6 +9,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import optim
 
+from mmfd.hosts import pytorch
 from mmfd.training import schema
 from mmfd.training.loop import ResumableLoop
 from mmfd.training.schema import (FLAG, NOTHING, NUMBER, PLAIN, TEXT, Entries,
@@ -172,8 +173,7 @@ def check_run(checkpoint, path, runner):
         description.required['ema_state_dict'] = _averages(
             checkpoint['state_dict'])
     schema.check(checkpoint, description, path, _advice(path))
-    versions = vars(checkpoint['state_dict']).get('_metadata', {}) if (
-        isinstance(checkpoint['state_dict'], OrderedDict)) else {}
+    versions = pytorch.module_versions(checkpoint['state_dict'])
     schema.check(versions, VERSIONS, f'{path}: of the weights', _advice(path))
 
 

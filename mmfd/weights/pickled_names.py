@@ -11,6 +11,7 @@ import re
 import torch
 
 from mmfd.errors import Refused
+from mmfd.hosts import pytorch
 
 # Bytes of memory that an object takes, a tensor besides its numbers
 TENSOR, DICT, OBJECT = 320, 140, 112
@@ -62,7 +63,7 @@ def set_state(target, state):
     if isinstance(versions, dict) and all(
             isinstance(facts, dict) and type(facts.get('version', 1)) is int
             for facts in versions.values()):
-        target._metadata = versions
+        pytorch.set_module_versions(target, versions)
 
 
 def _ordered_dict(budget, *items):

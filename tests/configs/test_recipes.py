@@ -1,5 +1,6 @@
 """Recipes have the numbers of the paper and of the README files."""
 import argparse
+import shlex
 from pathlib import Path
 
 from helpers.configs import check_all, leaves, load, on_meta_device
@@ -352,7 +353,7 @@ def test_detector_has_the_numbers_of_its_readme():
 
 def test_readme_turns_36_epochs_of_a_detector_into_12():
     [options] = [
-        line.split()
+        shlex.split(line)
         for line in Path('configs/coco/README.md').read_text().splitlines()
         if line.startswith('    --cfg-options')
     ]

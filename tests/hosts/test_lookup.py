@@ -5,9 +5,10 @@ from pathlib import Path
 from helpers.imports import imported
 
 # Methods that mmfd overrides and therefore calls too: `lookup.check_methods`
-# refuses a host without them. And the documented method of a namedtuple.
+# refuses a host without them. And the documented methods of a namedtuple.
 OVERRIDDEN = {
-    '_apply', '_freeze_stages', '_save_checkpoint_with_step', '_replace'
+    '_apply', '_freeze_stages', '_save_checkpoint_with_step', '_replace',
+    '_asdict'
 }
 
 

@@ -346,3 +346,20 @@ def test_a_teacher_of_a_pytorch_whose_moves_are_others_is_refused(monkeypatch):
     monkeypatch.delattr(torch.nn.Module, '_apply')
     with pytest.raises(Refused, match=r'^torch 2\.\S+ has no Module._apply'):
         MODELS.build(small_teacher('dino_vitb16'))
+
+
+def test_versions_in_a_state_dict_are_those_that_loading_is_told():
+    told = []
+
+    class Module(torch.nn.Module):
+        _version = 7
+
+        def _load_from_state_dict(self, state_dict, prefix, metadata, *rest):
+            told.append(metadata)
+
+    weights = Module().state_dict()
+    assert pytorch.module_versions(weights) == {'': dict(version=7)}
+    assert pytorch.module_versions({}) == {}
+    pytorch.set_module_versions(weights, {'': dict(version=3)})
+    Module().load_state_dict(weights)
+    assert told[0]['version'] == 3

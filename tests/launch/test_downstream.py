@@ -14,6 +14,8 @@ from helpers.commands import command, refused
 from helpers.downstream import (ours, theirs, theirs_alone, write_configs,
                                 write_student)
 from helpers.models import arch, student
+from helpers.official_files import distilled as official_weights
+from helpers.official_files import official_case
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
@@ -310,7 +312,8 @@ def classifier(project):
 
 def official(project):
     file = project / 'official.pth'
-    torch.save(dict(model={'encoder.blocks.0.gamma_1': torch.ones(48)}), file)
+    case = official_case('clip_vit')
+    torch.save(dict(model=official_weights(case, 'teacher_openai')), file)
     return [f'model.backbone.init_cfg.checkpoint={file}']
 
 

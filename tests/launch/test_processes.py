@@ -288,7 +288,7 @@ def test_process_that_is_left_alone_is_one_message(config):
 
 
 @pytest.mark.parametrize('option, message', [
-    ('env_cfg.dist_cfg.timeout=long', 'env_cfg.dist_cfg: '),
+    ('env_cfg.dist_cfg.timeout=long', "env_cfg.dist_cfg.timeout='long': "),
     ('env_cfg.dist_cfg.backend=None', 'is not set'),
     ('env_cfg.dist_cfg=[1]', 'env_cfg.dist_cfg is [1]: a dict is expected'),
 ])

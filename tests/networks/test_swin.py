@@ -310,17 +310,17 @@ def test_tables_are_never_those_of_a_file(tmp_path):
 
 RUN_FD = '''
 _base_ = '{repo}/configs/fd/esvit_swinb_fd.py'
-student = dict(
+student_arch = dict(
     _delete_=True, embed_dims=24, depths=(1, 2, 1), num_heads=(1, 2, 4),
     extra_norm_every_n_blocks=0)
-teacher = dict(
+teacher_arch = dict(
     _delete_=True, embed_dims=16, depths=(1, 2, 1), num_heads=(1, 2, 4))
 small = dict(img_size=64, window_size=4, out_indices=(2, ))
 model = dict(
     teacher=dict(
         checkpoint='{folder}/esvit.pth', img_size=64,
-        backbone=dict(arch=teacher, stage_cfgs=[dict()] * 3, **small)),
-    backbone=dict(arch=student, **small),
+        backbone=dict(arch=teacher_arch, stage_cfgs=[dict()] * 3, **small)),
+    backbone=dict(arch=student_arch, **small),
     neck=dict(in_channels=96, out_channels=64))
 loader = dict(
     batch_size=30, num_workers=0, persistent_workers=False,
@@ -379,7 +379,7 @@ def test_swin_is_distilled_and_the_student_fine_tuned(train):
         'after',
         RUN_TUNE,
         leaf='esvit_swinb_fd_in1k',
-        arch='student',
+        arch='student_arch',
         width=96,
         weights='fd/epoch_1.pth',
         more='')
@@ -392,7 +392,7 @@ def test_teacher_is_fine_tuned(train):
         'before',
         RUN_TUNE,
         leaf='esvit_swinb_in1k',
-        arch='teacher',
+        arch='teacher_arch',
         width=64,
         weights='esvit.pth',
         more='stage_cfgs=[dict()] * 3')
