@@ -14,6 +14,7 @@ from mmfd.training import schema
 from mmfd.training.loop import ResumableLoop
 from mmfd.training.schema import (FLAG, NOTHING, NUMBER, PLAIN, TEXT, Entries,
                                   Fields, Value, listed, number, whole)
+from mmfd.weights.provenance import FINGERPRINT
 
 # Key of a checkpoint that does not name its hooks -> whose state is there
 OWNERS = dict(ema_state_dict='EMAHook')
@@ -52,22 +53,23 @@ VERSIONS = Fields(  # of modules; PyTorch keeps them beside the weights
 
 META = Fields(
     dict(epoch=COUNT, iter=COUNT),
-    dict(
-        seed=Value(
-            'None or a whole number from 0 on and below 2^32', lambda value:
-            value is None or type(value) is int and 0 <= value < 1 << 32),
-        epoch_length=LENGTH,
-        time=TEXT,
-        run=TEXT,
-        starts=COUNT,
-        hooks=NAMES,
-        images=Fields(dict(number=LENGTH, sum=TEXT)),
-        outdated=listed(TEXT, 'a list of names of files'),
-        nan_guard=Fields(
-            dict(losses=NUMBERS, skipped=COUNT, scaler_skipped=COUNT)),
-        verdict=Fields(
-            dict(seen=NUMBERS, teacher=NUMBERS),
-            dict(loss=FRACTION, warned=listed(TEXT, 'a list of texts')))),
+    dict({FINGERPRINT: TEXT},
+         model=TEXT,
+         seed=Value(
+             'None or a whole number from 0 on and below 2^32', lambda value:
+             value is None or type(value) is int and 0 <= value < 1 << 32),
+         epoch_length=LENGTH,
+         time=TEXT,
+         run=TEXT,
+         starts=COUNT,
+         hooks=NAMES,
+         images=Fields(dict(number=LENGTH, sum=TEXT)),
+         outdated=listed(TEXT, 'a list of names of files'),
+         nan_guard=Fields(
+             dict(losses=NUMBERS, skipped=COUNT, scaler_skipped=COUNT)),
+         verdict=Fields(
+             dict(seen=NUMBERS, teacher=NUMBERS),
+             dict(loss=FRACTION, warned=listed(TEXT, 'a list of texts')))),
     others=PLAIN)
 RUNTIME_INFO = Fields(
     optional={

@@ -90,6 +90,7 @@ WRONG = [  # where in the checkpoint, what is put there, what is said
     ('meta.seed', 1 << 90, 'meta.seed is a number of many digits'),
     ('meta.hooks', 'EMAHook', "meta.hooks is 'EMAHook'"),
     ('meta.dataset_meta', [[]], None),
+    ('meta.model', 5, 'meta.model is 5, expected was text'),
     ('meta.outdated', [5], 'meta.outdated is a list of 1'),
     ('meta.outdated', ['../../epoch_1.pth', '\0', ''], None),
     ('meta.nan_guard', [1.], 'meta.nan_guard is a list of 1'),

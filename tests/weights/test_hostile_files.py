@@ -134,9 +134,9 @@ def test_a_tool_that_does_what_is_watched_for_is_seen(tmp_path, shapes_root):
 NO_RUNS = {  # what stands beside the weights -> why no run goes on from it
     'nothing': (None, 'does not say at which epoch'),
     'list': ([1], 'does not say at which epoch'),
-    'text': (dict(epoch='1', iter=1), 'does not say at which epoch'),
+    'text': (dict(epoch='1', iter=1), "meta.epoch is '1'"),
     'deep': (dict(epoch=1, iter=1, model='[' * 100_000), 'no readable config'),
-    'number': (dict(epoch=1, iter=1, model=3), 'no readable config'),
+    'number': (dict(epoch=1, iter=1, model=3), 'meta.model is 3'),
     'another': (dict(epoch=1, iter=1), 'does not fit FeatureDistillation'),
 }
 
@@ -147,6 +147,8 @@ def test_run_is_not_resumed_from_what_is_no_run(tmp_path, shapes_root):
             dict(
                 meta=meta,
                 state_dict=dict(w=torch.ones(1)),
+                message_hub=dict(
+                    log_scalars={}, runtime_info={}, resumed_keys={}),
                 optimizer=dict(state={}, param_groups=[])),
             tmp_path / f'{name}.pth')
     names = [f'{name}.pth' for name in NO_RUNS]
