@@ -11,7 +11,7 @@ not trained again; the numbers are in configs/demo/curve.json.
 import json
 from pathlib import Path
 
-from runs import DATA, ROOT, scalars, train
+from runs import DATA, ROOT, lines, train
 
 from mmfd import files
 from mmfd.data import toy_images
@@ -25,9 +25,8 @@ TEACHER = 'teacher'
 RUNS = [  # images; teacher or epochs of distillation; seeds of fine-tuning
     ('shapes', TEACHER, (0, 1, 2)),
     ('shapes', 40, (0, 1, 2)),
-    ('fresh', TEACHER, (2, 3, 4)),
-    ('fresh', 40, (2, 3, 4)),
-    ('shapes', 10, (0, )),
+    ('fresh', TEACHER, (2, 3)),
+    ('fresh', 40, (2, 3)),
     ('shapes', 4, (0, )),
     ('shapes', 0, (0, )),  # from scratch
 ]
@@ -60,16 +59,25 @@ def start(images, network):
             [f'model.backbone.init_cfg.checkpoint={checkpoint}'])
 
 
+def logged(name):
+    """Top-1 in per cent after the last epoch of a work dir; None if none."""
+    top1 = {
+        line['step']: line['accuracy/top1']
+        for line in lines(name) if 'accuracy/top1' in line
+    }
+    return top1.get(FINE_TUNED)
+
+
 def top1(images, network, seed):
     """Top-1 in per cent of a fine-tuned network; it is trained if need be."""
     name = f'curve/{images}_{network}_fine_tuned_seed{seed}'
-    if not Path('work_dirs', name, f'epoch_{FINE_TUNED}.pth').exists():
+    if logged(name) is None:
         config, options = start(images, network)
-        train(ROOT / f'configs/demo/{config}.py', '--resume', '--work-dir',
+        train(ROOT / f'configs/demo/{config}.py', '--work-dir',
               f'work_dirs/{name}', '--data-root',
               f'{IMAGES[images][0]}/imagenet', '--cfg-options',
               f'randomness.seed={seed}', *options)
-    return scalars(name, 'accuracy/top1')[-1][1]
+    return logged(name)
 
 
 def main():
