@@ -5,8 +5,6 @@ with. Configs of detectors and segmentors have those of their own backbones.
 """
 import os
 
-from torch.utils import serialization
-
 from mmfd.errors import Refused
 from mmfd.weights import checkpoints, provenance
 
@@ -66,8 +64,7 @@ def _check_statistics(path, model, cfg):
         given, place = cfg.get('data_preprocessor') or {}, 'data_preprocessor'
     if 'data_preprocessor' in given:  # within one for several branches
         given, place = given['data_preprocessor'], f'{place}.data_preprocessor'
-    with serialization.config.patch('load.mmap', True):
-        known = provenance.statistics(checkpoints.meta(file))
+    known = provenance.statistics(checkpoints.meta(file))
     wrong = {
         key: value
         for key, value in known.items() if not _alike(given.get(key), value)

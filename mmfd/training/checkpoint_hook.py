@@ -12,7 +12,6 @@ from signal import Signals
 from mmengine.dist import barrier, broadcast_object_list, is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
-from torch.utils import serialization
 
 from mmfd.data.image_folder import ImageFolder
 from mmfd.errors import Refused
@@ -294,8 +293,7 @@ class ResumableCheckpointHook(CheckpointHook):
         if file.parent != self.folder or not plain:
             return False
         try:
-            with serialization.config.patch('load.mmap', True):
-                return self.run.owns(checkpoints.meta(file))
+            return self.run.owns(checkpoints.meta(file))
         except Refused:
             return False
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mmengine.logging import print_log
-from torch.utils import serialization
 
 from mmfd.errors import Refused
 from mmfd.training import run_folder
@@ -96,8 +95,7 @@ def resume_position(iteration, epoch, length, old_length, accumulation):
 
 
 def _candidate(file):
-    with serialization.config.patch('load.mmap', True):  # no weights yet
-        meta = checkpoints.meta(file)
+    meta = checkpoints.meta(file)
     if type(meta.get('iter')) is not int:
         raise Refused(f'{file} does not say at which iteration it was saved')
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 from safetensors import torch as safetensors
+from torch.utils import serialization
 
 from mmfd import files
 from mmfd.errors import Refused
@@ -122,7 +123,7 @@ def _unreadable(path, error):
 
 
 def meta(path):
-    """The metadata that a file holds beside its weights.
+    """The metadata that a file holds beside its weights, which are not read.
 
     Returns:
         dict: name -> value; empty if there is none. All values are str in
@@ -131,7 +132,8 @@ def meta(path):
     Raises:
         Refused: as `load`.
     """
-    checkpoint = load(path)
+    with serialization.config.patch('load.mmap', True):
+        checkpoint = load(path)
     if Path(path).suffix == '.safetensors':
         with safe_open(path, 'pt') as file:
             return file.metadata() or {}

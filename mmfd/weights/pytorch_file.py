@@ -11,12 +11,14 @@ describes a tree of modules by classes that code in the archive defines; stubs
 take their place, and the code is not read.
 """
 import io
+import mmap
 import os
 import re
 import zlib
 from struct import unpack
 
 import torch
+from torch.utils import serialization
 
 from mmfd.errors import Refused
 from mmfd.weights.pickled_names import Storage, Stub
@@ -32,6 +34,9 @@ WIDE = 0xffffffff  # stands for a number of 64 bits elsewhere
 
 def load(path, budget):
     """Read a file.
+
+    With `torch.utils.serialization.config.load.mmap` tensors of a zip are
+    mapped: their numbers are read from the file when they are used.
 
     Args:
         path (Path): of the file.
@@ -69,15 +74,9 @@ def _fill(content, file):
         raise Refused('it ends too early')
 
 
-def _empty(dtype, length, budget):
-    """A storage of as many elements, to be filled."""
-    size = length * dtype.itemsize
-    budget.spend(size + STORAGE)
-    return Storage(torch.UntypedStorage(size), dtype)
-
-
-def _array(storage):
-    return torch.empty(0, dtype=torch.uint8).set_(storage.bytes).numpy()
+def _fill_storage(storage, file):
+    """Read the numbers of a torch.UntypedStorage."""
+    _fill(torch.empty(0, dtype=torch.uint8).set_(storage).numpy(), file)
 
 
 class _Older:
@@ -99,14 +98,16 @@ class _Older:
             storage, length = self.storages[key]
             if unpack('<q', self.file.read(8))[0] != length:
                 raise Refused('a storage has another size than its tensor')
-            _fill(_array(storage), self.file)
+            _fill_storage(storage.bytes, self.file)
         if self.file.read(1):
             raise Refused('something lies behind its last number')
         return content
 
     def _storage(self, key, dtype, length):
         if key not in self.storages:
-            storage = _empty(dtype, length, self.budget)
+            size = length * dtype.itemsize
+            self.budget.spend(size + STORAGE)
+            storage = Storage(torch.UntypedStorage(size), dtype)
             self.storages[key] = storage, length
         return self.storages[key][0]
 
@@ -117,6 +118,10 @@ class _Zip:
     def __init__(self, file, budget):
         self.file, self.budget = file, budget
         self.parts, self.storages = {}, {}  # name -> _Part; key -> Storage
+        # private: what is written to its tensors stays out of the file
+        self.map = mmap.mmap(
+            file.fileno(), 0, access=mmap.ACCESS_COPY
+        ) if serialization.config.load.mmap else None
 
     def load(self):
         self._read_directory()
@@ -132,15 +137,27 @@ class _Zip:
 
     def _storage(self, key, dtype, length):
         if key not in self.storages:
-            storage = _empty(dtype, length, self.budget)
+            size = length * dtype.itemsize
+            self.budget.spend(size + STORAGE)
             part = self._find(self.root + f'data/{key}'.encode())
-            if part.size != storage.bytes.nbytes():
+            if part.size != size:
                 raise Refused('a storage has another size than its tensor')
-            _fill(_array(storage), self.file)
-            self.storages[key] = storage
+            self.storages[key] = Storage(self._numbers(size), dtype)
         storage = self.storages[key]
         if storage.dtype is not dtype:
             raise Refused('it reads the same numbers in two ways')
+        return storage
+
+    def _numbers(self, size):
+        """The bytes from here on, as a torch.UntypedStorage."""
+        if self.map and size:
+            return torch.frombuffer(
+                self.map,
+                dtype=torch.uint8,
+                offset=self.file.tell(),
+                count=size).untyped_storage()
+        storage = torch.UntypedStorage(size)
+        _fill_storage(storage, self.file)
         return storage
 
     def _read(self, name):

@@ -2,6 +2,7 @@
 import argparse
 import collections
 import io
+import os
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from mmengine.logging import HistoryBuffer
 from safetensors.torch import save_file
 from torch import nn
+from torch.utils import serialization
 
 from mmfd.weights import checkpoints
 from mmfd.weights.pickled_names import Stub
@@ -207,8 +209,34 @@ def test_file_is_read_as_pytorch_reads_it(tmp_path, monkeypatch, kind, form):
     path = tmp_path / f'{kind}.pth'
     torch.save(KINDS[kind](), path, _use_new_zipfile_serialization=FORMS[form])
     theirs = torch.load(path, weights_only=False)
-    assert_same(checkpoints.load(path), theirs)
+    for mapped in False, True:
+        with serialization.config.patch('load.mmap', mapped):
+            assert_same(checkpoints.load(path), theirs)
     assert checkpoints.state_dict_of(checkpoints.load(path), path)
+
+
+@pytest.mark.skipif(
+    not os.path.exists('/proc/self/statm'), reason='only Linux says it')
+def test_mapped_file_takes_memory_only_where_it_is_used(tmp_path):
+    """Of 64 MB less than 4; `meta` of a checkpoint reads no weights."""
+
+    def resident():  # MB
+        with open('/proc/self/statm') as file:
+            return int(
+                file.read().split()[1]) * os.sysconf('SC_PAGESIZE') >> 20
+
+    path = tmp_path / 'w.pth'
+    torch.save(
+        dict(meta=dict(iter=7), state_dict=dict(w=torch.ones(16 << 20))), path)
+    before, read = resident(), path.read_bytes()[:8]
+    with serialization.config.patch('load.mmap', True):
+        weights = checkpoints.load(path)['state_dict']['w']
+    assert resident() - before < 4
+    assert checkpoints.meta(path) == dict(iter=7)
+    assert resident() - before < 4
+    weights[:] = 2  # in memory alone
+    assert resident() - before >= 60 and path.read_bytes()[:8] == read
+    assert checkpoints.load(path)['state_dict']['w'].sum() == 16 << 20
 
 
 def test_what_shares_memory_still_shares_it(tmp_path):
