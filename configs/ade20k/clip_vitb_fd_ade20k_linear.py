@@ -5,7 +5,10 @@ no such row.
 
     tools/dist_train.sh configs/ade20k/clip_vitb_fd_ade20k_linear.py 8
 """
-_base_ = ['../_base_/dense/linear_vitb16.py', '../_base_/starting_weights/clip_vitb.py']
+_base_ = [
+    '../_base_/dense/linear_vitb16.py',
+    '../_base_/starting_weights/clip_vitb.py'
+]
 
 model = dict(
     backbone=dict(

@@ -5,7 +5,9 @@ no such row.
 
     tools/dist_train.sh configs/coco/clip_vitb_fd_cascade_3x.py 8
 """
-_base_ = ['../_base_/dense/cascade_vit.py', '../_base_/starting_weights/clip_vitb.py']
+_base_ = [
+    '../_base_/dense/cascade_vit.py', '../_base_/starting_weights/clip_vitb.py'
+]
 
 model = dict(
     backbone=dict(

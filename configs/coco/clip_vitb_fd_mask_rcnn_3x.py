@@ -5,7 +5,10 @@ no such row.
 
     tools/dist_train.sh configs/coco/clip_vitb_fd_mask_rcnn_3x.py 8
 """
-_base_ = ['../_base_/dense/mask_rcnn_vit.py', '../_base_/starting_weights/clip_vitb.py']
+_base_ = [
+    '../_base_/dense/mask_rcnn_vit.py',
+    '../_base_/starting_weights/clip_vitb.py'
+]
 
 model = dict(
     backbone=dict(

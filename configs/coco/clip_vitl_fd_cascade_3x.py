@@ -5,7 +5,9 @@ no such row.
 
     tools/dist_train.sh configs/coco/clip_vitl_fd_cascade_3x.py 8
 """
-_base_ = ['../_base_/dense/cascade_vit.py', '../_base_/starting_weights/clip_vitl.py']
+_base_ = [
+    '../_base_/dense/cascade_vit.py', '../_base_/starting_weights/clip_vitl.py'
+]
 
 model = dict(
     _base_.vitl14.detector,

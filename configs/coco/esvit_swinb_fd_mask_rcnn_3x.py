@@ -5,7 +5,8 @@
     tools/dist_train.sh configs/coco/esvit_swinb_fd_mask_rcnn_3x.py 8
 """
 _base_ = [
-    '../_base_/dense/mask_rcnn_swinb.py', '../_base_/starting_weights/esvit_swinb.py'
+    '../_base_/dense/mask_rcnn_swinb.py',
+    '../_base_/starting_weights/esvit_swinb.py'
 ]
 
 model = dict(backbone=dict(_base_.after, _delete_=True, **_base_.maps))

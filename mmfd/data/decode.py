@@ -1,9 +1,8 @@
 """From an image file to its pixels.
 
 Plain JPEGs are decoded by OpenCV, which copies less, all else by Pillow. Both
-use libjpeg and give the same pixels. But OpenCV fills
-the missing end of a truncated JPEG with grey, so it gets no file that may be
-truncated.
+use libjpeg and give the same pixels. But OpenCV fills the missing end of a
+truncated JPEG with grey, so it gets no file that may be truncated.
 """
 import io
 import os

@@ -1,9 +1,9 @@
 """The networks in a file: below which keys, and behind which prefix.
 
 A file holds a state dict, or a dict or list of a training loop with one or
-several of them, whose names may have the prefixes of wrappers (`module.`, `_orig_mod.`)
-or of the model around a network (`backbone.`). No list says which keys and
-prefixes there are: whatever holds tensors and fits is a network.
+several of them. Their names may have the prefixes of wrappers (`module.`,
+`_orig_mod.`) or of the model around a network (`backbone.`). No list says
+which keys and prefixes there are: what holds tensors and fits is a network.
 """
 import re
 from typing import NamedTuple

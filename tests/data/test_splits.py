@@ -142,8 +142,8 @@ def test_chosen_folders_take_the_place_of_names(tmp_path):
     assert counts(root, 'val', splits=chosen) == dict(cat=1)
     whole = counts(root, 'train', splits={}, with_label=True, held_out=0.)
     assert whole == dict(bus=1, check=1, more=1, photos=1, train=1)
-    with pytest.raises(Refused, match='no images in the folder foto that'):
-        counts(root, 'train', splits=dict(train='foto'))
+    with pytest.raises(Refused, match='no images in the folder picture that'):
+        counts(root, 'train', splits=dict(train='picture'))
     with pytest.raises(Refused, match=r"names \['dev'\]: expected are train"):
         counts(root, 'train', splits=dict(dev='check'))
 

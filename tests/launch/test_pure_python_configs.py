@@ -36,7 +36,8 @@ from mmfd.training.metrics import HeldOutLoss
 from mmfd.training.optim import LayerDecayOptimWrapperConstructor
 
 default_scope = 'mmpretrain'
-stats = dict(type=Normalize, mean=[123.675, 116.28, 103.53], std=[58., 57., 57.])
+stats = dict(
+    type=Normalize, mean=[123.675, 116.28, 103.53], std=[58., 57., 57.])
 arch = dict(
     embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)
 model = dict(

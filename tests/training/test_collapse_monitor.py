@@ -13,7 +13,7 @@ from mmengine.registry import MODELS
 from mmengine.runner import Runner
 
 from mmfd.hosts.openmmlab import set_checkpoint_loader
-from mmfd.training.collapse_monitor import CollapseMonitorHook, explained
+from mmfd.training.collapse_monitor import explained
 from mmfd.weights import checkpoints
 from mmfd.weights.mmengine_reader import load_for_mmengine
 
