@@ -50,6 +50,22 @@ def make_folder(path):
         tempfile.TemporaryFile(dir=path).close()
 
 
+def missing_folders(path):
+    """A folder and those above it that do not exist, the lowest first.
+
+    Returns:
+        list[Path]: as `remove_empty` takes them.
+    """
+    return [f for f in (Path(path), *Path(path).parents) if not f.exists()]
+
+
+def remove_empty(folders):
+    """Remove those of several folders, in turn, in which nothing is."""
+    for folder in folders:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
 def cache_folder(name):
     """The folder for files of one kind that later runs use; it may not exist.
 

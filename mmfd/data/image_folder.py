@@ -185,7 +185,8 @@ class ImageFolder(BaseDataset):
                 f'{tree.root} has no images to train on, only the splits '
                 f'{", ".join(sorted(tree.images))}: name another with '
                 '--data-root, or set dataset.splits')
-        if place == tree.place_of('train' if self.split != 'train' else 'val'):
+        other = 'val' if self.split == 'train' else 'train'
+        if place == tree.place_of(other):  # one folder for both
             paths = self._share_of(paths, tree.layout.folders[place])
         for path in paths:
             yield tree.label_of(path), os.path.join(tree.root, path)

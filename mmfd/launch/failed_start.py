@@ -78,9 +78,7 @@ def traces_removed(work_dir):
     with files.os_errors_refused(f'{work_dir} cannot be listed',
                                  'name another --work-dir'):
         before = os.listdir(work_dir) if os.path.isdir(work_dir) else ()
-    new = [
-        f for f in (Path(work_dir), *Path(work_dir).parents) if not f.exists()
-    ]
+    new = files.missing_folders(work_dir)
     barrier()  # a faster process must not make it before this one looks
     try:
         yield
@@ -94,7 +92,5 @@ def traces_removed(work_dir):
                     shutil.rmtree(Path(work_dir, name), ignore_errors=True)
                 elif name.endswith('.py'):  # the resolved config
                     Path(work_dir, name).unlink()
-            for folder in new:
-                if folder.exists() and not os.listdir(folder):
-                    folder.rmdir()
+            files.remove_empty(new)
         raise

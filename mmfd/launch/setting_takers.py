@@ -138,6 +138,7 @@ def _read_by_name(key, takers, around, cfg):
 
 
 def _not_taken(node, takers, scope):
+    """Keys of a dict that none of its takers reads; [] if it has no taker."""
     return [
         key for key in (node if takers else ())
         if not any(takes(taker, key, node, scope) for taker in takers)
@@ -163,8 +164,8 @@ def takers_of(path, node, cfg):
     """
     kind, scope = node.get('type'), scope_of(cfg)
     if path == 'optim_wrapper.clip_grad':
-        takers = [CLIPPING[kind]] if kind in CLIPPING else []
-        takers = takers if kind else [CLIPPING['norm']]
+        clip = CLIPPING.get(kind or 'norm')
+        takers = [clip] if clip else []
     elif path == 'optim_wrapper.paramwise_cfg':
         name = cfg.optim_wrapper.get('constructor')
         constructor = find_class(
@@ -193,10 +194,7 @@ def known_keys(takers):
             known |= taker
             continue
         for _, function in _constructors(taker):
-            try:
-                known |= {*inspect.signature(function).parameters}
-            except (TypeError, ValueError):  # one of C
-                pass
+            known |= {*(_parameters(function) or ())}
     return known - {'self', 'args', 'kwargs'}
 
 
@@ -216,9 +214,8 @@ def takes(taker, key, node, scope):
             for cls, also in READ_BEFORE_CLASS.items()):
         return True
     for cls, function in _constructors(taker):
-        try:
-            parameters = inspect.signature(function).parameters
-        except (TypeError, ValueError):  # one of C
+        parameters = _parameters(function)
+        if parameters is None:
             return True
         rest = [p.name for p in parameters.values() if p.kind == p.VAR_KEYWORD]
         if key in parameters and key not in rest:
@@ -245,6 +242,14 @@ def _constructors(taker):
         return [(None, taker)]
     return [(cls, inspect.unwrap(vars(cls)['__init__']))
             for cls in inspect.getmro(taker) if '__init__' in vars(cls)]
+
+
+def _parameters(function):
+    """Name -> parameter of a function; None for one of C, which hides them."""
+    try:
+        return inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return None
 
 
 class _Uses(NamedTuple):

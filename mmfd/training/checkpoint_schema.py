@@ -9,6 +9,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import optim
 
+from mmfd.errors import Refused
 from mmfd.hosts import pytorch
 from mmfd.training import schema
 from mmfd.training.loop import ResumableLoop
@@ -210,18 +211,16 @@ def _check_hooks(checkpoint, path, runner):
     if before is None:  # of a run that did not note them
         before = [OWNERS[key] for key in OWNERS if key in checkpoint]
         now = [name for name in now if name in OWNERS.values()]
-    for name in {*before} - {*now}:
-        schema.check(
-            name, NOTHING, f'{path}: the state of a hook',
-            f'This run has no {name}, without which it would be another run: '
-            f"add dict(type='{name}') with its settings to custom_hooks, or "
-            f'start anew from the weights: {_anew(path)}')
-    for name in {*now} - {*before}:
-        schema.check(
-            None, Value(f'that of {name}',
-                        bool), f'{path}: the state of a hook',
-            f'Its run had no {name}: take it out of custom_hooks, or start '
-            f'anew from the weights: {_anew(path)}')
+    for name in sorted({*before} - {*now}):
+        raise Refused(
+            f'{path} is of a run with {name}, and this run has none, so it '
+            f"would be another run: add dict(type='{name}') with its settings "
+            f'to custom_hooks, or start anew from its weights: {_anew(path)}')
+    for name in sorted({*now} - {*before}):
+        raise Refused(
+            f'{path} is of a run without {name}, so it holds no state for it: '
+            'take it out of custom_hooks, or start anew from its weights: '
+            f'{_anew(path)}')
 
 
 def _position(meta, runner):
@@ -358,10 +357,8 @@ class _Step:
 
     def _of(self, kept, value, param, name):
         least = 0 if kept in NOT_NEGATIVE else -float('inf')
-        if isinstance(value,
-                      torch.Tensor) and value.numel() == 1 and (value.ndim
-                                                                == 0):
-            value = 0.
+        if isinstance(value, torch.Tensor) and value.ndim == 0:
+            value = 0.  # a count of steps, which may come as either
         if isinstance(value, torch.Tensor):
             like = f'{name} is' if value.shape == param.shape else (
                 f'this optimizer keeps it for {name}')

@@ -109,10 +109,7 @@ def reserved(folder):
     """
     descriptor, refused, new = None, None, []
     if is_main_process():
-        new = [
-            each for each in (Path(folder), *Path(folder).parents)
-            if not each.exists()
-        ]
+        new = files.missing_folders(folder)
         try:
             files.make_folder(folder)
             descriptor = _reserve(Path(folder, LOCK))
@@ -121,7 +118,7 @@ def reserved(folder):
     messages = [refused]
     broadcast_object_list(messages)
     if messages[0]:
-        _remove_empty(new)
+        files.remove_empty(new)
         raise Refused(messages[0])
     try:
         yield
@@ -129,7 +126,7 @@ def reserved(folder):
         if descriptor is not None:
             Path(folder, LOCK).unlink(missing_ok=True)
             os.close(descriptor)
-        _remove_empty(new)
+        files.remove_empty(new)
         raise
 
 
@@ -174,9 +171,3 @@ def _is_at(descriptor, path):
 
 def _same(folder, other):
     return os.path.realpath(folder) == os.path.realpath(other)
-
-
-def _remove_empty(folders):
-    for folder in folders:
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
