@@ -170,10 +170,12 @@ def _places(folder, split):
 
 
 def _unwrapped(folder, split=None, classes=()):
-    """The folder that holds classes or images, within others of one folder.
+    """Go down to the folder that holds classes or images.
+
+    Folders above it hold nothing but one folder each, as in `train/train`.
 
     Args:
-        folder (Folder): of a split, or the root.
+        folder (Folder): where to begin: of a split, or the root.
         classes (set): names that are known to be classes.
     """
     while not folder.images and len(names := folder.names()) == 1:

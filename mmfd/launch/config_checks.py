@@ -159,9 +159,9 @@ def check_sections(cfg, train):
     _check_kind(paths, (str, os.PathLike), 'a path')
 
 
-def _check_kind(settings, kind, name):
+def _check_kind(values, kind, name):
     """Refuse values of another type, and empty text; None is no value."""
-    for key, value in settings.items():
+    for key, value in values.items():
         if value is not None and (not isinstance(value, kind) or value == ''):
             raise Refused(f'{key} is {value!r}: {name} is expected')
 

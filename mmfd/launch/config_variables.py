@@ -125,6 +125,7 @@ def _check_name(name, file, sections):
     if name in FORMER:
         raise Refused(f'{name} in {file.path} has no effect, as nothing reads '
                       f'it since OpenMMLab 2: set {FORMER[name]}')
+    # `test_pipeline`, a variable of many configs, is spelt nearly so
     near = difflib.get_close_matches(
         name, sections - {'tta_pipeline'}, n=1, cutoff=0.8)
     if near:

@@ -244,20 +244,21 @@ def _check_padding(cfg, size):
             f'set --cfg-options model.data_preprocessor.seg_pad_val={label}')
 
 
-def _check_label_maps(cfg, loop, dataset, classes):
-    read = [
-        t for t in dataset.pipeline.transforms if openmmlab.reads_label_maps(t)
-    ]
-    if not read or not classes:
-        return
-    found = {}  # label -> path of a map that has it
+def _labels_in_maps(dataset, read):
+    """The labels in some of a data set's maps: label -> path of its map.
+
+    Args:
+        dataset (Dataset): of mmseg.
+        read (callable): the transform that reads a map.
+    """
+    found = {}
     for index in _spread(len(dataset), LABEL_MAPS):
         info = dataset.get_data_info(index)
         if 'seg_map_path' not in info:
             raise _no_labels('gt_sem_seg')
         path = info['seg_map_path']
         try:
-            label_map = read[0](info)['gt_seg_map']
+            label_map = read(info)['gt_seg_map']
         except (OSError, ValueError) as error:
             raise Refused(
                 f'the label map {path} cannot be read ({error}): check '
@@ -265,6 +266,17 @@ def _check_label_maps(cfg, loop, dataset, classes):
                 'dataset') from error
         for label in set(label_map.flatten().tolist()) - found.keys():
             found[label] = path
+    return found
+
+
+def _check_label_maps(cfg, loop, dataset, classes):
+    """Check that each label in the maps is of a class, or ignored."""
+    read = [
+        t for t in dataset.pipeline.transforms if openmmlab.reads_label_maps(t)
+    ]
+    if not read or not classes:
+        return
+    found = _labels_in_maps(dataset, read[0])
     settings = ignored_labels(_sections(cfg, loop))
     if loop != 'train':  # no loss is computed
         metrics = {k: v for k, v in settings.items() if '_evaluator' in k}

@@ -1,4 +1,9 @@
-"""What a checkpoint must hold for a run to go on from it."""
+"""What a checkpoint must hold for a run to go on from it.
+
+The functions here return descriptions, in the words of `schema`, of parts of a
+checkpoint: of those that every run has, and of what depends on the model,
+optimizer, schedules and hooks of this run.
+"""
 from collections import defaultdict
 from math import isfinite
 
@@ -224,7 +229,7 @@ def _check_hooks(checkpoint, path, runner):
 
 
 def _position(meta, runner):
-    """Of the iteration, which lies in the epoch that a checkpoint names."""
+    """Describe the iteration, which lies in the epoch that `meta` names."""
     length = meta.get('epoch_length')
     if not length:
         return COUNT
@@ -239,7 +244,7 @@ def _position(meta, runner):
 
 
 def _averages(state_dict):
-    """Of averaged weights, which are the model's in all but their values."""
+    """Describe averaged weights: the model's, with other values."""
     weights = {
         f'module.{name}': _average(value, name)
         for name, value in state_dict.items()
@@ -258,7 +263,15 @@ def _average(value, name):
 
 
 def optimizer_state(wrapper, names):
-    """Of the state of an optimizer, or of several by name."""
+    """Describe the state of an optimizer, or of several by name.
+
+    Args:
+        wrapper (OptimWrapper | OptimWrapperDict): of the run.
+        names (dict): parameter -> its name, for messages.
+
+    Returns:
+        Fields
+    """
     if isinstance(wrapper, OptimWrapperDict):
         return Fields(
             {
@@ -270,9 +283,9 @@ def optimizer_state(wrapper, names):
     for group in optimizer.param_groups:
         numbers = range(len(state), len(state) + len(group['params']))
         groups.append(_settings(group, numbers))
-        step = _Step(optimizer, group)
+        kept = _KeptState(optimizer, group)
         for param in group['params']:
-            state[len(state)] = step.description(param, names.get(param, '?'))
+            state[len(state)] = kept.description(param, names.get(param, '?'))
     return Fields(
         dict(
             state=Fields(optional=state, others=NOTHING, keys=int),
@@ -284,7 +297,7 @@ def optimizer_state(wrapper, names):
 
 
 def _settings(example, numbers=None):
-    """Of a parameter group.
+    """Describe the settings of a parameter group.
 
     Args:
         example (dict): the run's; what is None or a bool there, as `fused`, is
@@ -321,8 +334,8 @@ def _is_flag(value):
     return value is None or isinstance(value, bool)
 
 
-class _Step:
-    """What an optimizer keeps for a parameter: it is asked by one step.
+class _KeptState:
+    """What an optimizer keeps for a parameter, found by one step on zeros.
 
     Args:
         optimizer (Optimizer): of any class; it stays as it is.
@@ -334,7 +347,7 @@ class _Step:
         self.kept = {}  # shape and type of a parameter -> its state
 
     def description(self, param, name):
-        """Of the state of a parameter, which may not have begun."""
+        """Describe the state of a parameter; it is empty before any step."""
         key = param.shape, param.dtype, param.device
         if key not in self.kept:
             self.kept[key] = self._take(*key)
@@ -413,7 +426,7 @@ def keep_flags(optimizer, state_dict):
 
 
 def _schedulers(runner):
-    """Of the states of the schedules, as they would begin."""
+    """Describe the states of the schedules, from those that would begin."""
     wrapper, schedulers = runner.optim_wrapper, runner.param_schedulers
     try:
         runner.optim_wrapper = _scratch_wrapper(wrapper)

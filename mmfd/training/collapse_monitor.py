@@ -158,6 +158,7 @@ class CollapseMonitorHook(Hook):
 
 
 def unwrapped(model):
+    """The model within a wrapper for several processes."""
     return model.module if is_model_wrapper(model) else model
 
 

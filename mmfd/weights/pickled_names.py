@@ -88,7 +88,7 @@ def _bytes(budget, *nothing):
 
 
 def _encode(budget, text, codec):
-    """Bytes, which protocol 2 has as text; and no other codec."""
+    """Bytes, which protocol 2 writes as latin1; other codecs are refused."""
     if _known(codec, str) != 'latin1':
         raise Refused('its text is in an encoding that no weights file uses')
     budget.spend(len(_known(text, str)) + OBJECT)
@@ -96,7 +96,10 @@ def _encode(budget, text, codec):
 
 
 def _attribute(budget, owner, name):
-    """Of a stub alone: a HistoryBuffer names its own methods, unused here."""
+    """`getattr`, of a stub alone, and without effect.
+
+    A pickled HistoryBuffer names its own methods, which nothing here uses.
+    """
     if owner is not _stub:
         raise UnknownName('builtins.getattr')
 
@@ -167,6 +170,7 @@ def _same(budget, value, *_):
 
 
 def _known(value, cls):
+    """The value, which has to be of a class."""
     if not isinstance(value, cls):
         raise Refused(f'it calls something with a {type(value).__name__} '
                       f'where a {cls.__name__} is expected')

@@ -94,7 +94,7 @@ def rename(state_dict, names, network, prefix='', dtypes=FULL):
     matches = {key: _match(key, names, prefix) for key in state_dict}
     unknown = [key for key, match in matches.items() if not match]
     if unknown:
-        key, other = telling(unknown)
+        key, other = recognise(unknown)
         raise Refused(f'this is not {network}, which has no {key[:99]!r}' +
                       (f': it is {other}' if other else ''))
     renamed = Renamed()
@@ -160,11 +160,12 @@ def _match(key, names, prefix):
             return match, name
 
 
-def telling(names):
-    """Of several names the one that says most, and in words what it says.
+def recognise(names):
+    """Recognise a network by the most characteristic of several names.
 
     Returns:
-        tuple: name, and the network that has it, or ''.
+        tuple: that name, and in words the network that has it; the first
+        name and '' if none is known.
     """
     for pattern, network in OTHER_NETWORKS.items():
         for name in names:

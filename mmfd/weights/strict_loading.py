@@ -203,7 +203,7 @@ def _advice(names, checkpoint, prefix, path, expected):
                 'for a teacher, python tools/export.py SRC DST takes the '
                 'backbone out')
     foreign = [name for name in names if name not in expected]
-    other = rename.telling(foreign)[1] if foreign else ''
+    other = rename.recognise(foreign)[1] if foreign else ''
     if other:
         return f'It is {other}'
     return ('If it comes from elsewhere, bring it into mm names first: '

@@ -60,7 +60,11 @@ class Unpickler:
         return self.stack.pop()
 
     def check_tree(self, node, depth=0):
-        """Pay for each value as often as it would be printed."""
+        """Pay for each value as often as it would be printed.
+
+        Raises:
+            Refused: if values are nested too deep, or are too many.
+        """
         if depth > DEEPEST:
             raise Refused('it nests values without end')
         if isinstance(node, Stub):
@@ -216,6 +220,7 @@ def _push_storage(self):
 
 
 def _of(value, cls):
+    """The value, which has to be of a class."""
     if not isinstance(value, cls):
         raise Refused(f'a {type(value).__name__} stands where weights files '
                       f'have a {cls.__name__}')
