@@ -36,12 +36,13 @@ def check_files(cfg, train):
         checkpoints.state_dict_of(checkpoint, file)
         if file != path:
             continue
+        if train:
+            check_resumable(checkpoint, path)
+            mmengine_reader.rebuild_numbers(checkpoint, path)
+            checkpoint_schema.check_file(checkpoint, path)
         if isinstance(checkpoint.get('meta'), dict):
             meta = checkpoint['meta']
         if train:
-            check_resumable(checkpoint, path)
-            mmengine_reader.rebuild_histories(checkpoint, path)
-            checkpoint_schema.check_file(checkpoint, path)
             check_same_model(cfg.model, meta, path)
     teacher = cfg.model.get('teacher') or {}
     if teacher.get('checkpoint', checkpoints.RANDOM) != checkpoints.RANDOM:
@@ -110,6 +111,7 @@ def check_same_state(runner, path):
     """
     with serialization.config.patch('load.mmap', True):  # read once, in turn
         checkpoint = checkpoints.load(path)
+        mmengine_reader.rebuild_numbers(checkpoint, path)
         checkpoint_schema.check_run(checkpoint, path, runner)
 
 

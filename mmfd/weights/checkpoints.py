@@ -86,8 +86,8 @@ def _load_file(path):
         raise Refused(
             f'{path} holds a Python object ({error}) beside its weights; '
             'loading it would run code from the file, so it was not loaded. '
-            'Ask for plain weights, or convert it with tools/convert.py'
-        ) from error
+            'Ask for its state dict alone, as torch.save(model.state_dict(), '
+            'PATH) writes it') from error
     except Exception as error:  # a file may make its reader raise anything
         raise _unreadable(path, error) from error
 

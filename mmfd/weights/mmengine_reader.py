@@ -1,5 +1,6 @@
 """Checkpoints as mmengine's Runner needs them to resume."""
 import logging
+import re
 
 import numpy as np
 from mmengine.logging import HistoryBuffer, print_log
@@ -8,11 +9,12 @@ from mmfd.errors import Refused
 from mmfd.weights import checkpoints
 from mmfd.weights.pickled_names import Stub
 
-NUMBERS = {'f4', 'f8', 'i4', 'i8'}  # types of NumPy that log histories have
+NUMBERS = re.compile('b1|[iu][1248]|f[248]')  # types of NumPy
+HOLD_NUMBERS = 'message_hub', 'meta', 'optimizer', 'param_schedulers'
 
 
 def load_for_mmengine(filename, map_location=None):
-    """`checkpoints.load`, with mmengine's log histories rebuilt.
+    """`checkpoints.load`, with log histories and NumPy's numbers rebuilt.
 
     To be given to `hosts.openmmlab.set_checkpoint_loader`. mmengine's own
     loader treats `getattr` as harmless, but a file can run any code through
@@ -30,26 +32,28 @@ def load_for_mmengine(filename, map_location=None):
         print_log(
             f'{filename}: the config in it was left out, because mmengine '
             'would run it as Python', 'current', logging.WARNING)
-    rebuild_histories(checkpoint, filename)
+    rebuild_numbers(checkpoint, filename)
     return checkpoint
 
 
-def rebuild_histories(checkpoint, filename):
-    """Put mmengine's log histories in the place of `checkpoints.Stub`s.
+def rebuild_numbers(checkpoint, filename):
+    """Put log histories and NumPy's numbers in the place of `Stub`s.
+
+    Numbers are plain ones, as a schedule may have computed the lr by NumPy.
 
     Args:
         checkpoint (dict): what `checkpoints.load` read; changed in place.
         filename (str): of its file.
 
     Raises:
-        Refused: if a log history is damaged.
+        Refused: if one of them is damaged.
     """
-    if 'message_hub' in checkpoint:
+    for key in HOLD_NUMBERS & checkpoint.keys():
         try:
-            checkpoint['message_hub'] = _rebuilt(checkpoint['message_hub'])
+            checkpoint[key] = _rebuilt(checkpoint[key])
         except Exception as error:  # a file may hold anything there
-            raise Refused(f'{filename} holds a log history that is no list '
-                          f'of numbers: {error}') from error
+            raise Refused(f'{filename} holds a log history or an array that '
+                          f'is not of numbers: {error}') from error
 
 
 def _rebuilt(node):
@@ -57,22 +61,25 @@ def _rebuilt(node):
     if isinstance(node, dict):
         return type(node)(
             (key, _rebuilt(value)) for key, value in node.items())
+    if type(node) in (list, tuple):
+        return type(node)(map(_rebuilt, node))
     if not isinstance(node, Stub):
         return node
-    if isinstance(node.state, dict):
-        return HistoryBuffer(
-            _rebuilt(node.state['_log_history']),
-            _rebuilt(node.state['_count_history']),
-            int(node.state['max_length']))
-    if node.state is None:  # a NumPy scalar: its type and its bytes
-        dtype, data = node.args
-        return _array(dtype, data)[0].item()
-    _, _, dtype, _, data = node.state  # an array, as NumPy pickles it
-    return _array(dtype, data)
+    match node.args, node.state:
+        case _, {'_log_history': log, '_count_history': counts} as state:
+            return HistoryBuffer(
+                _rebuilt(log), _rebuilt(counts), int(state['max_length']))
+        case (Stub() as dtype, bytes() as data), None:  # NumPy's scalar
+            numbers = _numbers(dtype, data)
+            return node if numbers is None else numbers.item()
+        case _, (_, shape, Stub() as dtype, by_column, bytes() as data):
+            numbers = _numbers(dtype, data)  # of an array
+            return node if numbers is None else numbers.reshape(
+                shape, order='F' if by_column else 'C')
+    return node
 
 
-def _array(dtype, data):
-    name = dtype.args[0]
-    if name not in NUMBERS:
-        raise Refused(f'it is of type {name!r}')
-    return np.frombuffer(data, name)
+def _numbers(dtype, data):
+    """What bytes stand for; None if that is no numbers."""
+    if NUMBERS.fullmatch(dtype.args[0]):
+        return np.frombuffer(data, dtype.state[1] + dtype.args[0])

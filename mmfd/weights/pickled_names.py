@@ -221,6 +221,7 @@ NAMES = {
     'collections.OrderedDict': _ordered_dict,
     'collections.Counter': _counter,
     'builtins.set': _set,
+    'builtins.frozenset': _set,
     'builtins.bytes': _bytes,
     'builtins.getattr': _attribute,
     '_codecs.encode': _encode,
@@ -228,6 +229,12 @@ NAMES = {
     'yacs.config.CfgNode': _ordered_dict,  # FD's own options
     'mmengine.logging.history_buffer.HistoryBuffer': _stub,
     'argparse.Namespace': _stub,
+    'types.SimpleNamespace': _stub,
+    'builtins.complex': _stub,
+    **{
+        f'datetime.{kind}': _stub
+        for kind in ('date', 'datetime', 'time', 'timedelta', 'timezone')
+    },
     **{
         f'{module}.{system}Path': _stub
         for module in ('pathlib', 'pathlib._local')  # of Python 3.13

@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 from random import Random
 
+import numpy as np
 import pytest
 import torch
 from helpers import tiny_runs
@@ -124,6 +125,10 @@ WRONG = [  # where in the checkpoint, what is put there, what is said
     ('ema_state_dict.steps', 'x', "ema_state_dict.steps is 'x'"),
     ('ema_state_dict.module.linear.bias', torch.ones(7), r'\(7,\)'),
     ('ema_state_dict.module.more', torch.ones(7), 'nothing there'),
+    # honest: what NumPy computed
+    ('optimizer.param_groups.0.lr', np.float64(0.1), None),
+    ('meta.dataset_meta', dict(palette=np.zeros((2, 3), 'u1')), None),
+    ('message_hub.runtime_info.flag', np.bool_(True), None),
 ]
 
 

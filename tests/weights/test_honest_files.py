@@ -1,8 +1,10 @@
 """Files as people have them: read as PyTorch reads them."""
 import argparse
 import collections
+import datetime
 import io
 import os
+import types
 
 import numpy as np
 import pytest
@@ -161,7 +163,12 @@ KINDS = {
                  float('inf')],
         nested=[[({}, [], ())]],
         set={1, 2},
+        frozen=frozenset([1]),
         counter=collections.Counter(a=1),
+        begun=datetime.datetime(2026, 1, 2, tzinfo=datetime.timezone.utc),
+        took=datetime.timedelta(1),
+        options=types.SimpleNamespace(a=1),
+        imaginary=1j,
         dtype=torch.bfloat16,
         none=None,
         flags=(True, False),
@@ -169,6 +176,8 @@ KINDS = {
         data=bytes(range(256))),
 }
 FORMS = dict(zip=True, older=False)
+STUBS = (np.ndarray, np.generic, complex, types.SimpleNamespace, datetime.date,
+         datetime.timedelta)
 
 
 def assert_same(ours, theirs):
@@ -189,9 +198,9 @@ def assert_same(ours, theirs):
             assert_same(x, y)
     elif isinstance(theirs, (argparse.Namespace, HistoryBuffer)):
         assert isinstance(ours, Stub) and isinstance(ours.state, dict)
-    elif isinstance(theirs, (np.ndarray, np.generic)):
+    elif isinstance(theirs, STUBS):
         assert isinstance(ours, Stub)
-    elif isinstance(theirs, set):
+    elif isinstance(theirs, (set, frozenset)):
         assert {*ours} == theirs
     elif isinstance(theirs, torch.device):
         assert ours == str(theirs)

@@ -1,4 +1,5 @@
 """mmengine reads checkpoints by mmfd's function, and runs nothing in them."""
+import argparse
 import os
 
 import numpy as np
@@ -11,6 +12,7 @@ from mmengine.runner import load_checkpoint
 from mmfd.errors import Refused
 from mmfd.hosts import openmmlab
 from mmfd.weights.mmengine_reader import load_for_mmengine
+from mmfd.weights.pickled_names import Stub
 
 
 @pytest.mark.parametrize(
@@ -53,6 +55,36 @@ def test_log_history_is_what_mmengine_wrote(tmp_path):
         assert ours.dtype == theirs.dtype and ours.tolist() == theirs.tolist()
     assert loss.mean(2) == written.mean(2) and loss.max_length == 100
     assert hub['runtime_info'] == dict(best=0.5, count=3, text='x')
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path):
+    """A schedule of one's own computes its lr, a data set has its palette."""
+    facts = dict(
+        lr=np.float64(0.5),
+        nested=[dict(count=np.uint8(3)), (np.bool_(True), np.float16(1))],
+        palette=np.arange(6, dtype='u1').reshape(2, 3),
+        by_column=np.asfortranarray([[1., 2.], [3., 4.]]),
+        other_order=np.array([1., 2.], '>f8'),
+        empty=np.zeros((0, 3)))
+    keys = 'meta', 'optimizer', 'param_schedulers', 'message_hub'
+    torch.save(dict.fromkeys(keys, facts), tmp_path / 'epoch_1.pth')
+    checkpoint = read(tmp_path / 'epoch_1.pth')
+    for key in keys:
+        ours = checkpoint[key]
+        assert (ours['lr'], ours['nested']) == (0.5, [{
+            'count': 3
+        }, (True, 1.)])
+        assert type(ours['lr']) is float
+        for name in 'palette', 'by_column', 'other_order', 'empty':
+            np.testing.assert_array_equal(ours[name], facts[name], strict=True)
+
+
+def test_what_is_no_number_of_numpy_stays_what_it_is(tmp_path):
+    meta = dict(
+        words=np.array(['a']), args=argparse.Namespace(a=1), path=tmp_path)
+    torch.save(dict(meta=meta), tmp_path / 'epoch_1.pth')
+    meta = read(tmp_path / 'epoch_1.pth')['meta']
+    assert all(isinstance(value, Stub) for value in meta.values())
 
 
 @pytest.mark.parametrize('change', [
