@@ -200,6 +200,8 @@ def _load_weights(runner, checkpoint, meta):
         starting_weights.share_teacher(model.teacher)
     if not checkpoint:
         starting_weights.load_pretrained(model)
+        if runner.cfg.get('load_from'):
+            starting_weights.check_shared_names(model, runner.cfg.load_from)
         return
     starting_weights.forget_pretrained(model)
     if teacher and is_main_process():

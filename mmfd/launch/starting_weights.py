@@ -4,10 +4,12 @@ The host loads what fits and warns of the rest.
 """
 from mmengine.dist import broadcast
 from mmengine.logging import print_log
+from torch.utils import serialization
 
 from mmfd.errors import Refused
 from mmfd.launch.config_options import nested_dicts
-from mmfd.weights import strict_loading
+from mmfd.weights import checkpoints, strict_loading
+from mmfd.weights.weight_files import first_few
 
 LIBRARIES = ('mmfd', 'mmpretrain')  # whose modules are loaded here
 
@@ -57,6 +59,31 @@ def forget_pretrained(model):
     """Keep the host from loading them over those of a checkpoint."""
     for module in _pretrained(model):
         module.init_cfg = None
+
+
+def check_shared_names(model, path):
+    """Refuse a `load_from` of which the host would load nothing.
+
+    It loads what fits and warns of the rest, and would train random weights.
+
+    Args:
+        model (nn.Module): of a run that begins.
+        path (str): of the file.
+
+    Raises:
+        Refused: if none of its names is one of the model.
+    """
+    with serialization.config.patch('load.mmap', True):
+        weights = checkpoints.load(path)
+    weights = weights.get('state_dict', weights)  # where the host looks
+    names = [str(name).removeprefix('module.') for name in weights]
+    known = [name for name, _ in model.named_parameters()]
+    if not {*names} & {*known}:
+        raise Refused(
+            f'load_from={path} has no weight of this model: it has '
+            f'{first_few(names, 3)}, at its top or below state_dict, and the '
+            f'model {first_few(known, 3)}. Give a checkpoint of such a model; '
+            'a backbone alone is given by init_cfg')
 
 
 def share_teacher(teacher):

@@ -1,10 +1,13 @@
 """Weights that a config's `init_cfg` names fit whole, or are refused."""
 import pytest
 import torch
+from helpers import tiny_runs
 from helpers.commands import refused
 from helpers.models import arch, student
 from mmengine.registry import MODELS
 
+from mmfd.errors import Refused
+from mmfd.launch.runner import prepare
 from mmfd.launch.starting_weights import forget_pretrained, load_pretrained
 from mmfd.weights import checkpoints
 
@@ -36,6 +39,30 @@ def test_module_starts_from_its_file_and_stays_so(tmp_path, prefix):
     network.init_weights()  # by the host, from the same file
     for key, value in network.state_dict().items():
         assert torch.equal(value, weights[key]), key
+
+
+@pytest.mark.parametrize('kept', [
+    dict(model={'linear.weight': torch.ones(3, 4)}),
+    dict(state_dict={'other.weight': torch.ones(3, 4)}),
+])
+def test_load_from_without_a_weight_of_the_model_is_refused(tmp_path, kept):
+    """The host would warn, and train random weights."""
+    torch.save(kept, tmp_path / 'a.pth')
+    cfg = tiny_runs.config(tmp_path / 'run', load_from=str(tmp_path / 'a.pth'))
+    with pytest.raises(Refused, match='a.pth has no weight of this model'):
+        prepare(cfg, train=True)
+    assert not (tmp_path / 'run').exists()
+
+
+def test_load_from_is_where_a_run_begins(tmp_path):
+    """With some of the weights too, as where classes are other ones."""
+    weights = {'module.linear.weight': torch.full((3, 4), 7.)}
+    torch.save(dict(state_dict=weights), tmp_path / 'a.pth')
+    cfg = tiny_runs.config(
+        tmp_path / 'run', load_from=str(tmp_path / 'a.pth'), custom_hooks=[])
+    runner = prepare(cfg, train=True)
+    runner.load_or_resume()
+    assert (runner.model.linear.weight == 7).all()
 
 
 def test_checkpoint_of_all_weights_is_not_overwritten(tmp_path):
