@@ -1,4 +1,5 @@
 """What mmengine, mmpretrain and mmcv do not promise to keep: each once."""
+import inspect
 import re
 
 from mmfd.hosts import versions
@@ -61,6 +62,19 @@ def sections(cfg):
     """
     plain = vars(cfg).get('_cfg_dict')
     return [*cfg.values()] if plain is None else [*dict.values(plain)]
+
+
+def leave_out_tools(cfg):
+    """Take modules, functions and classes out of a config's top level.
+
+    A config file that imports `os` has used it; mmengine keeps it among the
+    settings of pure-Python configs, where it can be neither copied nor written
+    down.
+    """
+    plain = vars(cfg).get('_cfg_dict') or {}
+    for name, value in [*dict.items(plain)]:
+        if callable(value) or inspect.ismodule(value):
+            dict.pop(plain, name)
 
 
 def import_noted(value):

@@ -60,6 +60,7 @@ def read_config(path):
         cfg = Config.fromfile(path)
         if cfg.get('default_scope') in DOWNSTREAM:
             mmcv_ops.install()  # before their models are imported
+        openmmlab.leave_out_tools(cfg)
         _name_types(cfg)
     except Exception as error:  # a config is Python and may raise anything
         lacking = isinstance(error, ImportError) and error.name in DOWNSTREAM

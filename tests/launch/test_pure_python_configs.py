@@ -1,4 +1,5 @@
 """A pure-Python config means what the config of the same names means."""
+import copy
 import json
 
 import pytest
@@ -122,6 +123,26 @@ def test_every_type_is_a_name_that_means_its_class(leaf):
     assert named.optim_wrapper.optimizer.type == 'AdamW'
     assert named.optim_wrapper.constructor == (
         'mmfd.LayerDecayOptimWrapperConstructor')
+
+
+def test_what_a_file_imports_and_defines_is_no_setting(leaf):
+    """Such as `os`, which can be neither copied nor written down."""
+    leaf.write_text(LEAF + '''
+import math
+import os.path as osp
+from pathlib import Path
+
+
+def double(x):
+    return 2 * x
+
+
+work_dir = str(Path(osp.join('runs', str(double(math.ceil(0.5))))))
+''')
+    cfg = read_config(leaf)
+    assert cfg.work_dir == 'runs/2'
+    assert {'math', 'osp', 'Path', 'double'}.isdisjoint(cfg)
+    assert copy.deepcopy(cfg).pretty_text == cfg.pretty_text
 
 
 def test_options_and_checks_know_what_a_pure_python_config_holds(
