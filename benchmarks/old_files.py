@@ -5,11 +5,13 @@
 The older commit trains a small copy of the demo's distillation twice: once to
 the end, and once until SIGTERM stops it in the middle of an epoch. This
 working tree then resumes the stopped run twice, with its own config and with
-the config that the older commit wrote into the work dir. All that is logged
-from the first step to the last must equal the run that was not stopped, to the
-last bit. Both commits also export the checkpoint of the stopped run, in all
-three forms, which must hold equal tensors. It takes about three minutes, on
-one CPU thread. `--keep DIR` keeps the files.
+the config that the older commit wrote into the work dir. Losses, gradient
+norms, learning rates and the losses of the held-out images, from the first
+step to the last, must equal those of the run that was not stopped, to the last
+bit; what else is logged may have changed. Both commits also export the
+checkpoint of the stopped run, in all three forms, which must hold equal
+tensors. It takes about three minutes, on one CPU thread. `--keep DIR` keeps
+the files.
 """
 import argparse
 import shutil
@@ -27,6 +29,7 @@ from ten_steps import (BATCH, ROOT, check_out, environ, equal_tensors, logged,
 from mmfd.data import toy_images
 
 STEPS, STOP = 40, 27  # an epoch has 20 steps
+COMPUTED = 'loss', 'grad_norm', 'lr', 'held_out/loss'
 CONFIG = '''
 _base_ = {base!r}
 loader = dict(
@@ -73,11 +76,20 @@ def train_and_stop(tree, config, work_dir):
     assert STOP <= steps(work_dir) < STEPS, steps(work_dir)
 
 
+def numbers(work_dir):
+    """What the runs in a work dir logged of what they computed."""
+    lines = ({
+        key: value
+        for key, value in line.items() if key in COMPUTED
+    } for line in logged(work_dir))
+    return [line for line in lines if line]
+
+
 def resume(config, stopped, work_dir):
-    """Copy a stopped run, go on from it; all that both parts logged."""
+    """Copy a stopped run, go on from it; the numbers of both parts."""
     shutil.copytree(stopped, work_dir)
     run(ROOT, 'tools/train.py', config, '--work-dir', work_dir, '--resume')
-    return logged(work_dir)
+    return numbers(work_dir)
 
 
 def exported(tree, checkpoint, to, file):
@@ -115,7 +127,8 @@ def main():
                 for tree in (ROOT, old))
             results.append(
                 report(f'exported to {to}', equal_tensors(ours, theirs)))
-        whole = logged(folder / 'whole')
+        whole = numbers(folder / 'whole')
+        assert len(whole) == STEPS + 2, len(whole)
         for what, config in {
                 'its own config': write_config(ROOT, folder, 'new.py'),
                 'the old one': folder / 'stopped/fd.py'

@@ -185,6 +185,8 @@ class ResumableCheckpointHook(CheckpointHook):
         tensorboard = runner.visualizer.get_backend('TensorboardVisBackend')
         if tensorboard is not None:
             tensorboard.experiment.flush()
+        checkpoint_schema.leave_out_functions(
+            checkpoint.get('param_schedulers', []))
         loader = runner.train_dataloader
         checkpoint['meta'].update(
             epoch_length=len(loader),

@@ -461,9 +461,26 @@ def _states(schedulers):
             optional={
                 name: schema.like(value)
                 for name, value in scheduler.state_dict().items()
+                if not callable(value)
             },
             others=NOTHING) for scheduler in schedulers
     ])
+
+
+def leave_out_functions(schedules):
+    """Take functions out of the states of schedules, which no file holds.
+
+    `OneCycleLR` has one; whoever resumes has it from its own config.
+
+    Args:
+        schedules (list | dict): as the host saves them; changed in place.
+    """
+    states = schedules if isinstance(schedules, list) else [
+        state for each in schedules.values() for state in each
+    ]
+    for state in states:
+        for name in [key for key in state if callable(state[key])]:
+            del state[name]
 
 
 def _advice(path):

@@ -183,13 +183,19 @@ def tensor(shape, like, least=-float('inf')):
 def like(example):
     """Description of what may take the place of a plain value.
 
-    Numbers may be other ones; text and length stay what they are.
+    Numbers may be other ones; text, length and names stay what they are.
     """
     if _is_type(example, int, float):
         return NUMBER
     if isinstance(example, (list, tuple)):
         return Entries([like(entry) for entry in example])
-    if isinstance(example, dict):
+    if isinstance(example, dict) and any(isinstance(k, str) for k in example):
+        return Fields({
+            key: like(value)
+            for key, value in example.items()
+        },
+                      others=NOTHING)
+    if isinstance(example, dict):  # such as of milestones
         return Value(
             'a dict of numbers', lambda value: isinstance(value, dict) and all(
                 map(is_number, [*value, *value.values()])))

@@ -178,6 +178,20 @@ def test_unusual_run_is_resumed(tmp_path):
     assert runner.iter == 8
 
 
+def test_schedule_that_is_a_function_goes_on_where_it_was(tmp_path):
+    changes = dict(
+        SCHEDULES,
+        param_scheduler=[
+            dict(type='OneCycleLR', eta_max=.1, total_steps=8, by_epoch=False)
+        ])
+    whole = tiny_runs.run(tiny_runs.config(tmp_path, **changes))
+    (tmp_path / 'epoch_2.pth').unlink()
+    again = tiny_runs.run(tiny_runs.config(tmp_path, resume=True, **changes))
+    assert again.iter == whole.iter == 8
+    assert again.optim_wrapper.get_lr() == whole.optim_wrapper.get_lr()
+    assert torch.equal(again.model.linear.weight, whole.model.linear.weight)
+
+
 @pytest.mark.parametrize('state, message', [
     (dict(step=5), 'step is 5, expected was nothing there'),
     (dict(last_step='x'), "last_step is 'x', expected was a finite number"),
