@@ -32,8 +32,9 @@ class TokenSelector:
 
     Tokens (B, L, C) are taken for a cls token, or several, followed by the
     patches of a map in row-major order. How many come first, the network says
-    (`Features`), and the map has the proportions of the image. Of features
-    that say nothing a square map is taken. A map (B, C, h, w) has no cls
+    (`Features`), and the map has the proportions of the image. Registers among
+    them, a network's notes to itself, are left out. Of features that say
+    nothing a square map is taken. A map (B, C, h, w) has no cls
     token. Patches are interpolated to the wanted grid: bilinearly, in fp32,
     with antialiasing where the grid shrinks. Cls tokens stay as they are. Both
     sides follow this rule, so a student can meet a teacher of another grid on
@@ -72,6 +73,9 @@ class TokenSelector:
                 f'{self.side}backbone gives {tuple(tokens.shape)}, neither '
                 'tokens (B, L, C) nor a map (B, C, h, w): set '
                 f"{self.side}backbone.out_type='raw', or write a neck for it")
+        elif registers := getattr(feats, 'registers', None):
+            tokens = torch.cat((tokens[:, :feats.prefix - registers],
+                                tokens[:, feats.prefix:]), 1)
         if (self.tokens, self.grid) == ('all', None):
             return tokens  # any number of them, square or not
         h, w = grid or self._grid(feats)

@@ -373,6 +373,21 @@ def test_network_says_how_many_tokens_are_before_its_map(
     torch.testing.assert_close(teacher(images), expected.transpose(1, 2))
 
 
+@pytest.mark.parametrize('name, more, registers', [
+    ('vit_small_patch16_dinov3', dict(), 4),
+    ('vit_tiny_patch16_224', dict(reg_tokens=7), 7),
+    ('vit_tiny_patch16_224', dict(), 0),
+])
+def test_registers_go_and_the_cls_token_stays(name, more, registers):
+    """So the teacher meets a student that has a cls token and no registers."""
+    teacher = timm_teacher(dict(), model_name=name, depth=1, **more)
+    images = 255 * torch.rand(1, 3, 224, 224)
+    with torch.no_grad():
+        tokens = teacher.backbone(teacher.normalize(images))[-1]
+    cls, _, patches = tokens.split([1, registers, 14 * 14], 1)
+    torch.testing.assert_close(teacher(images), torch.cat((cls, patches), 1))
+
+
 def test_map_with_its_channels_last_is_refused():
     teacher = timm_teacher(
         dict(),

@@ -148,6 +148,15 @@ def prefix_tokens(network):
     return None
 
 
+def register_tokens(network):
+    """How many tokens before a map are registers, the last ones there.
+
+    timm's networks have a parameter (1, registers, C).
+    """
+    token = getattr(getattr(network, 'timm_model', network), 'reg_token', None)
+    return 0 if token is None else token.shape[1]
+
+
 def is_channels_last(network):
     """Whether a network of timm says that its maps are (B, h, w, C)."""
     network = getattr(network, 'timm_model', network)

@@ -11,12 +11,14 @@ class Features(tuple):
     Attributes:
         prefix (int | None): how many tokens are before the map, as the
             network says; None if it does not.
+        registers (int | None): how many of those are registers, the last.
         image (tuple[int]): (H, W) in pixels of what it was given.
     """
 
     def __new__(cls, feats, backbone, image):
         self = super().__new__(cls, feats)
         self.prefix = openmmlab.prefix_tokens(backbone)
+        self.registers = self.prefix and openmmlab.register_tokens(backbone)
         self.image = tuple(image)
         if openmmlab.is_channels_last(backbone) or (
                 feats[-1].ndim == 4
