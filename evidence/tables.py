@@ -60,12 +60,6 @@ class Group:
         ]
         return f'{np.mean(found):.1f}' if found else NOT_RUN
 
-    def hours(self):
-        """Hours of one core."""
-        seconds = sum(step['cpu_seconds'] for log in self.logs
-                      for step in log['steps'])
-        return f'{seconds / 3600:.1f}' if self.logs else NOT_RUN
-
 
 def compared(before, after):
     """Cells: difference, its two intervals, verdict."""
