@@ -18,6 +18,9 @@ from mmfd.registry import RENAMED
 
 # Libraries that come with an extra of setup.cfg
 DOWNSTREAM = ('mmseg', 'mmdet')
+# Hooks that the Runner makes by itself unless a config says None for them
+OF_THE_RUNNER = ('runtime_info', 'timer', 'sampler_seed', 'logger',
+                 'param_scheduler', 'checkpoint')
 
 
 def load_config(args):
@@ -36,6 +39,7 @@ def load_config(args):
     cfg = read_config(args.config)
     config_variables.check(cfg, TOP_LEVEL | {'custom_imports'})
     override(cfg, args.cfg_options)
+    _leave_out_hooks(cfg)
     if args.data_root:
         _set_data_root(cfg, args.data_root)
     cfg.work_dir = str(
@@ -125,6 +129,14 @@ def _replace_former_names(cfg):
             seen.add(name)
     for name in sorted(seen) if not processes.rank() else ():
         print_log(f'{name} is now {former[name]}', 'current', logging.WARNING)
+
+
+def _leave_out_hooks(cfg):
+    """Take out hooks that are None, which the Runner does for its own alone."""
+    hooks = cfg.get('default_hooks') or {}
+    for name in hooks.keys() - OF_THE_RUNNER:
+        if hooks[name] is None:
+            del hooks[name]
 
 
 def _set_data_root(cfg, folders):

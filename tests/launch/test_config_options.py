@@ -8,6 +8,7 @@ from argparse import Namespace
 import pytest
 from helpers.commands import command, refused, run
 from mmengine.config import Config
+from mmengine.runner import Runner
 
 from mmfd.errors import Refused
 from mmfd.launch.config_options import load_config, override, read_config
@@ -181,6 +182,21 @@ test_evaluator = [dict(ann_file='other/val.json')]
     with pytest.raises(
             Refused, match='--data-root has 2 folders: CocoDataset takes one'):
         load_config(arguments(config, ['a', 'b']))
+
+
+def test_every_hook_of_a_config_can_be_switched_off():
+    """The Runner takes None for its own hooks alone."""
+    config = 'configs/demo/simclr_fd.py'
+    names = [*read_config(config).default_hooks]
+    cfg = load_config(
+        arguments(config, **{f'default_hooks.{name}': None
+                             for name in names}))
+    assert {'monitor', 'numbers', 'checkpoint'} <= {*names}
+    assert not {'monitor', 'numbers'} & {*cfg.default_hooks}
+    runner = Runner.__new__(Runner)
+    runner._hooks = []
+    runner.register_default_hooks(cfg.default_hooks)
+    assert runner.hooks == []
 
 
 def test_work_dir_is_that_of_the_option_the_config_or_its_name(tmp_path):
