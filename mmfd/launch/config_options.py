@@ -132,7 +132,7 @@ def _replace_former_names(cfg):
 
 
 def _leave_out_hooks(cfg):
-    """Take out hooks that are None, which the Runner does for its own alone."""
+    """Take out hooks that are None; the Runner does so for its own alone."""
     hooks = cfg.get('default_hooks') or {}
     for name in hooks.keys() - OF_THE_RUNNER:
         if hooks[name] is None:
