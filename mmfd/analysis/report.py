@@ -244,8 +244,8 @@ def _page(diagnosis, parts, command):
                     for note in diagnosis.notes())
     images = max([s.images for s in diagnosis.statistics], default=0)
     seen = f'{images:,} images of' if images else 'Images of'
-    sample = diagnosis.landscape_sample
-    points = (f'Every point of a landscape is {len(sample.infos):,} images. '
+    points = ('Every point of a landscape is '
+              f'{len(diagnosis.landscape_sample.infos):,} images. '
               if diagnosis.landscapes else '')
     return (
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'

@@ -1,6 +1,7 @@
 """Hostile files: none runs a command, writes or takes the memory."""
 import json
 import os
+import shutil
 
 import pytest
 import torch
@@ -61,9 +62,12 @@ def read_by(ways, names, folder, shapes_root, script='ways_in.py'):
     return rows
 
 
-def check(rows, folder):
-    """No file was taken, each got one message, and nothing else happened."""
-    small = {row['way']: row for row in rows if row['file'] == 'honest.pth'}
+def check(rows, folder, honest='honest.pth'):
+    """No file was taken, each got one message, and nothing else happened.
+
+    The first rows are of an honest file, with which the others are compared.
+    """
+    small = {row['way']: row for row in rows if row['file'] == honest}
     for row in rows[len(small):]:
         assert row['end'] == 'refused', row
         assert row['file'] in row['message'], row
@@ -152,7 +156,10 @@ def test_run_is_not_resumed_from_what_is_no_run(tmp_path, shapes_root):
                 optimizer=dict(state={}, param_groups=[])),
             tmp_path / f'{name}.pth')
     names = [f'{name}.pth' for name in NO_RUNS]
-    rows = read_by(['resume'], names, tmp_path, shapes_root)
-    check(rows, tmp_path)
+    # one that reaches the model, for which more is imported
+    shutil.copy(tmp_path / 'another.pth', tmp_path / 'first.pth')
+    _, *rows = read_by(['resume'], ['first.pth', *names], tmp_path,
+                       shapes_root)
+    check(rows, tmp_path, honest='first.pth')
     for row, (_, message) in zip(rows[1:], NO_RUNS.values()):
         assert message in row['message'], row
