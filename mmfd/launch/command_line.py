@@ -81,6 +81,8 @@ def one_message():
         sys.exit(128 + signal.SIGINT)
     except Refused as error:
         _end(pytorch.message_of(error))
+    except (ConnectionError, EOFError) as error:  # amid handing over images
+        _end(_reader_ended(type(error).__name__))
     except OSError as error:
         if error.errno not in FULL:
             raise
@@ -88,15 +90,19 @@ def one_message():
     except RuntimeError as error:
         seconds, worker = pytorch.timeout_of(error), pytorch.dead_worker(error)
         if worker:
-            _end(f'a process that reads images has ended ({worker}), as where '
-                 'memory runs out: lower num_workers of the dataloaders, or '
-                 'give a container more shared memory (--shm-size). --resume '
-                 'goes on from the last checkpoint')
+            _end(_reader_ended(worker))
         if seconds is None:
             raise
         _end(f'no answer from another process for {seconds:g} s, which is '
              'env_cfg.dist_cfg.timeout; it hangs, or its machine is gone. '
              '--resume goes on from the last checkpoint')
+
+
+def _reader_ended(reason):
+    return (f'a process that reads images has ended ({reason}), as where '
+            'memory runs out: lower num_workers of the dataloaders, or give a '
+            'container more shared memory (--shm-size). --resume goes on from '
+            'the last checkpoint')
 
 
 def _end(message):

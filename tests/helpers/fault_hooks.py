@@ -62,6 +62,7 @@ class SlowIteration(Hook):
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         if runner.iter + 1 == self.iteration:
+            runner.logger.info('slow iteration')
             time.sleep(self.seconds)
 
 
