@@ -5,6 +5,14 @@ import re
 from mmfd.hosts import versions
 from mmfd.hosts.lookup import find
 
+# Hooks that mmengine's Runner adds unless a config replaces them or has None
+DEFAULT_HOOKS = dict(
+    runtime_info='RuntimeInfoHook',
+    timer='IterTimerHook',
+    sampler_seed='DistSamplerSeedHook',
+    logger='LoggerHook',
+    param_scheduler='ParamSchedulerHook',
+    checkpoint='CheckpointHook')
 # What mmengine's CheckpointHook remembers of the files that it has written
 FILES = ('keep_ckpt_ids', 'last_ckpt', 'best_ckpt_path', 'best_ckpt_path_dict')
 

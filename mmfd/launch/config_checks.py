@@ -9,8 +9,7 @@ from mmfd.errors import Refused
 from mmfd.launch import schedule_checks, setting_takers
 from mmfd.launch.config_variables import settings
 from mmfd.launch.parallel_config import is_sharded
-from mmfd.launch.setting_takers import SECTIONS, scope_of
-from mmfd.launch.type_names import find_class
+from mmfd.launch.setting_takers import SECTIONS, class_of
 
 # Sections without which there is nothing to do
 TO_TRAIN = 'model', 'train_dataloader', 'train_cfg', 'optim_wrapper'
@@ -106,8 +105,7 @@ def check_parts(cfg):
     Raises:
         Refused: naming the part.
     """
-    kind = cfg.model.get('type')
-    cls = find_class(kind, scope_of(cfg)) if isinstance(kind, str) else kind
+    cls = class_of(cfg.model, cfg)
     if not inspect.isclass(cls):
         return
     needed = {'backbone'}

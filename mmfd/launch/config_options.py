@@ -18,9 +18,6 @@ from mmfd.registry import RENAMED
 
 # Libraries that come with an extra of setup.cfg
 DOWNSTREAM = ('mmseg', 'mmdet')
-# Hooks that the Runner makes by itself unless a config says None for them
-OF_THE_RUNNER = ('runtime_info', 'timer', 'sampler_seed', 'logger',
-                 'param_scheduler', 'checkpoint')
 
 
 def load_config(args):
@@ -134,7 +131,7 @@ def _replace_former_names(cfg):
 def _leave_out_hooks(cfg):
     """Take out hooks that are None; the Runner does so for its own alone."""
     hooks = cfg.get('default_hooks') or {}
-    for name in hooks.keys() - OF_THE_RUNNER:
+    for name in hooks.keys() - openmmlab.DEFAULT_HOOKS:
         if hooks[name] is None:
             del hooks[name]
 

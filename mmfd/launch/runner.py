@@ -23,7 +23,7 @@ from mmfd.launch.failed_start import (OF_NUMBERS, build_errors_refused,
                                       data_errors_refused, traces_removed)
 from mmfd.launch.parallel_config import is_sharded
 from mmfd.launch.type_names import find_class, no_such_type
-from mmfd.training import cached_teacher, checkpoint_schema, run_folder
+from mmfd.training import cached_teacher, optimizer_schema, run_folder
 from mmfd.training.loop import StopTraining
 from mmfd.training.sharding import ShardedRunner
 from mmfd.weights import checkpoints, strict_loading
@@ -187,8 +187,8 @@ def _build_optimizer(runner):
             optimizer, runner.default_scope.scope_name):
         raise Refused(no_such_type(optimizer))
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
-    for each in checkpoint_schema.optimizers(runner.optim_wrapper):
-        each.register_load_state_dict_pre_hook(checkpoint_schema.keep_flags)
+    for each in optimizer_schema.optimizers(runner.optim_wrapper):
+        each.register_load_state_dict_pre_hook(optimizer_schema.keep_flags)
 
 
 def _load_weights(runner, checkpoint, meta):

@@ -5,19 +5,11 @@ from mmengine.hooks import (CheckpointHook, DistSamplerSeedHook, EMAHook,
 from mmengine.logging import print_log
 
 from mmfd.errors import Refused
+from mmfd.hosts import openmmlab
 from mmfd.launch.config_variables import assigned_by_user, words_of_libraries
-from mmfd.launch.setting_takers import scope_of
-from mmfd.launch.type_names import find_class
+from mmfd.launch.setting_takers import class_of
 from mmfd.training.lr_schedule import WarmupCosineHook
 
-# Hooks that the host adds where a config does not replace them
-DEFAULT_HOOKS = dict(
-    runtime_info='RuntimeInfoHook',
-    timer='IterTimerHook',
-    sampler_seed='DistSamplerSeedHook',
-    logger='LoggerHook',
-    param_scheduler='ParamSchedulerHook',
-    checkpoint='CheckpointHook')
 # Of each of these a run needs one
 ONCE = (RuntimeInfoHook, IterTimerHook, DistSamplerSeedHook, LoggerHook,
         ParamSchedulerHook, WarmupCosineHook, CheckpointHook, EMAHook)
@@ -103,17 +95,15 @@ def _hooks(cfg):
     """(dotted path, config, class) of each hook of a run."""
     default = dict(cfg.get('default_hooks') or {})
     paths = {f'default_hooks.{name}': hook for name, hook in default.items()}
-    for name, hook in DEFAULT_HOOKS.items():
+    for name, hook in openmmlab.DEFAULT_HOOKS.items():
         if name not in default:
             paths[f"default_hooks.{name}, mmengine's own"] = dict(type=hook)
     for index, hook in enumerate(cfg.get('custom_hooks') or ()):
         paths[f'custom_hooks.{index}'] = hook
     for path, hook in paths.items():
-        kind = hook and hook.get('type')
-        if isinstance(kind, str):
-            kind = find_class(kind, scope_of(cfg))
-        if kind:
-            yield path, hook, kind
+        cls = hook and class_of(hook, cfg)
+        if cls:
+            yield path, hook, cls
 
 
 def _check_schedule(cfg, hooks):

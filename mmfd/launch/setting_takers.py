@@ -150,6 +150,17 @@ def scope_of(cfg):
     return cfg.get('default_scope') or 'mmengine'
 
 
+def class_of(node, cfg):
+    """The class that a part of a config is built as; None if unknown.
+
+    Args:
+        node (dict): with `type`, a name or the class itself.
+        cfg (Config): that it is in.
+    """
+    kind = node.get('type')
+    return find_class(kind, scope_of(cfg)) if isinstance(kind, str) else kind
+
+
 def takers_of(path, node, cfg):
     """What may take a dict of a config.
 

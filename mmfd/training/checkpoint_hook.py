@@ -19,7 +19,7 @@ from mmfd.files import written_whole
 from mmfd.hosts import openmmlab
 from mmfd.hosts.lookup import check_methods
 from mmfd.registry import HOOKS
-from mmfd.training import checkpoint_schema, run_folder
+from mmfd.training import checkpoint_schema, optimizer_schema, run_folder
 from mmfd.training.last_checkpoint import (last_valid_checkpoint,
                                            resume_position)
 from mmfd.training.loop import ResumableLoop
@@ -185,7 +185,7 @@ class ResumableCheckpointHook(CheckpointHook):
         tensorboard = runner.visualizer.get_backend('TensorboardVisBackend')
         if tensorboard is not None:
             tensorboard.experiment.flush()
-        checkpoint_schema.leave_out_functions(
+        optimizer_schema.leave_out_functions(
             checkpoint.get('param_schedulers', []))
         loader = runner.train_dataloader
         checkpoint['meta'].update(

@@ -62,20 +62,17 @@ class Fields:
             return
         for key in self.required.keys() - value.keys():
             yield _below(where, key), 'missing', self.required[key].expected
+        known = {**self.optional, **self.required}
+        patterns = [key for key in known if '*' in str(key)]
         for key, entry in value.items():
             below = _below(where, key)
             if type(key) is not self.keys:
                 yield below, 'a key', f'keys that are {self.keys.__name__}'
-            else:
-                yield from self._of(key).misfits(entry, below)
-
-    def _of(self, key):
-        known = {**self.optional, **self.required}
-        if key in known:
-            return known[key]
-        patterns = (p for p in known if '*' in str(p))
-        return next((known[p] for p in patterns if fnmatchcase(key, p)),
-                    self.others)
+                continue
+            name = key if key in known else next(
+                (p for p in patterns if fnmatchcase(key, p)), None)
+            description = known.get(name, self.others)
+            yield from description.misfits(entry, below)
 
 
 class Entries:
@@ -247,3 +244,5 @@ PLAIN = Value('text, numbers, and lists and dicts of them', is_plain)
 TEXT = Value('text', lambda value: isinstance(value, str))
 FLAG = Value('True or False', lambda value: isinstance(value, bool))
 NUMBER = number('a finite number')
+COUNT = whole('a whole number, 0 or more')
+LENGTH = whole('a whole number, 1 or more', least=1)

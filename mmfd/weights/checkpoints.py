@@ -141,15 +141,13 @@ def meta(path):
     return value if isinstance(value, dict) else {}
 
 
-def state_dict_of(checkpoint, path, branch='teacher'):
+def state_dict_of(checkpoint, path):
     """Find the weights in what `load` returned.
 
     Args:
         checkpoint: with the weights at the top or below `state_dict`, `model`
-            or `branch`.
+            or `teacher`.
         path (str): for messages.
-        branch (str): which network to take of a checkpoint that holds a
-            `teacher` and a `student`.
 
     Returns:
         dict: name -> tensor.
@@ -159,7 +157,7 @@ def state_dict_of(checkpoint, path, branch='teacher'):
             without values, or a weight of no fractions; or if they claim far
             more bytes than they store.
     """
-    for key in ('state_dict', 'model', branch):
+    for key in ('state_dict', 'model', 'teacher'):
         if isinstance(checkpoint, dict) and key in checkpoint:
             checkpoint = checkpoint[key]
     tensors = isinstance(checkpoint, dict) and {

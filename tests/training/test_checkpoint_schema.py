@@ -21,7 +21,7 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import MODELS
 
 from mmfd.errors import Refused
-from mmfd.training import checkpoint_schema, schema
+from mmfd.training import optimizer_schema, schema
 from mmfd.weights.mmengine_reader import load_for_mmengine
 
 SCHEDULES = dict(
@@ -251,7 +251,7 @@ def test_state_of_any_optimizer_fits_and_a_damaged_one_does_not(
     model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.LayerNorm(4))
     optimizer = getattr(torch.optim, name)(model.parameters(), **settings)
     wrapper = OptimWrapperDict(a=OptimWrapper(optimizer))
-    description = checkpoint_schema.optimizer_state(wrapper, {})
+    description = optimizer_schema.optimizer_state(wrapper, {})
     for _ in range(3):
         schema.check(wrapper.state_dict(), description, 'a', '')
         model(torch.randn(5, 3)).square().sum().backward()
@@ -272,7 +272,7 @@ def test_optimizer_is_asked_what_it_keeps_and_stays_as_it_is():
     called = []
     optimizer.register_step_pre_hook(lambda *_: called.append(1))
     optimizer.step = called.append
-    checkpoint_schema.optimizer_state(OptimWrapper(optimizer), {})
+    optimizer_schema.optimizer_state(OptimWrapper(optimizer), {})
     assert not called and not optimizer.state and param.grad is None
     assert optimizer.param_groups[0]['params'] == [param]
 
