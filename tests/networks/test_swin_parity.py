@@ -15,7 +15,7 @@ from helpers.pretrained import saved
 from mmengine.registry import MODELS
 
 from mmfd.weights import checkpoints
-from mmfd.weights.convert import BRANCHES, CONVERTERS, convert
+from mmfd.weights.convert import CONVERTERS, find
 from mmfd.weights.meta_device import LinspaceOnCPU
 
 SWIN = ('fd/esvit_swinb_fd', 'classification/esvit_swinb_fd_in1k')
@@ -32,9 +32,8 @@ def ours(official, tmp_path):
     file = tmp_path / 'checkpoint_best.pth'
     wrong = {k: torch.randn(9) for k in official['teacher_esvit']}
     torch.save(dict(student=official['teacher_esvit'], teacher=wrong), file)
-    weights = checkpoints.state_dict_of(
-        checkpoints.load(file), file, BRANCHES['esvit'])
-    checkpoints.save(convert('esvit', weights), tmp_path / 'esvit.pth', {})
+    network, _ = find('esvit', checkpoints.load(file), file)
+    checkpoints.save(network.fitted, tmp_path / 'esvit.pth', {})
     model = MODELS.build(
         distillation(
             esvit_teacher(tmp_path / 'esvit.pth'),
