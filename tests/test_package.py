@@ -104,6 +104,15 @@ def test_sdist_holds_the_modules_but_neither_tests_nor_litter(built):
     assert modules <= {n.partition('/')[2] for n in names}
 
 
+def test_wheel_brings_the_command(built):
+    with zipfile.ZipFile(built['wheel']) as archive:
+        [name] = [n for n in archive.namelist() if 'entry_points' in n]
+        text = archive.read(name).decode()
+    assert text.split() == [
+        '[console_scripts]', 'mmfd', '=', 'mmfd.commands.console:main'
+    ]
+
+
 def test_shell_scripts_stay_executable(built):
     scripts = [
         executable

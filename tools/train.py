@@ -1,45 +1,5 @@
-"""Train what a config describes: a distillation, a fine-tuning.
-
-    python tools/train.py configs/fd/clip_vitl_fd.py
-"""
-import argparse
-
-from mmfd.launch import threads
-
-
-def main():
-    threads.wait_briefly()  # before PyTorch is imported
-    from mmfd.launch import command_line
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    command_line.add_arguments(parser)
-    parser.add_argument(
-        '--amp', action='store_true', help='mixed precision on any device')
-    parser.add_argument(
-        '--resume',
-        nargs='?',
-        const='auto',
-        metavar='CHECKPOINT',
-        help='go on from this checkpoint, or from the last of the work dir')
-    parser.add_argument(
-        '--dry-run',
-        action='store_true',
-        help='ten iterations, then ETA, memory and what looks wrong')
-    args = parser.parse_args()
-    with command_line.one_message():
-        from mmfd.launch.config_options import load_config, override
-        from mmfd.launch.runner import dry_run, train
-        cfg = load_config(args)
-        if args.amp:
-            override(cfg, {'optim_wrapper.type': 'mmfd.AmpOptimWrapper'})
-        if args.resume is not None:
-            cfg.resume = True
-            cfg.load_from = None if args.resume == 'auto' else args.resume
-        if args.dry_run:
-            dry_run(cfg)
-        else:
-            train(cfg)
-
+"""Train what a config describes: a distillation, a fine-tuning."""
+from mmfd.commands.train import main
 
 if __name__ == '__main__':
     main()

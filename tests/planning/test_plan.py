@@ -136,7 +136,7 @@ def test_segmentors_are_sent_to_the_dry_run(options):
     config = 'configs/demo/simclr_upernet.py'
     assert refused('benchmark', config, *options) == (
         f'error: {config} trains a model of mmseg; distillations and '
-        'classifiers are measured and planned here. python tools/train.py '
+        'classifiers are measured and planned here. mmfd train '
         f'{config} --dry-run times it')
 
 

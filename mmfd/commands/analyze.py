@@ -1,0 +1,83 @@
+"""Report what distillation did to the features of a network.
+
+    mmfd analyze configs/fd/x.py CHECKPOINT --images DIR --out DIR
+    mmfd analyze configs/fd/x.py --images DIR --out DIR
+    mmfd analyze CONFIG CHECKPOINT CONFIG2 CHECKPOINT2 ...
+
+The first shows teacher and student side by side, the second says which
+normalisation suits a teacher, the third compares the trained networks of any
+two configs. --out gets report.html, its plots and numbers.json.
+"""
+import argparse
+import shlex
+import sys
+
+from mmfd.launch import threads
+
+DEFAULT = ('attention', 'tokens', 'whitening')
+
+
+def main():
+    threads.wait_briefly()  # before PyTorch is imported
+    from mmfd.analysis.diagnosis import MEASURES
+    from mmfd.launch import command_line
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument(
+        'networks',
+        nargs='+',
+        metavar='CONFIG [CHECKPOINT]',
+        help="one or two; the checkpoint 'random' stands for no training")
+    parser.add_argument(
+        '--images', required=True, metavar='DIR', help='folder of images')
+    parser.add_argument(
+        '--out', required=True, metavar='DIR', help='folder of the report')
+    parser.add_argument(
+        '--measures',
+        nargs='+',
+        choices=MEASURES,
+        default=DEFAULT,
+        help='all but the landscape, which takes hundreds of passes')
+    parser.add_argument(
+        '--count', type=int, default=1000, help='of images (1000)')
+    parser.add_argument(
+        '--batch-size', type=int, default=8, help='images at a time (8)')
+    parser.add_argument(
+        '--landscape-images', type=int, default=128, help='for a point (128)')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=command_line.Options,
+        default={},
+        metavar='KEY=VALUE',
+        help='settings that override every config')
+    args = parser.parse_args()
+    if len(args.networks) not in (1, 2, 4):
+        parser.error('expected CONFIG, CONFIG CHECKPOINT, or two such pairs')
+    with command_line.one_message():
+        report = analyze(args, shlex.join(['mmfd', 'analyze', *sys.argv[1:]]))
+        print(f'{report}: open it in a browser')
+
+
+def analyze(args, command):
+    """Measure and write a report; its path."""
+    from mmfd.analysis import load_networks, report
+    from mmfd.analysis.diagnosis import Diagnosis
+    from mmfd.analysis.images import ImageSample
+    from mmfd.launch.config_options import override, read_config
+    from mmfd.launch.failed_start import traces_removed
+    images = ImageSample(args.images, args.count)
+    configs = [read_config(path) for path in args.networks[::2]]
+    for cfg in configs:
+        override(cfg, args.cfg_options)
+    if len(args.networks) == 1:
+        networks = [load_networks.load_teacher(configs[0])]
+    elif len(args.networks) == 2:
+        networks = load_networks.load_pair(configs[0], args.networks[1])
+    else:
+        networks = load_networks.load_two(*zip(configs, args.networks[1::2]))
+    diagnosis = Diagnosis(networks, images, args.measures, args.batch_size,
+                          args.landscape_images)
+    with traces_removed(args.out):
+        report.check_folder(args.out)
+        return report.write(diagnosis.run(), args.out, command)

@@ -1,0 +1,33 @@
+"""Test a checkpoint by the metrics of its config.
+
+Top-1 of a classifier, held-out loss and kNN of a distillation, mIoU of a
+segmentor, AP of a detector.
+
+    mmfd test CONFIG CHECKPOINT
+"""
+import argparse
+
+from mmfd.launch import threads
+
+
+def main():
+    threads.wait_briefly()  # before PyTorch is imported
+    from mmfd.launch import command_line
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    command_line.add_arguments(parser)
+    parser.add_argument('checkpoint', help='file that training wrote')
+    parser.add_argument(
+        '--tta',
+        action='store_true',
+        help='every image at several scales and flipped, by the '
+        'tta_pipeline\nof the config; those of ADE20K have one')
+    args = parser.parse_args()
+    with command_line.one_message():
+        from mmfd.launch.config_options import load_config
+        from mmfd.launch.runner import augment, prepare
+        cfg = load_config(args)
+        cfg.load_from = args.checkpoint
+        if args.tta:
+            augment(cfg)
+        prepare(cfg, train=False).test()
