@@ -14,7 +14,7 @@ if there is one), C channels, H heads, (h, w) grid of patches.
 """
 from mmpretrain.models import BaseSelfSupervisor
 
-from mmfd.networks.token_layout import Features
+from mmfd.networks.token_layout import features_of
 from mmfd.registry import MODELS
 
 
@@ -44,7 +44,7 @@ class FeatureDistillation(BaseSelfSupervisor):
     def extract_feat(self, pixels):
         """The student's features, as its backbone returns them: a tuple."""
         feats = self.backbone(self.normalize(pixels))
-        return Features(feats, self.backbone, pixels.shape[-2:])
+        return features_of(self.backbone, feats, pixels.shape[-2:])
 
     def loss(self, pixels, data_samples=None):
         """The loss of a training batch, pixels (B, 3, H, W) RGB 0-255."""

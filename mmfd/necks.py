@@ -7,19 +7,16 @@ own work. Normalisation comes last, so a target has the variance or the length
 that its neck promises, even if tokens were interpolated or averaged before.
 For a projection, which is linear, the order makes no difference.
 """
-from math import isqrt
-
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import nn
 
 from mmfd.errors import Refused
-from mmfd.networks.token_layout import Features, grid_of
+from mmfd.networks.token_layout import Features
 from mmfd.registry import MODELS
 from mmfd.weights import checkpoints, strict_loading
 
-MAX_GUESSED = 5  # tokens before a map: cls, distillation, 4 registers
 SELECTIONS = dict(  # of cls tokens (B, n, C) and patch tokens (B, h * w, C)
     all=lambda cls, patches: torch.cat((cls, patches), 1),
     map=lambda cls, patches: patches,
@@ -30,15 +27,14 @@ SELECTIONS = dict(  # of cls tokens (B, n, C) and patch tokens (B, h * w, C)
 class TokenSelector:
     """Select the tokens that a neck works on, and resize their grid.
 
-    Tokens (B, L, C) are taken for a cls token, or several, followed by the
-    patches of a map in row-major order. How many come first, the network says
-    (`Features`), and the map has the proportions of the image. Registers among
-    them, a network's notes to itself, are left out. Of features that say
-    nothing a square map is taken. A map (B, C, h, w) has no cls
-    token. Patches are interpolated to the wanted grid: bilinearly, in fp32,
-    with antialiasing where the grid shrinks. Cls tokens stay as they are. Both
-    sides follow this rule, so a student can meet a teacher of another grid on
-    the student's grid, on the teacher's or on a third one.
+    Tokens (B, L, C) are a cls token, or several, followed by the patches of a
+    map in row-major order: how many and on which grid, the network says
+    (`Features`). Registers, a network's notes to itself, are not among them.
+    A map (B, C, h, w) has no cls token. Patches are interpolated to the wanted
+    grid: bilinearly, in fp32, with antialiasing where the grid shrinks. Cls
+    tokens stay as they are. Both sides follow this rule, so a student can meet
+    a teacher of another grid on the student's grid, on the teacher's or on a
+    third one.
 
     Args:
         side (str): which side's config messages speak of: `''` for the
@@ -64,22 +60,18 @@ class TokenSelector:
             Refused: if the features are neither, or lack what is to be
                 selected.
         """
-        tokens, grid = feats[-1], None
+        tokens = feats[-1]
         if tokens.ndim == 4:  # (B, C, h, w)
-            grid = tokens.shape[2:]
             tokens = tokens.flatten(2).transpose(1, 2)  # (B, h * w, C)
         elif tokens.ndim != 3:
             raise Refused(
                 f'{self.side}backbone gives {tuple(tokens.shape)}, neither '
                 'tokens (B, L, C) nor a map (B, C, h, w): set '
                 f"{self.side}backbone.out_type='raw', or write a neck for it")
-        elif registers := getattr(feats, 'registers', None):
-            tokens = torch.cat((tokens[:, :feats.prefix - registers],
-                                tokens[:, feats.prefix:]), 1)
         if (self.tokens, self.grid) == ('all', None):
-            return tokens  # any number of them, square or not
-        h, w = grid or self._grid(feats)
-        cls, patches = tokens.tensor_split([tokens.shape[1] - h * w], 1)
+            return tokens
+        before, (h, w) = self._layout(feats)
+        cls, patches = tokens.tensor_split([before], 1)
         if self.tokens == 'cls' and not cls.shape[1]:
             raise Refused(
                 f'{self.side}backbone has no cls token among its {h} x {w}: '
@@ -88,26 +80,24 @@ class TokenSelector:
             patches = _resize(patches, (h, w), tuple(self.grid))
         return SELECTIONS[self.tokens](cls, patches)
 
-    def _grid(self, feats):
-        """(h, w) of the map in tokens."""
+    def _layout(self, feats):
+        """How many tokens are before the map, and its (h, w)."""
+        if not isinstance(feats, Features):
+            feats = Features(feats, None)
+        cls, grid = feats.cls, feats.grid
+        if grid:
+            return cls, grid
         count = feats[-1].shape[1]
-        prefix, image = None, (1, 1)
-        if isinstance(feats, Features):
-            prefix, image = feats.prefix, feats.image
-        side = isqrt(count)
-        square = image[0] == image[1]
-        if prefix is None and square and count - side**2 <= MAX_GUESSED:
-            return side, side
-        grid = None if prefix is None else grid_of(count - prefix, image)
-        if grid is None:
-            said = ('without saying how many are before the map'
-                    if prefix is None else f'{prefix} of them before the map')
-            wanted = ('square map' if square else
-                      f'map in the proportions of {image[0]} x {image[1]}')
-            raise Refused(f'{self.side}backbone gives {count} tokens, {said}, '
-                          f'which make no {wanted}: set '
-                          f"{self.side}backbone.out_type='featmap'")
-        return grid
+        if cls is None:
+            raise Refused(
+                f'{self.side}backbone gives {count} tokens and does not say '
+                'how many of them are before the map: let its class have '
+                'num_extra_tokens, 0 if none are, as those of mmpretrain, or '
+                f"set {self.side}backbone.out_type='featmap'")
+        raise Refused(
+            f'{self.side}backbone gives {count} tokens, {cls} of them before '
+            'the map, and the others make no grid on these images: set the '
+            'size of the crops to a multiple of its patches')
 
 
 def _resize(patches, grid, new_grid):

@@ -22,6 +22,9 @@ MODELS = _child(
     'training.cached_teacher',  # CachedTeacher
     'networks.vit',  # StudentViT
     'networks.swin',  # StudentSwin
+    'networks.timm_network',  # TimmNetwork
+    'networks.huggingface_network',  # HuggingFaceNetwork
+    'networks.torchvision_network',  # TorchvisionNetwork
     'networks.linear_probe',  # LinearProbe
     'networks.pyramid',  # SimplePyramid: a plain ViT's maps for detectors
     'necks',  # ProjectionNeck, WhiteningNeck, those of the ablations

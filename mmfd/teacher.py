@@ -8,7 +8,8 @@ from mmfd.errors import Refused
 from mmfd.fast.frozen import FrozenForward
 from mmfd.hosts import openmmlab
 from mmfd.hosts.lookup import check_methods
-from mmfd.networks.token_layout import Features
+from mmfd.networks.library_network import LibraryNetwork, pair
+from mmfd.networks.token_layout import features_of
 from mmfd.registry import MODELS
 from mmfd.weights import checkpoints, strict_loading
 
@@ -24,17 +25,20 @@ class Teacher(nn.Module):
     to another device or dtype do reach it.
 
     Args:
-        checkpoint (str): file with the backbone's weights in the names of
-            mmpretrain, as `tools/convert.py` writes it. All must match.
-            `'random'` trains against random weights, for tests and benchmarks.
+        checkpoint (str): file with the backbone's weights. All must match.
+            They have the names of mmpretrain, as `tools/convert.py` writes
+            them; those of a network of another library
+            (`mmfd.TimmNetwork`), as this publishes them. `'random'` trains
+            against random weights, for tests and benchmarks.
         normalize (dict): config of `mmfd.Normalize`: the statistics that the
-            teacher was trained with.
+            teacher was trained with. None takes those that its backbone says.
         backbone (dict): any registered backbone that returns tokens, with its
             own final norm.
         neck (dict): what turns tokens into the target: `mmfd.WhiteningNeck`.
-        img_size (int): side in pixels of the images that the teacher was
-            trained on. Pixels of another size are resized to it. None keeps
-            their size.
+        img_size (int | tuple): side or (H, W) in pixels of the images that the
+            teacher was trained on. Pixels of another size are resized to it.
+            None keeps their size, unless the backbone says that it takes no
+            other than its own.
         antialias (bool): resize pixels with antialiasing. The official code
             has none where CLIP ViT-L sees images of another size than 224.
         resize_positions (bool): interpolate the file's positions, bicubically,
@@ -52,9 +56,9 @@ class Teacher(nn.Module):
 
     def __init__(self,
                  checkpoint,
-                 normalize,
                  backbone,
                  neck,
+                 normalize=None,
                  img_size=None,
                  antialias=True,
                  resize_positions=False,
@@ -63,23 +67,35 @@ class Teacher(nn.Module):
         super().__init__()
         check_methods(nn.Module, '_apply')  # by which modules are moved
         size, patch = backbone.get('img_size'), backbone.get('patch_size')
-        if size and patch and size % patch:
+        if isinstance(size, int) and patch and size % patch:
             raise Refused(
                 f'teacher.backbone.img_size={size} is not a multiple of its '
                 f'patch_size={patch}')
-        self.img_size, self.antialias = img_size, antialias
-        self.normalize = MODELS.build(normalize)
         if drop_path_rate:
             backbone = dict(backbone, drop_path_rate=drop_path_rate)
         backbone = MODELS.build(backbone)
+        named = isinstance(backbone, LibraryNetwork)
+        if named:
+            normalize = normalize or backbone.facts.statistics()
+            img_size = img_size or backbone.input_size
+        elif normalize is None:
+            raise Refused('teacher.normalize is not set, and '
+                          f'{type(backbone).__name__} does not say with which '
+                          'statistics it was trained: set it to '
+                          'dict(type="mmfd.Normalize", mean=[...], std=[...])')
+        self.img_size, self.antialias = pair(img_size), antialias
+        self.normalize = MODELS.build(normalize)
         self.fingerprint = checkpoints.RANDOM
         if checkpoint != checkpoints.RANDOM:
-            strict_loading.load_into(
-                backbone,
-                checkpoint,
-                source=source,
-                exact=not resize_positions,
-                half=True)
+            if named:
+                backbone.load_weights(checkpoint, source)
+            else:
+                strict_loading.load_into(
+                    backbone,
+                    checkpoint,
+                    source=source,
+                    exact=not resize_positions,
+                    half=True)
             if is_main_process():  # it alone writes checkpoints
                 self.fingerprint = checkpoints.fingerprint(
                     dict(
@@ -124,10 +140,11 @@ class Teacher(nn.Module):
     @torch.no_grad()
     def forward(self, pixels):
         """Pixels (B, 3, H, W) RGB 0-255 -> the target (B, L, C) in fp32."""
-        if self.img_size and pixels.shape[-2:] != (self.img_size, ) * 2:
+        if self.img_size and pixels.shape[-2:] != self.img_size:
             pixels = F.interpolate(
-                pixels, (self.img_size, ) * 2,
+                pixels,
+                self.img_size,
                 mode='bilinear',
                 antialias=self.antialias)
         feats = self._backbone_forward(self.normalize(pixels))
-        return self.neck(Features(feats, self.backbone, pixels.shape[-2:]))
+        return self.neck(features_of(self.backbone, feats, pixels.shape[-2:]))

@@ -3,11 +3,13 @@ import copy
 import math
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from helpers.models import clip_teacher, distillation, pixels, student
 from mmengine.model import ExponentialMovingAverage
 from mmengine.registry import MODELS
+from safetensors.torch import save_file
 
 from mmfd.errors import Refused
 from mmfd.weights import checkpoints, strict_loading
@@ -155,3 +157,39 @@ def test_teacher_drops_nothing_without_its_own_drop_path_rate():
     teacher.backbone.drop_path_rate = 0.4  # as its own training had it
     model = MODELS.build(distillation(teacher)).train()
     assert not any(m.training for m in model.teacher.backbone.modules())
+
+
+def test_teacher_of_a_library_has_its_statistics_size_and_weights(tmp_path):
+    torch.manual_seed(0)
+    theirs = timm.create_model(
+        'vit_small_patch16_dinov3', num_classes=0, depth=1,
+        img_size=64).eval()
+    file = tmp_path / 'dinov3.safetensors'
+    save_file(theirs.state_dict(), file)
+    teacher = MODELS.build(
+        dict(
+            type='mmfd.Teacher',
+            checkpoint=str(file),
+            backbone=dict(
+                type='mmfd.TimmNetwork',
+                name='vit_small_patch16_dinov3',
+                img_size=64,
+                model_args=dict(depth=1)),
+            neck=dict(type='mmfd.WhiteningNeck')))
+    images = pixels(2, 96)
+    with torch.no_grad():
+        small = F.interpolate(images, 64, mode='bilinear', antialias=True)
+        mean, std = (255 *
+                     torch.tensor(theirs.pretrained_cfg[key]).view(3, 1, 1)
+                     for key in ('mean', 'std'))
+        right = theirs.forward_features((small - mean) / std)
+    right = torch.cat((right[:, :1], right[:, 5:]), 1)  # without registers
+    right = F.layer_norm(right, (384, ))
+    torch.testing.assert_close(teacher(images), right, rtol=0, atol=1e-5)
+
+
+def test_statistics_that_nobody_says_are_asked_for():
+    config = clip_teacher()
+    del config['normalize']
+    with pytest.raises(Refused, match='teacher.normalize is not set'):
+        MODELS.build(config)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
 from mmfd.errors import Refused
+from mmfd.networks.token_layout import grid_of, layout_inside
 
 SOFTMAX = (F.softmax, torch.softmax, torch.Tensor.softmax)
 MAX_EXTRA = 5  # tokens before the patches: cls, distillation, registers
@@ -55,6 +56,7 @@ class AttentionRecorder(TorchFunctionMode):
         self.running = []  # (name, module, arguments), the innermost last
         self.refused = {}
         self.handles, self.count = [], 0
+        self.prefix = layout_inside(backbone).prefix
 
     def __enter__(self):
         for name, module in self.backbone.named_modules():
@@ -101,7 +103,8 @@ class AttentionRecorder(TorchFunctionMode):
         try:
             self._check_not_padded(windows * length)
             positions, extra = token_positions(images.shape[-2:], windows,
-                                               length, self._shift(windows))
+                                               length, self._shift(windows),
+                                               self.prefix)
         except Refused as error:
             self.refused[layer] = str(error)
             return
@@ -166,14 +169,16 @@ def attention_weights(query,
     return logits.softmax(-1)
 
 
-def token_positions(size, windows, length, shift=0):
-    """Centres of the patches of square windows on a square map.
+def token_positions(size, windows, length, shift=0, prefix=None):
+    """Centres of the patches of square windows on a square map, or of a map.
 
     Args:
         size (tuple[int]): (height, width) of the image in pixels.
         windows (int): how many there are, row by row.
-        length (int): tokens in each: a few extra ones, then a square.
+        length (int): tokens in each: extra ones, then the patches.
         shift (int): by how many patches the map was rolled, up and left.
+        prefix (int | None): how many extra ones the network says it has. If
+            it does not say, or has windows, the patches make a square.
 
     Returns:
         tuple: positions (windows, length - extra, 2) in pixels; extra, the
@@ -182,6 +187,15 @@ def token_positions(size, windows, length, shift=0):
     Raises:
         Refused: if windows or tokens make no square.
     """
+    if windows == 1 and prefix is not None:
+        grid = grid_of(length - prefix, size)
+        if grid is None:
+            raise Refused(f'{length} tokens, {prefix} of them before the map, '
+                          f'make no grid on {size[0]} x {size[1]} pixels')
+        centres = [(torch.arange(count) + 0.5) * pixels / count
+                   for count, pixels in zip(grid, size)]
+        positions = torch.stack(torch.meshgrid(*centres, indexing='ij'), -1)
+        return positions.flatten(0, 1)[None], prefix
     side, across = isqrt(length), isqrt(windows)
     extra = length - side**2
     if extra > MAX_EXTRA or across**2 != windows:

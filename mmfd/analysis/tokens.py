@@ -1,13 +1,11 @@
 """Record the tokens of each block of a backbone, without editing it."""
-from math import isqrt
 from typing import NamedTuple
 
 import torch
 from torch import nn
 
-from mmfd.analysis.attention import MAX_EXTRA
-from mmfd.hosts import openmmlab
-from mmfd.networks.token_layout import grid_of, looks_channels_last
+from mmfd.networks.token_layout import (grid_of, layout_inside, layout_of,
+                                        looks_channels_last)
 
 CONTAINERS = (nn.Sequential, nn.ModuleList)
 OUTPUT = 'output'  # name of what the backbone itself returns
@@ -31,7 +29,8 @@ class TokenRecorder:
 
     def __init__(self, backbone, consume):
         self.layers = {**blocks(backbone), OUTPUT: backbone}
-        self.prefix = openmmlab.prefix_tokens(backbone)
+        self.inside, self.outside = layout_inside(backbone), layout_of(
+            backbone)
         self.image = None  # (H, W) in pixels
         self.consume, self.handles = consume, []
 
@@ -54,9 +53,11 @@ class TokenRecorder:
     def _hook(self, name):
 
         def hook(module, args, output):
+            last = name == OUTPUT
             if isinstance(output, (tuple, list)):
-                output = output[-1 if name == OUTPUT else 0]
-            tokens = tokens_of(output, self.prefix, self.image)
+                output = output[-1 if last else 0]
+            layout = self.outside if last else self.inside
+            tokens = tokens_of(output, layout, self.image)
             if tokens:
                 self.consume(name, tokens)
 
@@ -88,29 +89,28 @@ def _may_be_block(module):
     return has_modules and not isinstance(module, CONTAINERS)
 
 
-def tokens_of(output, prefix, image):
+def tokens_of(output, layout, image):
     """The `Tokens` in what a layer returned; None if there are none.
 
-    It may be (B, L, C), with the map at the end of L; (B, C, h, w), or
-    (B, h, w, C) if only that has the proportions of the image.
+    It may be (B, L, C), with the map at the end of L and registers before it,
+    which are left out; (B, C, h, w); or (B, h, w, C), if the network says so
+    or only that has the proportions of the image.
 
     Args:
-        prefix (int | None): tokens before the map, as the network says. If it
-            does not, the map of a square image is taken for a square.
+        layout (Layout): what the network says.
         image (tuple[int]): (H, W) of what the network was given.
     """
     if output.ndim == 3:
-        extra, count = prefix, output.shape[1]
-        if extra is None and image[0] == image[1]:
-            extra = count - isqrt(count)**2
-        if extra is None or extra > max(MAX_EXTRA, prefix or 0):
+        if layout.prefix is None:
             return None
-        grid = grid_of(count - extra, image)
+        grid = grid_of(output.shape[1] - layout.prefix, image)
         if grid is None:
             return None
-        return Tokens(output[:, :extra], output[:, extra:].unflatten(1, grid))
+        return Tokens(output[:, :layout.prefix - layout.registers],
+                      output[:, layout.prefix:].unflatten(1, grid))
     if output.ndim != 4:
         return None
-    channels_last = looks_channels_last(output.shape, image)
+    channels_last = layout.channels_last or looks_channels_last(
+        output.shape, image)
     featmap = output if channels_last else output.permute(0, 2, 3, 1)
     return Tokens(featmap[:, 0, :0], featmap)

@@ -2,7 +2,7 @@
 import inspect
 import re
 
-from mmfd.hosts import versions
+from mmfd.hosts import timm_models, versions
 from mmfd.hosts.lookup import find
 
 # Hooks that mmengine's Runner adds unless a config replaces them or has None
@@ -144,28 +144,22 @@ def is_drop_path(module):
     return type(module).__name__ == 'DropPath'
 
 
-def prefix_tokens(network):
-    """How many tokens a network says are before its map; None if it does not.
+def layout(network):
+    """What a backbone says of the tokens or maps that it returns.
 
-    mmpretrain's networks and timm's have an attribute each.
+    mmpretrain's networks and timm's have an attribute each; TIMMBackbone has a
+    network of timm.
+
+    Returns:
+        tuple: tokens before the map, or None if it has no such attribute; how
+        many of them are registers, the last; whether maps are (B, h, w, C).
     """
     network = getattr(network, 'timm_model', network)
     for name in 'num_extra_tokens', 'num_prefix_tokens':
-        if isinstance(getattr(network, name, None), int):
-            return getattr(network, name)
-    return None
-
-
-def register_tokens(network):
-    """How many tokens before a map are registers, the last ones there.
-
-    timm's networks have a parameter (1, registers, C).
-    """
-    token = getattr(getattr(network, 'timm_model', network), 'reg_token', None)
-    return 0 if token is None else token.shape[1]
-
-
-def is_channels_last(network):
-    """Whether a network of timm says that its maps are (B, h, w, C)."""
-    network = getattr(network, 'timm_model', network)
-    return str(getattr(network, 'output_fmt', '')).endswith('NHWC')
+        before = getattr(network, name, None)
+        if isinstance(before, int):
+            break
+    else:
+        before = None
+    _, registers = timm_models.prefix_tokens(network)
+    return before, registers, timm_models.is_channels_last(network)

@@ -1,35 +1,98 @@
-"""How the tokens of a network lie: what is before its map, and the grid."""
+"""How the tokens of a network lie: what is before its map, and the grid.
+
+The network says it; nothing is guessed from a number of tokens.
+"""
 from math import isqrt
+from typing import NamedTuple
+
+import torch
 
 from mmfd.errors import Refused
 from mmfd.hosts import openmmlab
+from mmfd.networks.library_network import LibraryNetwork
+
+
+class Layout(NamedTuple):
+    """What a network says of the tokens or maps that it returns.
+
+    Attributes:
+        prefix: tokens before the map, registers among them; None if it does
+            not say.
+        registers: how many of those are registers, the last.
+        channels_last: whether its maps are (B, h, w, C).
+        patch: pixels between tokens; None if it does not say.
+    """
+    prefix: int | None
+    registers: int = 0
+    channels_last: bool = False
+    patch: int | None = None
+
+
+def layout_of(network):
+    """The `Layout` of what a backbone returns."""
+    if isinstance(network, LibraryNetwork):  # leaves registers out itself
+        return Layout(network.facts.cls, patch=network.facts.patch)
+    return Layout(*openmmlab.layout(network))
+
+
+def layout_inside(network):
+    """The `Layout` of what the blocks of a backbone return."""
+    if isinstance(network, LibraryNetwork):
+        facts = network.facts
+        return Layout(facts.cls + facts.registers, facts.registers,
+                      network.channels_last)
+    return Layout(*openmmlab.layout(network))
 
 
 class Features(tuple):
-    """The features of a backbone, with what is known of their layout.
+    """The features of a backbone, of which it is known how they lie.
+
+    The last is tokens (B, cls + h * w, C), without registers, or a map
+    (B, C, h, w).
 
     Attributes:
-        prefix (int | None): how many tokens are before the map, as the
-            network says; None if it does not.
-        registers (int | None): how many of those are registers, the last.
-        image (tuple[int]): (H, W) in pixels of what it was given.
+        cls (int | None): how many tokens are before the map; None if the
+            network does not say.
+        grid (tuple | None): (h, w) of the map; None if that is not known.
     """
 
-    def __new__(cls, feats, backbone, image):
+    def __new__(cls, feats, prefix, grid=None):
         self = super().__new__(cls, feats)
-        self.prefix = openmmlab.prefix_tokens(backbone)
-        self.registers = self.prefix and openmmlab.register_tokens(backbone)
-        self.image = tuple(image)
-        if openmmlab.is_channels_last(backbone) or (
-                feats[-1].ndim == 4
-                and looks_channels_last(feats[-1].shape, self.image)):
-            raise Refused(
-                f'{type(backbone).__name__} gives maps (B, h, w, C), here '
-                f'{tuple(feats[-1].shape)}, and (B, C, h, w) is wanted: take '
-                "mmpretrain's network in its place, whose weights "
-                'tools/convert.py writes, or wrap it in one that permutes its '
-                'maps')
+        self.cls, self.grid = prefix, grid
+        if feats[-1].ndim == 4:
+            self.cls, self.grid = 0, tuple(feats[-1].shape[2:])
         return self
+
+
+def features_of(network, feats, image):
+    """The `Features` in what a backbone returned for images.
+
+    Args:
+        network (nn.Module): the backbone.
+        feats (tuple): tokens (B, L, C) or maps.
+        image (tuple[int]): (H, W) of the images.
+
+    Raises:
+        Refused: for maps that look like (B, h, w, C) of a network that does
+            not say so.
+    """
+    layout, last = layout_of(network), feats[-1]
+    if last.ndim == 4 and layout.channels_last:
+        feats = [x.permute(0, 3, 1, 2) if x.ndim == 4 else x for x in feats]
+    elif last.ndim == 4 and layout.prefix is None and looks_channels_last(
+            last.shape, image):
+        raise Refused(
+            f'{type(network).__name__} seems to give maps (B, h, w, C), here '
+            f'{tuple(last.shape)}, and (B, C, h, w) is wanted: wrap it in a '
+            'network that permutes them')
+    if last.ndim != 3 or layout.prefix is None:
+        return Features(feats, None)
+    prefix = layout.prefix - layout.registers
+    if layout.registers:
+        last = torch.cat((last[:, :prefix], last[:, layout.prefix:]), 1)
+        feats = [*feats[:-1], last]
+    return Features(feats, prefix,
+                    grid_of(last.shape[1] - prefix, image, layout.patch))
 
 
 def looks_channels_last(shape, image):
@@ -40,12 +103,21 @@ def looks_channels_last(shape, image):
             and second * width != last * height)
 
 
-def grid_of(count, image):
-    """(h, w) of so many patches, in the proportions of an image (H, W).
+def grid_of(count, image, patch=None):
+    """(h, w) of so many patches of an image (H, W).
 
-    None if there is no such grid, as where patches stick out of the image.
+    Args:
+        patch (int | None): their side in pixels. If it is not known, the grid
+            has the proportions of the image.
+
+    Returns:
+        tuple | None: None if there is no such grid, as where patches stick
+        out of the image.
     """
     height, width = image
+    if patch:
+        h, w = height // patch, width // patch
+        return (h, w) if h * w == count else None
     h = isqrt(count * height // width)
     w = count // h if h else 0
     return (h, w) if h * w == count and h * width == w * height else None

@@ -11,13 +11,12 @@ import torch
 from mmcv.cnn.bricks import DropPath
 from mmengine.registry import MODELS, DefaultScope
 from mmpretrain.structures import DataSample
-from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from mmfd.hosts import pytorch
 from mmfd.training import cached_teacher
 from mmfd.training.sharding import sharding_units, teacher_backbones
-from mmfd.weights.meta_device import weightless
+from mmfd.weights.meta_device import allocate, weightless
 
 
 @dataclass
@@ -206,23 +205,6 @@ def weightless_model(config):
 def mmpretrain_scope():
     """Look names of a config without a library up in mmpretrain."""
     return DefaultScope.overwrite_default_scope('mmpretrain')
-
-
-def allocate(network, device, dtype=None):
-    """Make new parameters and buffers for a network, on a device.
-
-    Args:
-        dtype (torch.dtype): of the parameters. None: as they are.
-    """
-    for module in network.modules():
-        for name, param in [*module.named_parameters(recurse=False)]:
-            values = torch.empty(
-                param.shape, dtype=dtype or param.dtype, device=device)
-            setattr(module, name, nn.Parameter(values, param.requires_grad))
-        for name, buffer in [*module.named_buffers(recurse=False)]:
-            values = torch.empty(
-                buffer.shape, dtype=buffer.dtype, device=device)
-            setattr(module, name, values)
 
 
 def _tensors(output):

@@ -172,9 +172,10 @@ class CachedTeacher(Teacher):
             checkpoint=os.path.basename(self.config['checkpoint']),
             weights=digest.hexdigest(),
             backbone=self.config['backbone'],
-            normalize=self.config['normalize'],
+            normalize=self.config.get('normalize')
+            or self.backbone.facts.statistics(),
             neck=self.config['neck'],
-            img_size=self.img_size,
+            img_size=self.config.get('img_size'),
             store=self.store)
 
     @torch.no_grad()

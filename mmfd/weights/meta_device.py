@@ -49,6 +49,23 @@ def weightless():
         handle.remove()
 
 
+def allocate(network, device, dtype=None):
+    """Make new parameters and buffers for a network, on a device.
+
+    Args:
+        dtype (torch.dtype): of the parameters. None: as they are.
+    """
+    for module in network.modules():
+        for name, param in [*module.named_parameters(recurse=False)]:
+            values = torch.empty(
+                param.shape, dtype=dtype or param.dtype, device=device)
+            setattr(module, name, nn.Parameter(values, param.requires_grad))
+        for name, buffer in [*module.named_buffers(recurse=False)]:
+            values = torch.empty(
+                buffer.shape, dtype=buffer.dtype, device=device)
+            setattr(module, name, values)
+
+
 @contextmanager
 def limit_model_size(numbers):
     """Stop the building of modules with more numbers than these together.

@@ -21,8 +21,17 @@ ADVICE = ('Set arch, img_size and patch_size, of a Swin window_size too, to '
 RESIZE = ('teacher.resize_positions=True, as the official code does with CLIP '
           'ViT-B at sizes other than 224')
 
+ELSEWHERE = ('It is of another network or of another size: give the file that '
+             'its library publishes for this name')
 
-def load_into(module, path, prefix='', source='', exact=False, half=False):
+
+def load_into(module,
+              path,
+              prefix='',
+              source='',
+              exact=False,
+              half=False,
+              translate=None):
     """Load a file into a module, and refuse whatever does not fit.
 
     The log says which of several networks in the file was taken, and which
@@ -37,6 +46,8 @@ def load_into(module, path, prefix='', source='', exact=False, half=False):
             loaded, such as positions of another grid.
         half (bool): accept weights in half precision, in which training here
             saves none, but some teachers are published.
+        translate (callable): weights in a library's names to weights in those
+            of the module. What it returns must match without exception.
 
     Returns:
         list[str]: what was left out: first parts of names, such as `head`.
@@ -51,12 +62,19 @@ def load_into(module, path, prefix='', source='', exact=False, half=False):
     prefix = prefix and prefix.rstrip('.') + '.'
 
     def named(weights):
+        if translate:
+            weights = translate(weights)
         return _named_for(network, expected, weights, prefix, path)
 
+    def advise(names):
+        return ELSEWHERE if translate else _advice(names, checkpoint, prefix,
+                                                   path, expected)
+
+    may_lack, may_remain = ((), ()) if translate else (MAY_LACK, MAY_REMAIN)
     try:
         found, others = saved_networks.find(checkpoint, path, named)
     except saved_networks.NothingFits as error:
-        advice = _advice([*error.weights], checkpoint, prefix, path, expected)
+        advice = advise([*error.weights])
         raise Refused(f'{error}. {advice}') from None
     in_file, state_dict = found.weights, found.fitted
     _check_coordinates(
@@ -84,15 +102,15 @@ def load_into(module, path, prefix='', source='', exact=False, half=False):
     outside = [key for key in in_file if not key.startswith(prefix)]
     left_out = {key.partition('.')[0] for key in [*outside, *unexpected]}
     missing = [
-        key for key in missing if not key.startswith(MAY_LACK)
+        key for key in missing if not key.startswith(may_lack)
         and not key.endswith(checkpoints.DERIVED_BUFFERS)
     ]
-    unexpected = [key for key in unexpected if not key.startswith(MAY_REMAIN)]
+    unexpected = [key for key in unexpected if not key.startswith(may_remain)]
     if missing or unexpected:
         raise Refused(
             f'{path} does not fit {network}: it lacks {first_few(missing)} '
             f'and has {first_few(unexpected)} that {network} does not know. '
-            f'{_advice(unexpected, checkpoint, prefix, path, expected)}')
+            f'{advise(unexpected)}')
     return sorted(left_out)
 
 

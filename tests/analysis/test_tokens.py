@@ -4,6 +4,7 @@ from helpers.models import build_random, student, swin_student
 from mmengine.registry import MODELS
 
 from mmfd.analysis.tokens import TokenRecorder, blocks, tokens_of
+from mmfd.networks.token_layout import Layout
 
 CONVNEXT = dict(
     type='mmpretrain.ConvNeXt',
@@ -35,15 +36,15 @@ def test_tokens_of_every_block_and_of_the_output_are_recorded():
 def test_both_layouts_of_a_map_are_understood():
     channels_first = torch.randn(2, 8, 3, 3)
     for output in channels_first, channels_first.permute(0, 2, 3, 1):
-        cls, featmap = tokens_of(output, None, (12, 12))
+        cls, featmap = tokens_of(output, Layout(None), (12, 12))
         assert cls.shape == (2, 0, 8)
         assert torch.equal(featmap, channels_first.permute(0, 2, 3, 1))
-    assert tokens_of(torch.randn(2, 8), None, (12, 12)) is None
+    assert tokens_of(torch.randn(2, 8), Layout(None), (12, 12)) is None
 
 
 def test_prefix_is_what_the_network_says_and_the_map_is_as_the_image():
     tokens = torch.randn(1, 5 + 12 * 16, 8)  # as many as 1 + 14 * 14
-    cls, featmap = tokens_of(tokens, 5, (192, 256))
-    assert torch.equal(cls, tokens[:, :5])
+    cls, featmap = tokens_of(tokens, Layout(5, registers=4), (192, 256))
+    assert torch.equal(cls, tokens[:, :1])
     assert torch.equal(featmap.flatten(1, 2), tokens[:, 5:])
-    assert tokens_of(tokens, None, (192, 256)) is None
+    assert tokens_of(tokens, Layout(None), (192, 256)) is None

@@ -1,0 +1,186 @@
+"""Find a network by the name that its library gives it.
+
+    timm:NAME          timm:vit_base_patch16_dinov3
+    hf:FOLDER          with config.json, as the Hugging Face hub has it
+    hf:ORG/NAME        of the hub, or of its cache
+    torchvision:NAME   torchvision:resnet50
+    mm:NAME            mm:resnet18_8xb32_in1k, of mmpretrain
+    mmfd:NAME          mmfd:vitb16, a student of configs/_base_/students
+
+Each may be followed by `=FILE`, its weights.
+"""
+import re
+from pathlib import Path
+from typing import Callable, NamedTuple
+
+from mmengine.config import Config
+
+import mmfd
+from mmfd.errors import Refused
+from mmfd.networks import (hub, huggingface_files, mmpretrain_networks,
+                           timm_network, torchvision_network)
+from mmfd.networks.facts import Facts
+from mmfd.networks.library_network import check_size, pair
+from mmfd.registry import MODELS
+from mmfd.weights import weight_files
+from mmfd.weights.meta_device import weightless
+
+
+class NamedNetwork(NamedTuple):
+    """A network that was found by its name.
+
+    Attributes:
+        backbone: config for `MODELS.build`; it has random weights.
+        facts: what is known of it.
+        checkpoint: FILE of `NAME=FILE`, or None.
+        published: finds the weights that are published, and returns the path
+            of their file. It downloads them where they are in no cache.
+    """
+    backbone: dict
+    facts: Facts
+    checkpoint: str | None
+    published: Callable
+
+    def weights(self):
+        """Path of the file with its weights: `checkpoint`, or published.
+
+        Raises:
+            Refused: if there is no FILE, and they are in no cache and cannot
+                be downloaded, or were never published.
+        """
+        return self.checkpoint or self.published()
+
+
+def find(text, img_size=None):
+    """Find a network by its name, without its weights.
+
+    Args:
+        text (str): LIBRARY:NAME or LIBRARY:NAME=FILE.
+        img_size (int | tuple | None): of the images that it will see, in
+            pixels, a pair is (H, W). None takes the size that its weights
+            were trained at.
+
+    Returns:
+        NamedNetwork
+
+    Raises:
+        Refused: for an unknown library or name, with the nearest ones; a FILE
+            that is not there; a size that its patches do not cover.
+    """
+    library, colon, rest = text.partition(':')
+    if not colon or library not in LIBRARIES:
+        raise Refused(
+            f'{text!r} names no network: write LIBRARY:NAME, and =FILE after '
+            f'it for its weights, where LIBRARY is {", ".join(LIBRARIES)}')
+    name, _, file = rest.partition('=')
+    if file:
+        weight_files.resolve(file)
+    backbone, facts, published = LIBRARIES[library](name, pair(img_size))
+    return NamedNetwork(backbone, facts, file or None, published)
+
+
+def _sized(backbone, img_size):
+    return dict(backbone, img_size=[*img_size]) if img_size else backbone
+
+
+def _facts(backbone):
+    with weightless():
+        return MODELS.build(backbone).facts
+
+
+def _timm(name, img_size):
+    said = timm_network.published(name)
+    backbone = _sized(dict(type='mmfd.TimmNetwork', name=name), img_size)
+
+    def published():
+        if said.hf_hub_id:
+            names = [said.hf_hub_filename] if said.hf_hub_filename else None
+            return hub.file_of(said.hf_hub_id, *filter(None, [names]))
+        if said.url:
+            return hub.file_at(said.url)
+        raise Refused(f'timm has published no weights for {name}: give a '
+                      f'file, timm:{name}=FILE')
+
+    return backbone, _facts(backbone), published
+
+
+def _huggingface(name, img_size):
+    in_hub = re.fullmatch(r'[\w.-]+/[\w.@-]+',
+                          name) and (not Path(name).is_dir())
+    folder = hub.folder_of(name) if in_hub else name
+    config, said = huggingface_files.read(folder)
+    if in_hub:
+        said.update(name=f'hf:{name}', source=name)
+    backbone = dict(type='mmfd.HuggingFaceNetwork', config=config, facts=said)
+
+    def published():
+        return hub.file_of(name) if in_hub else (
+            huggingface_files.weights_in(name))
+
+    facts = _facts(backbone)
+    check_size(facts.name, img_size or (), facts.patch)
+    return backbone, facts, published
+
+
+def _torchvision(name, img_size):
+    said = torchvision_network.published(name)
+    backbone = _sized(
+        dict(type='mmfd.TorchvisionNetwork', name=name), img_size)
+
+    def published():
+        if said:
+            return hub.file_at(said.url)
+        raise Refused(f'torchvision has published no weights for {name}: give '
+                      f'a file, torchvision:{name}=FILE')
+
+    return backbone, _facts(backbone), published
+
+
+def _mmpretrain(name, img_size):
+    backbone, statistics, url = mmpretrain_networks.find(name)
+    if img_size and 'img_size' in backbone:
+        backbone['img_size'] = [*img_size]
+
+    def published():
+        if url:
+            return hub.file_at(url)
+        raise Refused(f'mmpretrain has published no weights for {name}: give '
+                      f'a file, mm:{name}=FILE')
+
+    return backbone, mmpretrain_networks.measure(
+        backbone, f'mm:{name}', img_size, **statistics, source=url), published
+
+
+def _students():
+    folder = Path(mmfd.__file__).parent / '.mim/configs/_base_/students'
+    return {path.stem: path for path in sorted(folder.glob('*.py'))}
+
+
+def _mmfd(name, img_size):
+    files = _students()
+    if name not in files:
+        raise Refused(f'mmfd has no student {name!r}, but {", ".join(files)}')
+    cfg = Config.fromfile(files[name])
+    backbone = cfg.student.to_dict()
+    if img_size:
+        if img_size[0] != img_size[1]:
+            raise Refused(f"mmfd's students take square images, and not "
+                          f'{img_size[0]} x {img_size[1]}')
+        backbone['img_size'] = img_size[0]
+
+    def published():
+        raise Refused(f'no weights of mmfd:{name} are published here: give a '
+                      f'file, mmfd:{name}=FILE')
+
+    return backbone, mmpretrain_networks.measure(backbone, f'mmfd:{name}',
+                                                 pair(backbone['img_size']),
+                                                 cfg.statistics.mean,
+                                                 cfg.statistics.std), published
+
+
+LIBRARIES = dict(
+    timm=_timm,
+    hf=_huggingface,
+    torchvision=_torchvision,
+    mm=_mmpretrain,
+    mmfd=_mmfd)

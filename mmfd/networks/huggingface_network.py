@@ -1,0 +1,200 @@
+"""Networks of Hugging Face's transformers, as teacher or student."""
+import copy
+import difflib
+import inspect
+from typing import NamedTuple
+
+import torch
+
+from mmfd.errors import Refused
+from mmfd.hosts.lookup import find
+from mmfd.networks import huggingface_files
+from mmfd.networks.facts import Facts
+from mmfd.networks.library_network import LibraryNetwork, pair
+from mmfd.registry import MODELS
+
+# Parts on which `last_hidden_state` does not depend
+UNUSED = ('pooler', 'head', 'mask_token', 'embeddings.mask_token',
+          'vision_model.head')
+RESIZE = 'interpolate_pos_encoding'  # an argument of networks' forward
+
+
+class Kind(NamedTuple):
+    """What the code of a kind of network does and its config does not say.
+
+    Attributes:
+        cls: tokens before the map, without registers.
+        norm: last norm, where the library applies it after pooling.
+        halves: whether each stage but the first halves the map.
+        stem: pixels between its first tokens; 0 if `patch_size` says it.
+        fixed: whether it takes images of `image_size` alone.
+    """
+    cls: int = 0
+    norm: str = ''
+    halves: bool = False
+    stem: int = 0
+    fixed: bool = False
+
+
+CLIP = Kind(cls=1, norm='vision_model.post_layernorm')
+BEIT = Kind(cls=1, norm='pooler.layernorm')
+CONVNEXT = Kind(norm='layernorm', halves=True)
+SWIN = Kind(halves=True)
+KINDS = {
+    'aimv2_vision_model': Kind(fixed=True),
+    'beit': BEIT,
+    'chinese_clip_vision_model': CLIP,
+    'clip_vision_model': CLIP,
+    'convnext': CONVNEXT,
+    'convnextv2': CONVNEXT,
+    'data2vec-vision': BEIT,
+    'deit': Kind(cls=2),
+    'dinov2': Kind(cls=1),
+    'dinov2_with_registers': Kind(cls=1),
+    'dinov3_convnext': Kind(cls=1, halves=True, stem=4),  # the mean as cls
+    'dinov3_vit': Kind(cls=1),
+    'ijepa': Kind(),
+    'resnet': Kind(halves=True, stem=4),
+    'siglip_vision_model': Kind(),
+    'swin': SWIN,
+    'swinv2': SWIN,
+    'vit': Kind(cls=1),
+    'vit_msn': Kind(cls=1),
+}
+
+
+@MODELS.register_module()
+class HuggingFaceNetwork(LibraryNetwork):
+    """A vision network of transformers, with random weights until some load.
+
+    Its features are `last_hidden_state`, and the norm that the network applies
+    to its pooled token or mean (CLIP's `post_layernorm`) where it has one
+    there. Absolute positions are resized for images of another size, as
+    transformers does it.
+
+    Args:
+        config (dict | str): what is in `config.json`, or a folder with that
+            file. Of a model of text and images, its part for images is taken.
+        drop_path_rate (float): of its residual branches.
+        facts (dict): those of its `Facts` that `config.json` does not say,
+            such as `mean` and `std`, or says wrongly.
+        init_cfg (dict): see `LibraryNetwork`.
+
+    Raises:
+        Refused: for a kind of network that is not in `KINDS`.
+    """
+
+    def __init__(self, config, drop_path_rate=0., facts=None, init_cfg=None):
+        if not isinstance(config, dict):
+            config, said = huggingface_files.read(config)
+            facts = dict(said, **(facts or {}))
+        config = of_images(config)
+        if drop_path_rate:
+            config['drop_path_rate'] = drop_path_rate
+        kind, network = KINDS[config['model_type']], _build(config)
+        known = _facts(kind, network.config.to_dict()).override(facts)
+        norm = kind.norm
+        if norm and norm not in dict(network.named_modules()):
+            norm = ''  # applied to tokens, says the config
+        super().__init__(network, known,
+                         known.img_size if kind.fixed else None, norm, UNUSED,
+                         init_cfg)
+        takes = inspect.signature(network.forward).parameters
+        self.options = {RESIZE: True} if RESIZE in takes else {}
+
+    def features(self, x):
+        """(B, registers and all, C), or a map (B, C, h, w)."""
+        out = self.network(x, **self.options).last_hidden_state
+        if not self.norm:
+            return out
+        norm = self.network.get_submodule(self.norm)
+        if out.ndim == 3:
+            return norm(out)
+        return norm(out.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+    def translate(self, weights):
+        """Published weights in this network's names, by transformers.
+
+        What is beside the network in a file, such as an encoder of text or a
+        classifier, is left out.
+        """
+        try:
+            found, info = type(self.network).from_pretrained(
+                None,
+                config=copy.deepcopy(self.network.config),
+                state_dict=dict(weights),
+                output_loading_info=True)
+        except Exception as error:  # foreign names may make it fail
+            raise Refused(f'transformers cannot read these weights as '
+                          f'{self.facts.name}: {type(error).__name__}: '
+                          f'{error}') from error
+        lacking = {*info['missing_keys']}
+        named = {
+            name: value
+            for name, value in found.state_dict().items()
+            if name not in lacking
+        }
+        parts = {name.partition('.')[0] for name in found.state_dict()}
+        prefix = f'{self.network.base_model_prefix}.'
+        for name in info['unexpected_keys']:
+            own = name.removeprefix(prefix)
+            if own.partition('.')[0] in parts:  # the file is of a larger one
+                named[own] = weights.get(name, torch.zeros(1))
+        return named
+
+
+def of_images(config):
+    """The part of a `config.json` that describes the network for images.
+
+    Raises:
+        Refused: if its kind of network is unknown here.
+    """
+    kind = config.get('model_type')
+    if kind not in KINDS and isinstance(config.get('vision_config'), dict):
+        # what is missing there, the library knows
+        defaults = find('transformers:CONFIG_MAPPING')[kind]().to_dict()
+        config = dict(defaults['vision_config'], **config['vision_config'])
+        kind = config.get('model_type')
+    if kind not in KINDS:
+        near = difflib.get_close_matches(str(kind), KINDS, 3, 0)
+        raise Refused(f'config.json is of model_type={kind!r}, which is '
+                      f'none of those that can be teacher or student; the '
+                      f'nearest are {", ".join(near)}, all of them '
+                      f'{", ".join(KINDS)}')
+    return {
+        key: value
+        for key, value in config.items()
+        if key not in ('dtype', 'torch_dtype')  # fp32, whatever it was
+    }
+
+
+def _build(config):
+    transformers = find('transformers')
+    try:
+        made = transformers.CONFIG_MAPPING[config['model_type']].from_dict(
+            config)
+        return transformers.MODEL_MAPPING[type(made)](made)
+    except Exception as error:  # a config may make a builder raise anything
+        raise Refused(f'transformers {transformers.__version__} builds no '
+                      f'{config["model_type"]} of this config.json: '
+                      f'{type(error).__name__}: {error}') from error
+
+
+def _facts(kind, config):
+    patch = kind.stem or _one(config['patch_size'])
+    if kind.halves:
+        patch *= 2**(len(config['depths']) - 1)
+    widths = config.get('hidden_sizes') or [config['hidden_size']]
+    return Facts(
+        name=f'hf:{config.get("_name_or_path") or config["model_type"]}',
+        width=widths[-1],
+        patch=patch,
+        img_size=pair(config.get('image_size', 224)),
+        mean=(),
+        std=(),
+        cls=kind.cls,
+        registers=config.get('num_register_tokens') or 0)
+
+
+def _one(number):
+    return number if isinstance(number, int) else number[0]

@@ -1,0 +1,157 @@
+"""What networks of other libraries have in common, as teacher or student."""
+import torch
+from mmengine.model import BaseModule
+
+from mmfd.errors import Refused
+from mmfd.networks import image_size
+from mmfd.weights import strict_loading
+
+
+class LibraryNetwork(BaseModule):
+    """A network of another library: what it returns, says and loads.
+
+    Called with normalised images it returns what backbones of mmpretrain do: a
+    tuple of one, tokens (B, cls + h * w, C) or a map (B, C, h, w). Registers
+    are left out.
+
+    Args:
+        network (nn.Module): with random weights.
+        facts (Facts): what the library says of it.
+        input_size (tuple | None): the only (H, W) that it takes.
+        norm (str): name of the last norm, where the library applies it after
+            pooling and not to tokens; '' if it is applied already.
+        unused (Sequence[str]): names of modules and parameters on which
+            features do not depend: poolers, classifiers, mask tokens. Except
+            for `norm` they are frozen, since no gradient reaches them.
+        init_cfg (dict | None): `dict(type='Pretrained', checkpoint=FILE)`. In
+            FILE are the names of the library; with a `prefix`, those that
+            training here saves.
+    """
+
+    def __init__(self, network, facts, input_size, norm, unused, init_cfg):
+        super().__init__(init_cfg)
+        self.network = network
+        self.facts = facts
+        self.input_size = input_size
+        self.norm = norm
+        self.channels_last = False  # what blocks within return: (B, h, w, C)
+        for name, parameter in network.named_parameters():
+            if _is_within(name, unused) and not _is_within(name, [norm]):
+                parameter.requires_grad_(False)
+
+    def features(self, x):
+        """What the library computes, in its layout: tokens or a map."""
+        raise NotImplementedError
+
+    def translate(self, weights):
+        """Weights as the library publishes them, in the network's names.
+
+        Args:
+            weights (dict): name -> tensor.
+
+        Returns:
+            dict: also with what the network lacks, which is refused then.
+
+        Raises:
+            Refused: if the library cannot read them.
+        """
+        raise NotImplementedError
+
+    def forward(self, x):
+        """Normalised images (B, 3, H, W) to a tuple of tokens or a map.
+
+        Raises:
+            Refused: for images of a size that it does not take, and where its
+                facts contradict what it computes.
+        """
+        image = tuple(x.shape[-2:])
+        if self.input_size and image != tuple(self.input_size):
+            raise Refused(
+                f'images of {image[0]} x {image[1]} pixels for '
+                f'{self.facts.name}, which was built for '
+                f'{self.input_size[0]} x {self.input_size[1]}: set img_size '
+                'of this backbone, or the size of the crops')
+        out = self.features(x)
+        self._check(tuple(out.shape), image)
+        if out.ndim == 3 and self.facts.registers:
+            cls, _, patches = out.tensor_split(
+                [self.facts.cls, self.facts.cls + self.facts.registers], 1)
+            out = torch.cat((cls, patches), 1)
+        return (out, )
+
+    def _check(self, shape, image):
+        """Compare what came with the facts."""
+        facts = self.facts
+        if len(shape) not in (3, 4):
+            raise Refused(f'{facts.name} gives {shape}, neither tokens '
+                          '(B, L, C) nor a map (B, C, h, w): it can be no '
+                          'teacher and no student')
+        width = shape[2] if len(shape) == 3 else shape[1]
+        if width != facts.width:
+            raise Refused(f'{facts.name} gives {width} channels and its facts '
+                          f'say {facts.width}: set facts=dict(width={width})')
+        if len(shape) == 4:
+            return
+        h, w = facts.grid(image)
+        before = shape[1] - h * w
+        if before != facts.cls + facts.registers:
+            raise Refused(
+                f'{facts.name} gives {shape[1]} tokens for {image[0]} x '
+                f'{image[1]} pixels. Its facts say cls={facts.cls}, registers='
+                f'{facts.registers} and a map of {h} x {w}, as '
+                f'patch={facts.patch}: set those that are wrong, as '
+                'facts=dict(cls=1)')
+
+    def load_weights(self, path, source='', prefix=''):
+        """Load a file in the library's names, or refuse it.
+
+        Raises:
+            Refused: as `strict_loading.load_into`.
+        """
+        strict_loading.load_into(
+            self.network,
+            path,
+            prefix,
+            source,
+            half=True,
+            translate=self.translate)
+
+    def init_weights(self):
+        """Load what `init_cfg` names; else the library's random weights stay.
+
+        Raises:
+            Refused: if it is not `dict(type='Pretrained', checkpoint=FILE)`.
+        """
+        init_cfg = self.init_cfg
+        if init_cfg is None:
+            return
+        if (not isinstance(init_cfg, dict)
+                or init_cfg.get('type') != 'Pretrained'
+                or 'checkpoint' not in init_cfg):
+            raise Refused(f'init_cfg={init_cfg}: set it to '
+                          "dict(type='Pretrained', checkpoint=FILE)")
+        prefix = init_cfg.get('prefix')
+        if prefix:
+            strict_loading.load_into(self, init_cfg['checkpoint'], prefix)
+        else:
+            self.load_weights(init_cfg['checkpoint'])
+
+
+def check_size(name, img_size, patch):
+    """Refuse an (H, W) that patches do not cover.
+
+    Raises:
+        Refused: naming the nearest sizes.
+    """
+    for side in img_size:
+        image_size.check_multiple(side, patch, f'the patch of {name}, {patch}')
+
+
+def pair(size):
+    """(H, W) of an int, a pair or None."""
+    return size and ((size, size) if isinstance(size, int) else tuple(size))
+
+
+def _is_within(name, modules):
+    return any(name == module or name.startswith(f'{module}.')
+               for module in modules)

@@ -1,0 +1,84 @@
+"""Networks of mmpretrain by the names of its models, and facts of them."""
+import difflib
+import inspect
+
+import torch
+
+from mmfd.errors import Refused
+from mmfd.hosts import openmmlab, pytorch
+from mmfd.networks.facts import Facts
+from mmfd.registry import MODELS
+from mmfd.weights.meta_device import allocate, weightless
+
+# Settings of a training, which no other network inherits
+OF_TRAINING = 'init_cfg', 'frozen_stages', 'norm_eval'
+# What makes a network return all its tokens or a map, after its last norm
+WHOLE = dict(out_type='raw', final_norm=True, gap_before_final_norm=False)
+SIZE = 224  # pixels, where a network takes any size
+
+
+def find(name):
+    """The backbone of a model of mmpretrain.
+
+    Args:
+        name (str): as `mmpretrain.list_models` has it.
+
+    Returns:
+        tuple: its config, `mean` and `std` of its images (dict), and the
+        address of its weights or None.
+
+    Raises:
+        Refused: for a name that it does not know; names the nearest ones.
+    """
+    from mmpretrain.apis import ModelHub, list_models
+    known = list_models()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 3, 0)
+        raise Refused(f'mmpretrain has no model {name!r}; the nearest names '
+                      f'are {", ".join(near)}')
+    model = ModelHub.get(name)
+    config, backbone = model.config, model.config.model.get('backbone')
+    if not isinstance(backbone, dict):
+        raise Refused(f'{name} of mmpretrain has no backbone for images')
+    backbone = {k: v for k, v in backbone.items() if k not in OF_TRAINING}
+    backbone['type'] = f'mmpretrain.{backbone["type"]}'
+    takes = inspect.signature(MODELS.get(backbone['type'])).parameters
+    backbone.update({k: v for k, v in WHOLE.items() if k in takes})
+    given = config.model.get('data_preprocessor') or config.get(
+        'data_preprocessor') or {}
+    statistics = {key: given.get(key) for key in ('mean', 'std')}
+    return backbone, statistics, model.weights
+
+
+def measure(backbone, name, img_size, mean, std, source=None):
+    """Facts of a host's network, by a call without numbers.
+
+    Args:
+        backbone (dict): its config.
+        img_size (tuple | None): (H, W) of its images.
+
+    Raises:
+        Refused: if it gives neither tokens nor a map.
+    """
+    image = img_size or (SIZE, SIZE)
+    with weightless():
+        network = MODELS.build(dict(backbone, init_cfg=None))
+    network.eval()  # mmpretrain's returns None
+    with pytorch.fake_tensors(), torch.no_grad():
+        allocate(network, 'cpu')
+        shape = network(torch.zeros(1, 3, *image))[-1].shape
+    if len(shape) not in (3, 4):
+        raise Refused(f'{name} gives {tuple(shape)}, neither tokens '
+                      '(B, L, C) nor a map (B, C, h, w): it can be no teacher '
+                      'and no student')
+    before = openmmlab.layout(network)[0] or 0
+    cells = (shape[1] - before if len(shape) == 3 else shape[2] * shape[3])
+    return Facts(
+        name=name,
+        width=shape[2] if len(shape) == 3 else shape[1],
+        patch=round((image[0] * image[1] / cells)**0.5),
+        img_size=image,
+        mean=tuple(mean or ()),
+        std=tuple(std or ()),
+        cls=before,
+        source=source)

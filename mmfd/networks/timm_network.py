@@ -1,0 +1,143 @@
+"""Networks of timm by name, as teacher or student."""
+import difflib
+
+from mmfd.errors import Refused
+from mmfd.hosts import timm_models
+from mmfd.networks.facts import Facts
+from mmfd.networks.library_network import LibraryNetwork, check_size, pair
+from mmfd.registry import MODELS
+
+# Where networks keep the norm that they apply after pooling
+LAST_NORMS = ('fc_norm', 'head.norm')
+# Modules behind the features, and a parameter of masked training
+UNUSED = ('attn_pool', 'conv_head', 'norm_head', 'head', 'head_dist', 'fc',
+          'classifier', 'pre_logits', 'mask_token')
+
+
+@MODELS.register_module()
+class TimmNetwork(LibraryNetwork):
+    """A network of timm, with random weights until some are loaded.
+
+    Its features are `forward_features`, and the norm that the network applies
+    after pooling (`fc_norm`, `head.norm`) where it has one there instead of
+    before.
+
+    Args:
+        name (str): of `timm.create_model`, also with a tag:
+            `vit_small_patch14_reg4_dinov2.lvd142m`.
+        img_size (int | tuple): that it is built for; None takes the size that
+            its weights were trained at. Its positions are resized to it when
+            weights are loaded. Convolutional networks take any size.
+        drop_path_rate (float): of its residual branches.
+        model_args (dict): further arguments of `timm.create_model`.
+        facts (dict): those of its `Facts` that are other than timm says.
+        init_cfg (dict): see `LibraryNetwork`.
+
+    Raises:
+        Refused: for a name that timm does not know, or a size that patches do
+            not cover.
+    """
+
+    def __init__(self,
+                 name,
+                 img_size=None,
+                 drop_path_rate=0.,
+                 model_args=None,
+                 facts=None,
+                 init_cfg=None):
+        said = published(name)
+        args = dict(model_args or {}, num_classes=0)
+        if drop_path_rate:
+            args['drop_path_rate'] = drop_path_rate
+        fixed = said.fixed_input_size and not args.get('dynamic_img_size')
+        size = pair(img_size) or tuple(said.input_size[1:])
+        if fixed:
+            args['img_size'] = size
+        try:
+            network, self_filter = timm_models.create(name, **args)
+        except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+            raise Refused(f'timm builds no {name} with {args}: '
+                          f'{error}') from error
+        network.reset_classifier(0, '')
+        facts = _facts(name, network, said).override(facts)
+        if fixed:
+            check_size(name, size, facts.patch)
+        modules = dict(network.named_modules())
+        norms = [path for path in LAST_NORMS if path in modules]
+        super().__init__(network, facts, size if fixed else None,
+                         norms[0] if norms else '', UNUSED, init_cfg)
+        self.channels_last = timm_models.is_channels_last(network)
+        self._filter = self_filter
+
+    def features(self, x):
+        """(B, registers and all, C), or a map (B, C, h, w)."""
+        out = self.network.forward_features(x)
+        if self.norm:
+            out = self.network.get_submodule(self.norm)(out)
+        return out.permute(0, 3, 1, 2) if self.channels_last else out
+
+    def translate(self, weights):
+        """Published weights in this network's names, by timm's own filter."""
+        weights = dict(weights)
+        if self._filter:
+            try:
+                weights = self._filter(weights, self.network)
+            except Exception as error:  # foreign names may make it fail
+                raise Refused(
+                    f'timm cannot read these weights as {self.facts.name}: '
+                    f'{type(error).__name__}: {error}') from error
+        absent = self.network.pretrained_cfg.get('classifier') or ()
+        absent = [absent] if isinstance(absent, str) else [*absent]
+        if not timm_models.has_attention_pool(self.network):
+            absent.append('attn_pool')  # no part of the features
+        return {
+            name: value
+            for name, value in weights.items()
+            if not name.startswith(tuple(f'{part}.' for part in absent))
+        }
+
+
+def published(name):
+    """What timm says of the weights of a name: a `PretrainedCfg`.
+
+    Raises:
+        Refused: if timm is not installed or knows no such network; names the
+            nearest ones.
+    """
+    timm = timm_models.library()
+    stem, _, tag = name.partition('.')
+    if not timm.is_model(stem):
+        near = difflib.get_close_matches(stem, timm.list_models(), 3, 0)
+        raise Refused(f'timm {timm.__version__} has no network {stem!r}; the '
+                      f'nearest names are {", ".join(near)}')
+    said = timm.get_pretrained_cfg(stem, allow_unregistered=True)
+    if tag:
+        try:
+            said = timm.get_pretrained_cfg(name, allow_unregistered=False)
+        except (RuntimeError, ValueError) as error:
+            known = timm.list_pretrained(f'{stem}*')
+            raise Refused(f'timm has no weights {name!r} of {stem}; it has '
+                          f'{", ".join(known) or "none"}') from error
+    if said is None:
+        raise Refused(f'timm says nothing of {name}: of which size and '
+                      'statistics its images were')
+    return said
+
+
+def _facts(name, network, said):
+    before, registers = timm_models.prefix_tokens(network)
+    return Facts(
+        name=f'timm:{name}',
+        width=network.num_features,
+        patch=network.feature_info[-1]['reduction'],
+        img_size=tuple(said.input_size[1:]),
+        mean=_of_255(said.mean),
+        std=_of_255(said.std),
+        cls=before - registers,
+        registers=registers,
+        licence=said.license,
+        source=said.hf_hub_id or said.url or None)
+
+
+def _of_255(numbers):
+    return tuple(255 * number for number in numbers)

@@ -1,0 +1,163 @@
+"""Networks are found by the names that their libraries give them."""
+import json
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from transformers import Dinov2Config, Dinov2Model
+
+from mmfd.errors import Refused
+from mmfd.networks import by_name
+from mmfd.registry import MODELS
+from mmfd.weights import checkpoints
+
+VIT = 'timm:vit_tiny_patch16_224'
+HALF = (127.5, ) * 3
+
+
+def built(named):
+    return MODELS.build(named.backbone).eval()
+
+
+@pytest.fixture
+def offline(monkeypatch, tmp_path):
+    """Empty caches, and no network."""
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_OFFLINE', True)
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_CACHE',
+                        str(tmp_path / 'hub'))
+    monkeypatch.setenv('HF_HUB_OFFLINE', '1')
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'torch'))
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """A folder as the hub has it, of a small DINOv2 in bf16."""
+    path = tmp_path_factory.mktemp('dinov2')
+    torch.manual_seed(0)
+    network = Dinov2Model(
+        Dinov2Config(
+            hidden_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=3,
+            patch_size=14,
+            image_size=56)).eval()
+    network.bfloat16().save_pretrained(path)
+    (path / 'preprocessor_config.json').write_text(
+        json.dumps(
+            dict(
+                image_mean=[0.5] * 3,
+                image_std=[0.25] * 3,
+                rescale_factor=1 / 255)))
+    (path / 'README.md').write_text('---\ntags: [x]\nlicense: mit\n---\n')
+    return path, network.float()
+
+
+def test_file_in_timms_names_gives_timms_features(tmp_path):
+    torch.manual_seed(0)
+    theirs = timm.create_model('vit_tiny_patch16_224').eval()
+    file = tmp_path / 'vit.safetensors'
+    save_file(theirs.state_dict(), file)  # with its classifier
+    named = by_name.find(f'{VIT}={file}')
+    assert named.weights() == named.checkpoint == str(file)
+    ours = built(named)
+    ours.load_weights(named.checkpoint)
+    images = torch.randn(2, 3, 224, 224)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            ours(images)[-1],
+            theirs.forward_features(images),
+            rtol=0,
+            atol=1e-5)
+    assert named.facts.mean == named.facts.std == HALF
+
+
+def test_size_is_that_of_the_network_or_the_one_that_is_asked_for():
+    named = by_name.find(VIT, (192, 256))
+    assert named.facts.img_size == (224, 224)  # of its weights
+    with torch.no_grad():
+        assert built(named)(torch.randn(1, 3, 192,
+                                        256))[-1].shape == (1, 193, 192)
+    with pytest.raises(Refused, match='img_size=200 .* 192 or 208'):
+        by_name.find(VIT, 200)
+
+
+def test_folder_of_the_hub_gives_features_and_facts(folder):
+    path, theirs = folder
+    named = by_name.find(f'hf:{path}')
+    assert named.facts.statistics() == dict(
+        type='mmfd.Normalize', mean=[127.5] * 3, std=[63.75] * 3)
+    assert (named.facts.patch, named.facts.img_size, named.facts.cls,
+            named.facts.licence) == (14, (56, 56), 1, 'mit')
+    ours = built(named)
+    ours.load_weights(named.weights())  # bf16, used in fp32
+    images = torch.randn(2, 3, 42, 70)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            ours(images)[-1],
+            theirs(images).last_hidden_state,
+            rtol=0,
+            atol=1e-5)
+
+
+@pytest.mark.parametrize('text, message', [
+    ('vit_tiny_patch16_224', 'LIBRARY:NAME'),
+    ('open_clip:ViT-B-16', 'LIBRARY is timm, hf'),
+    ('timm:vit_tiny_patch16_225', 'nearest names are vit_tiny_patch16_224,'),
+    ('timm:vit_tiny_patch16_224.nothing', 'it has vit_tiny_patch16_224.aug'),
+    ('torchvision:resnet5', 'nearest names are resnet50'),
+    ('mm:resnet18', 'nearest names are resnet18_8xb32_in1k'),
+    ('mmfd:vitb15', 'no student .* but .*vitb16'),
+    ('timm:resnet18=nowhere.pth', 'no weights file nowhere.pth'),
+    ('hf:no/such/folder', 'there is no folder no/such/folder'),
+])
+def test_message_says_what_there_is(text, message):
+    with pytest.raises(Refused, match=message):
+        by_name.find(text)
+
+
+@pytest.mark.parametrize('text, file', [
+    ('timm:vit_small_patch14_dinov2', 'model.safetensors of timm/vit_small'),
+    ('torchvision:resnet18', 'resnet18-'),
+])
+def test_weights_that_are_not_in_the_cache_are_asked_for(text, file, offline):
+    named = by_name.find(text)
+    with pytest.raises(Refused, match=f'{file}.*NAME=FILE'):
+        named.weights()
+
+
+def test_folder_that_is_not_in_the_cache_is_asked_for(offline):
+    with pytest.raises(Refused, match='config.json of some/network.*cache'):
+        by_name.find('hf:some/network')
+
+
+def test_file_of_another_network_is_refused(tmp_path):
+    file = tmp_path / 'deep.pth'
+    weights = timm.create_model('vit_tiny_patch16_224', depth=2).state_dict()
+    checkpoints.save(weights, file, {})
+    ours = built(by_name.find(VIT))
+    with pytest.raises(Refused, match=r'does not fit .*lacks blocks\.2'):
+        ours.load_weights(file)
+
+
+def test_facts_are_overridden_one_by_one():
+    backbone = dict(
+        type='mmfd.TimmNetwork',
+        name='resnet18',
+        facts=dict(mean=[1., 2., 3.], licence='ours'))
+    facts = MODELS.build(backbone).facts
+    assert (facts.mean, facts.licence, facts.width) == ((1., 2., 3.), 'ours',
+                                                        512)
+    with pytest.raises(Refused, match="'depth' is no fact"):
+        MODELS.build(dict(backbone, facts=dict(depth=3)))
+
+
+def test_facts_that_contradict_the_network_are_refused():
+    network = MODELS.build(
+        dict(
+            type='mmfd.TimmNetwork',
+            name='vit_tiny_patch16_224',
+            facts=dict(cls=0),
+            model_args=dict(depth=1)))
+    with pytest.raises(Refused, match='197 tokens .* cls=0'):
+        network(torch.zeros(1, 3, 224, 224))
