@@ -43,6 +43,7 @@ HOOKS = _child(
     'training.lr_schedule',  # WarmupCosineHook
     'training.checkpoint_hook',  # ResumableCheckpointHook
     'training.nan_guard',  # NanGuardHook
+    'training.progress',  # ProgressHook
     'training.hooks',  # ThroughputHook, MeanLossHook, ProvenanceHook and more
     'training.collapse_monitor',  # CollapseMonitorHook
     'launch.dry_run')  # DryRunHook

@@ -30,4 +30,4 @@ def main():
         cfg.load_from = args.checkpoint
         if args.tta:
             augment(cfg)
-        prepare(cfg, train=False).test()
+        prepare(cfg, False, args.verbose).test()

@@ -36,6 +36,6 @@ def main():
             cfg.resume = True
             cfg.load_from = None if args.resume == 'auto' else args.resume
         if args.dry_run:
-            dry_run(cfg)
+            dry_run(cfg, args.verbose)
         else:
-            train(cfg)
+            train(cfg, args.verbose)

@@ -4,9 +4,8 @@ import os
 import time
 from itertools import count
 
-from mmengine.logging import print_log
-
 from mmfd.errors import Refused
+from mmfd.hosts import log
 
 # Errors of a file system, not of one of its files
 OF_FILE_SYSTEM = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN,
@@ -61,8 +60,7 @@ def wait_until_back(roots, image, seconds):
         waited = time.monotonic() - begun
         if reason is None:
             if tries:
-                print_log(f'the images are back after {waited:.1f} s',
-                          'current')
+                log.info(f'the images are back after {waited:.1f} s')
             return tries > 0
         if waited >= seconds:
             raise Refused(
@@ -70,8 +68,7 @@ def wait_until_back(roots, image, seconds):
                 'mount their file system again and continue with --resume, '
                 'or set dataset.max_wait to more seconds')
         if not tries:
-            print_log(
-                f'the images are away ({reason}): waiting up to '
-                f'{seconds:g} s for them', 'current')
+            log.info(f'the images are away ({reason}): waiting up to '
+                     f'{seconds:g} s for them')
         pause = min(FIRST_PAUSE * 2**tries, LONGEST_PAUSE)
         time.sleep(min(pause, seconds - waited))

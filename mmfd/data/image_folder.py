@@ -6,7 +6,6 @@ from collections import defaultdict
 
 from mmengine.dataset import BaseDataset
 from mmengine.dist import broadcast_object_list, is_main_process
-from mmengine.logging import print_log
 
 from mmfd.data.away import wait_until_back
 from mmfd.data.decode import BrokenImage
@@ -14,6 +13,7 @@ from mmfd.data.sampler import SeededIndex
 from mmfd.data.scan import SUFFIXES, find_images
 from mmfd.data.splits import WORDS, find_splits
 from mmfd.errors import Refused
+from mmfd.hosts import log
 from mmfd.registry import DATASETS
 from mmfd.weights.weight_files import first_few
 
@@ -159,7 +159,7 @@ class ImageFolder(BaseDataset):
             with_label = with_splits and all(label for label, _ in images)
         classes = self._classes(trees, images) if with_label else ()
         source = self._source(trees, len(images), classes)
-        print_log(source, 'current')
+        log.info(source)
         numbers = {name: number for number, name in enumerate(classes)}
         found = [
             dict(img_path=path, gt_label=numbers[label])

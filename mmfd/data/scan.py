@@ -12,6 +12,7 @@ from mmfd.data.away import why_away
 from mmfd.errors import Refused
 from mmfd.files import (OWN_FILE, cache_folder, make_own_folder, read_own,
                         written_whole)
+from mmfd.hosts import log
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff', '.ppm',
             '.pgm', '.gif')
@@ -68,9 +69,8 @@ def find_images(root, log_every=5.):
                     for name in subfolders]
         if time.monotonic() - logged > log_every:
             logged = time.monotonic()
-            print_log(
-                f'{root}: {len(images):,} images in {len(listings):,} '
-                'folders so far', 'current')
+            log.info(f'{root}: {len(images):,} images in {len(listings):,} '
+                     'folders so far')
     if len(images) >= LARGE and listings != cached:
         _write_cache(root, listings)
     return sorted(images)

@@ -6,7 +6,7 @@ import torch
 from mmengine.logging import print_log
 
 from mmfd.errors import Refused
-from mmfd.hosts import pytorch
+from mmfd.hosts import log, pytorch
 
 
 def compile_blocks(model, options):
@@ -44,9 +44,9 @@ def compile_blocks(model, options):
             setattr(block, name, partial(compiled[branch], block))
     if hasattr(model, 'teacher') and device.type != 'cpu':
         model.teacher.backbone.compile(**options)
-    print_log(
+    log.info(
         f'{len(blocks)} blocks are compiled: the first two iterations take '
-        'up to some minutes', 'current')
+        'up to some minutes')
     return True
 
 

@@ -52,6 +52,10 @@ def add_arguments(parser):
         metavar='KEY=VALUE',
         help='settings that override the config')
     parser.add_argument(
+        '--verbose',
+        action='store_true',
+        help='print all that goes to the log file')
+    parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm'],
         default='none',

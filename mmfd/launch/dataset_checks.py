@@ -7,12 +7,11 @@ import os
 from numbers import Integral
 
 from mmengine.dist import get_world_size
-from mmengine.logging import print_log
 from mmengine.structures import BaseDataElement
 
 from mmfd.data.image_folder import ImageFolder
 from mmfd.errors import Refused
-from mmfd.hosts import openmmlab
+from mmfd.hosts import log, openmmlab
 from mmfd.launch.label_settings import IGNORED, class_counts, ignored_labels
 from mmfd.training.cached_teacher import seeded
 from mmfd.weights.weight_files import first_few
@@ -119,10 +118,9 @@ def _log_source(loop, dataset, inner):
     info = inner.get_data_info(0) if len(inner) else {}
     classes = dataset.metainfo.get('classes') or ()
     folder = os.path.dirname(str(info.get('img_path') or '')) or 'no folder'
-    print_log(
-        f'{loop}: {len(dataset):,} images, the first one of {folder}, ' +
-        (f'in {len(classes):,} classes ({first_few(classes)})'
-         if classes else 'without named classes'), 'current')
+    log.info(f'{loop}: {len(dataset):,} images, the first one of {folder}, ' +
+             (f'in {len(classes):,} classes ({first_few(classes)})'
+              if classes else 'without named classes'))
 
 
 def _check_annotations(dataset):
@@ -300,11 +298,10 @@ def _check_label_maps(cfg, loop, dataset, classes):
         name for label, name in enumerate(dataset.metainfo['classes'])
         if label not in found
     ]
-    print_log(
+    log.info(
         f'{loop}: {len(_spread(len(dataset), LABEL_MAPS))} label maps have '
         f'the labels {sorted(found)}' +
-        (f'; no pixel is of {first_few(missing)}' if missing else ''),
-        'current')
+        (f'; no pixel is of {first_few(missing)}' if missing else ''))
 
 
 def _advice(cfg, strange, found, classes):

@@ -2,6 +2,7 @@
 import logging
 import os
 import tempfile
+import time
 from contextlib import nullcontext
 
 from mmengine.dist import is_main_process
@@ -13,10 +14,11 @@ from torch.utils import serialization
 from mmfd import files
 from mmfd.errors import Refused
 from mmfd.fast import compile_blocks
-from mmfd.hosts import openmmlab
-from mmfd.launch import (config_checks, dataset_checks, parallel_config,
-                         processes, resume_checks, schedule_checks,
-                         starting_weights, student_checks)
+from mmfd.hosts import log, openmmlab
+from mmfd.launch import (config_checks, console, dataset_checks,
+                         parallel_config, processes, resume_checks,
+                         schedule_checks, starting_weights, student_checks,
+                         summary)
 from mmfd.launch.config_options import DOWNSTREAM
 from mmfd.launch.dry_run import NO_CHECKPOINT
 from mmfd.launch.failed_start import (OF_NUMBERS, build_errors_refused,
@@ -30,12 +32,14 @@ from mmfd.weights import checkpoints, strict_loading
 from mmfd.weights.mmengine_reader import load_for_mmengine
 
 
-def prepare(cfg, train):
+def prepare(cfg, train, verbose=True):
     """Build a Runner and everything it needs, or leave nothing behind.
 
     Args:
         cfg (Config): as `load_config` returns it; changed in place.
         train (bool): to train, or to test `cfg.load_from`.
+        verbose (bool): print all that goes to the log file, or what is for
+            users and a line of progress.
 
     Returns:
         Runner: its weights are loaded, its data and labels are checked.
@@ -44,6 +48,8 @@ def prepare(cfg, train):
         Refused: for what a user can mend.
     """
     _read_only_tensors()
+    if not verbose:
+        console.begin(cfg.get('default_scope') or 'mmengine')
     config_checks.check_sections(cfg, train)
     student_checks.check(cfg)
     config_checks.check_settings(cfg, train)
@@ -63,7 +69,7 @@ def prepare(cfg, train):
         checkpoint, meta = resume_checks.check_files(cfg, train)
         with traces_removed(cfg.work_dir):
             loops = ('train', 'val') if train else ('test', )
-            runner = _build(cfg, loops)
+            runner = _build(cfg, loops, verbose)
             if resume and not checkpoint:
                 print_log(f'{cfg.work_dir} {NO_CHECKPOINT}', 'current',
                           logging.WARNING)
@@ -79,17 +85,20 @@ def prepare(cfg, train):
     return runner
 
 
-def train(cfg):
+def train(cfg, verbose=True):
     """Train what a config describes.
 
     Args:
         cfg (Config): as `load_config` returns it; changed in place.
+        verbose (bool): as of `prepare`.
 
     Raises:
         Refused: as `prepare`, and where the work dir goes away.
     """
-    runner = prepare(cfg, train=True)
+    runner = prepare(cfg, True, verbose)
     folder = os.path.abspath(runner.work_dir)
+    begun = time.monotonic()
+    log.info(summary.beginning(runner))
     try:
         runner.train()
     except OSError as error:
@@ -100,6 +109,7 @@ def train(cfg):
             f'{error.filename} cannot be written: {error.strerror}. The work '
             'dir was removed or made read-only during the run; if it holds '
             'checkpoints, --resume goes on from the last one') from error
+    log.info(summary.ending(runner, time.monotonic() - begun))
 
 
 def augment(cfg):
@@ -119,11 +129,12 @@ def augment(cfg):
     cfg.model = dict(cfg.tta_model, module=cfg.model)
 
 
-def dry_run(cfg):
+def dry_run(cfg, verbose=True):
     """Train ten iterations, print what they showed, leave nothing behind.
 
     Args:
         cfg (Config): as `load_config` returns it; changed in place.
+        verbose (bool): as of `prepare`.
 
     Raises:
         Refused: as `prepare`.
@@ -137,6 +148,8 @@ def dry_run(cfg):
     cfg.default_hooks = dict(cfg.get('default_hooks') or {}, dry_run=hook)
     if cfg.default_hooks.get('checkpoint'):
         cfg.default_hooks.checkpoint.pop('out_dir', None)
+    if cfg.default_hooks.get('logger'):
+        cfg.default_hooks.logger.interval = 1
     cfg.visualizer = None
     cfg.resume = bool(checkpoint)
     cfg.load_from = checkpoint or cfg.get('load_from')
@@ -145,7 +158,7 @@ def dry_run(cfg):
     with tempfile.TemporaryDirectory() as folder:
         cfg.work_dir = folder
         try:
-            prepare(cfg, train=True).train()
+            prepare(cfg, True, verbose).train()
         except StopTraining:
             pass
 
@@ -160,14 +173,15 @@ def _read_only_tensors():
     openmmlab.set_checkpoint_loader(load_for_mmengine)
 
 
-def _build(cfg, loops):
+def _build(cfg, loops, verbose):
     """A Runner with its loops and its optimizer.
 
     The host would build them, and find what is wrong, when training begins.
     """
     files.make_folder(cfg.work_dir)
     with build_errors_refused(*OF_NUMBERS):
-        runner = (ShardedRunner if is_sharded(cfg) else Runner).from_cfg(cfg)
+        kind = ShardedRunner if is_sharded(cfg) else Runner
+        runner = (kind if verbose else console.quiet(kind)).from_cfg(cfg)
     with build_errors_refused():
         for loop in loops:
             if loader := cfg.get(f'{loop}_dataloader'):

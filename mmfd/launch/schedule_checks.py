@@ -2,10 +2,9 @@
 from mmengine.hooks import (CheckpointHook, DistSamplerSeedHook, EMAHook,
                             IterTimerHook, LoggerHook, ParamSchedulerHook,
                             RuntimeInfoHook)
-from mmengine.logging import print_log
 
 from mmfd.errors import Refused
-from mmfd.hosts import openmmlab
+from mmfd.hosts import log, openmmlab
 from mmfd.launch.config_variables import assigned_by_user, words_of_libraries
 from mmfd.launch.setting_takers import class_of
 from mmfd.training.lr_schedule import WarmupCosineHook
@@ -88,7 +87,7 @@ def check_custom_keys(cfg, model):
     where = 'optim_wrapper.paramwise_cfg.custom_keys: no parameter has in its'
     if wrong:
         raise Refused(f'{where} name {" or ".join(wrong)}')
-    print_log(f'{where} name {" or ".join(absent)}', 'current')
+    log.info(f'{where} name {" or ".join(absent)}')
 
 
 def _hooks(cfg):

@@ -3,10 +3,10 @@
 The host loads what fits and warns of the rest.
 """
 from mmengine.dist import broadcast
-from mmengine.logging import print_log
 from torch.utils import serialization
 
 from mmfd.errors import Refused
+from mmfd.hosts import log
 from mmfd.launch.config_options import nested_dicts
 from mmfd.weights import checkpoints, strict_loading
 from mmfd.weights.weight_files import first_few
@@ -47,10 +47,9 @@ def load_pretrained(model):
         prefix = init.pop('prefix', None)
         left_out = strict_loading.load_into(module, init['checkpoint'], prefix
                                             or '')
-        print_log(
+        log.info(
             f'{type(module).__name__} starts from {init["checkpoint"]}' +
-            (f', without its {" and ".join(left_out)}' if left_out else ''),
-            'current')
+            (f', without its {" and ".join(left_out)}' if left_out else ''))
         if prefix:  # the host takes an empty one for a name
             init['prefix'] = prefix
 

@@ -16,14 +16,15 @@ from mmengine.hooks import CheckpointHook
 from mmfd.data.image_folder import ImageFolder
 from mmfd.errors import Refused
 from mmfd.files import written_whole
-from mmfd.hosts import openmmlab
+from mmfd.hosts import log, openmmlab
 from mmfd.hosts.lookup import check_methods
 from mmfd.registry import HOOKS
 from mmfd.training import checkpoint_schema, optimizer_schema, run_folder
 from mmfd.training.last_checkpoint import (last_valid_checkpoint,
                                            resume_position)
 from mmfd.training.loop import ResumableLoop
-from mmfd.training.stop_signals import RequestVote, StopSignals, shield_workers
+from mmfd.training.stop_signals import (RequestVote, StopSignals, how_to_go_on,
+                                        shield_workers)
 from mmfd.weights import checkpoints
 
 # A file that is being written under the name of a checkpoint
@@ -233,9 +234,9 @@ class ResumableCheckpointHook(CheckpointHook):
             self._save_interim(runner, dict(epoch=epoch, iter=iteration))
         if self.stop:
             barrier()  # the first process may still be writing
-            runner.logger.info(
+            log.info(
                 f'{Signals(self.stop).name} ends this run after iteration '
-                f'{iteration:,}; --resume continues it')
+                f'{iteration:,}; {how_to_go_on()}')
             sys.exit(128 + self.stop)
 
     def _save_interim(self, runner, meta):

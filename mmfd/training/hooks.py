@@ -18,6 +18,8 @@ from mmfd.registry import HOOKS
 from mmfd.training.optim import AmpOptimWrapper
 from mmfd.weights import provenance
 
+SKIPPED_IMAGES = 'skipped_images.txt'  # in the work dir
+
 
 @HOOKS.register_module()
 class ThroughputHook(Hook):
@@ -196,7 +198,7 @@ class SkippedImagesHook(Hook):
     def _write(self, runner, skipped):
         """Add images to the file, which an earlier run may have begun."""
         make_folder(runner.work_dir)
-        report = os.path.join(runner.work_dir, 'skipped_images.txt')
+        report = os.path.join(runner.work_dir, SKIPPED_IMAGES)
         lines = {
             '\t'.join((_on_a_line(path), _on_a_line(reason))) + '\n'
             for path, reason in skipped.items()

@@ -118,7 +118,7 @@ def _of_one_run(candidates, folder):
         _log(
             f'{folder} has no {run_folder.RUN} to say which run is the last '
             f'there; it is taken to be that of {latest.file.name}, which says '
-            'the latest time', logging.INFO)
+            'the latest time')
     else:
         names = {run.name, run.goes_on}
     for candidate in candidates:
@@ -134,5 +134,5 @@ def _log_damage(file, reason):
     _log(f'cannot resume from {file}, trying an older one: {reason}')
 
 
-def _log(message, level=logging.WARNING):
-    print_log(message, 'current', level)
+def _log(message):
+    print_log(message, 'current', logging.WARNING)

@@ -4,7 +4,7 @@ from math import cos, pi
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 
-from mmfd.hosts import openmmlab
+from mmfd.hosts import log, openmmlab
 from mmfd.registry import HOOKS
 
 
@@ -78,10 +78,9 @@ class WarmupCosineHook(Hook):
         for group in groups:  # a resumed group has it already
             group.setdefault('initial_lr', group['lr'])
         highest = max(group['initial_lr'] for group in groups)
-        runner.logger.info(
-            f'lr: {highest:g} for {self.images} images, so {highest:g} x '
-            f'{self.ratio:g} = {highest * self.ratio:g} for the {batch} '
-            'images of an update')
+        log.info(f'lr: {highest:g} for {self.images} images, so {highest:g} x '
+                 f'{self.ratio:g} = {highest * self.ratio:g} for the {batch} '
+                 'images of an update')
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         for group in runner.optim_wrapper.param_groups:

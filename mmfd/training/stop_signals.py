@@ -1,5 +1,6 @@
 """Signals end a run in all processes after the same iteration."""
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -9,10 +10,9 @@ from functools import partial
 
 import torch
 from mmengine.dist import get_world_size, is_main_process
-from mmengine.logging import print_log
 from torch import distributed
 
-from mmfd.hosts import system
+from mmfd.hosts import log, system
 
 # Seconds within which a second Ctrl-C is taken for the first: a program that
 # started the run may pass on what the terminal has sent to it, too
@@ -40,10 +40,9 @@ class StopSignals:
     def catch(self):
         """Replace the handlers of the signals."""
         if threading.current_thread() is not threading.main_thread():
-            print_log(
+            log.info(
                 'this run is in a thread, which receives no signals: Ctrl-C '
-                'and SIGTERM will not save a checkpoint before they end it',
-                'current')
+                'and SIGTERM will not save a checkpoint before they end it')
             return
         for number in system.stop_signals():
             ignored = signal.getsignal(number) == signal.SIG_IGN
@@ -67,6 +66,16 @@ class StopSignals:
         if is_first and number == signal.SIGINT:
             _say('Ctrl-C: a checkpoint is written after this iteration, then '
                  'the run ends. Once more ends it at once.')
+
+
+def how_to_go_on():
+    """How a run that was stopped goes on: the command, if it can be known."""
+    program = os.path.basename(sys.argv[0])
+    if get_world_size() > 1 or program not in ('train.py', 'mmfd'):
+        return '--resume continues it'
+    command = [*sys.argv] + ['--resume'] * ('--resume' not in sys.argv)
+    command = ['python'] * program.endswith('.py') + command
+    return f'it goes on with\n{shlex.join(command)}'
 
 
 def _say(text):

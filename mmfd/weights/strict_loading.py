@@ -1,9 +1,8 @@
 """Weights of a file into a network: every tensor fits, or it is refused."""
 import torch
-from mmengine.logging import print_log
 
 from mmfd.errors import Refused
-from mmfd.hosts import pytorch
+from mmfd.hosts import log, pytorch
 from mmfd.weights import checkpoints, convert, rename, saved_networks
 from mmfd.weights.convert_swin import ALIKE, COORDINATES
 from mmfd.weights.rename import HALF
@@ -87,7 +86,7 @@ def load_into(module,
     for line in (*precision, *saved_networks.describe(
             found, others, 'to use those, save '
             'them in a file of their own')):
-        print_log(f'{path}: {line}', 'current')
+        log.info(f'{path}: {line}')
     if exact:
         _check_shapes(
             network, path,

@@ -1,0 +1,55 @@
+"""The log: what mmfd says itself, and what the libraries below it say.
+
+Everything goes to the log file of a run. A console shows what mmfd says, and
+warnings of the libraries, but not those that mean nothing to a user.
+"""
+import importlib
+import io
+import logging
+import warnings
+from contextlib import redirect_stdout
+
+from mmengine.logging import MMLogger
+
+# Beginnings of warnings that no setting of a user has caused or can mend.
+MEANINGLESS = (
+    'Failed to search registry with scope',
+    '"FileClient" will be deprecated',
+    '"HardDiskBackend" is the alias',
+    '`save_param_scheduler` is True but',
+    'The prefix is not set in metric class',
+    'Reset `metainfo`',
+    'Visualizer backend is not initialized',
+)
+MEANINGLESS_IN_PYTHON = (  # the same, by Python's own warnings
+    'torch.meshgrid: in an upcoming release',
+    'pkg_resources is deprecated',
+)
+
+
+def info(text):
+    """Log what a user of mmfd is to read: in the log file and on the console.
+
+    Where no run has begun, it is the log of the process.
+    """
+    MMLogger.get_current_instance().info(text, extra=dict(of_mmfd=True))
+
+
+def is_for_users(record):
+    """Whether a console shows a `logging.LogRecord`."""
+    return getattr(
+        record, 'of_mmfd',
+        False) or (record.levelno >= logging.WARNING
+                   and not record.getMessage().startswith(MEANINGLESS))
+
+
+def hide_meaningless():
+    """Hide the meaningless among Python's own warnings."""
+    for beginning in MEANINGLESS_IN_PYTHON:
+        warnings.filterwarnings('ignore', message=beginning)
+
+
+def import_silently(module):
+    """Import a module that prints lines of what it does without."""
+    with redirect_stdout(io.StringIO()):
+        importlib.import_module(module)

@@ -1,0 +1,71 @@
+"""What a terminal shows of a run: a few lines, where the log file has all."""
+import logging
+import sys
+
+from mmengine.logging import MMLogger
+from tqdm import tqdm
+
+from mmfd.hosts import log
+
+
+class ConsoleHandler(logging.StreamHandler):
+    """Print what is for users, above the line of progress if there is one."""
+
+    def __init__(self, level):
+        super().__init__(sys.stdout)
+        self.setLevel(level)
+        self.addFilter(log.is_for_users)
+
+    def format(self, record):
+        warned = record.levelno >= logging.WARNING
+        return 'warning: ' * warned + record.getMessage()
+
+    def emit(self, record):
+        try:
+            tqdm.write(self.format(record), file=self.stream)
+        except Exception:  # as the handlers of Python do: a log ends no run
+            self.handleError(record)
+
+
+def take_over(logger):
+    """Let a logger of the host print what is for users alone.
+
+    Its file still gets everything. Where the host's handler prints errors
+    alone, as in all processes but the first, so does ours.
+    """
+    logger.handlers[:] = [
+        ConsoleHandler(handler.level) if _prints(handler) else handler
+        for handler in logger.handlers
+    ]
+
+
+def _prints(handler):
+    return type(handler) is logging.StreamHandler
+
+
+def begin(scope):
+    """Be quiet from here on, also before there is a Runner.
+
+    Args:
+        scope (str): the library whose data sets are about to be imported.
+    """
+    take_over(MMLogger.get_current_instance())
+    log.hide_meaningless()
+    log.import_silently(f'{scope}.datasets')
+
+
+def quiet(runner_class):
+    """A Runner whose console shows what is for users, and its progress."""
+
+    class QuietRunner(runner_class):
+
+        def build_logger(self, *args, **kwargs):
+            logger = super().build_logger(*args, **kwargs)
+            take_over(logger)
+            return logger
+
+        def register_hooks(self, *args, **kwargs):
+            super().register_hooks(*args, **kwargs)
+            self.register_hook(dict(type='mmfd.ProgressHook'))
+
+    return QuietRunner

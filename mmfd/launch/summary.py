@@ -1,0 +1,103 @@
+"""What is said when a run begins and when it has ended."""
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from mmengine.dist import get_world_size
+from mmengine.model import is_model_wrapper
+
+from mmfd.hosts import openmmlab
+from mmfd.training.hooks import SKIPPED_IMAGES
+
+
+def beginning(runner):
+    """What is trained, on what, and where everything goes: lines of text.
+
+    Args:
+        runner (Runner): as `prepare` returns it.
+    """
+    model = runner.model
+    model = model.module if is_model_wrapper(model) else model
+    cfg, loader = runner.cfg, runner.train_dataloader
+    rows = []
+    if teacher := cfg.model.get('teacher'):
+        rows += [('teacher', f'{_described(model.teacher.backbone)}, '
+                  f'{_relative(teacher.checkpoint)}')]
+    backbone = getattr(model, 'backbone', model)
+    rows += [('student' if teacher else 'network', _described(backbone))]
+    if not teacher:
+        rows += [('model', _described(model))]
+    images = (
+        loader.batch_sampler.batch_size * get_world_size() *
+        openmmlab.accumulative_counts(runner.optim_wrapper))
+    rows += [('run', f'{_length(runner)}, {images:,} images an update'),
+             ('device', f'{_device()}, {_precision(runner.optim_wrapper)}'),
+             ('output', _relative(runner.work_dir)),
+             ('log', _relative(runner.logger.log_file or runner.log_dir))]
+    return '\n'.join(f'{name:9}{text}' for name, text in rows)
+
+
+def ending(runner, seconds):
+    """What a run has written, and what to do with it: lines of text.
+
+    Args:
+        runner (Runner): that has trained.
+        seconds (float): that it took.
+    """
+    written = runner.message_hub.runtime_info
+    last = written.get('last_ckpt')
+    lines = [f'done in {timedelta(seconds=round(seconds))}']
+    if best := written.get('best_ckpt'):
+        lines += [f'  best     {_relative(best)}']
+    lines += [f'  last     {_relative(last)}'] if last else []
+    skipped = Path(runner.work_dir) / SKIPPED_IMAGES
+    if skipped.exists():
+        lines += [f'  skipped  images are listed in {_relative(skipped)}']
+    config = _relative(getattr(runner.cfg, 'filename', None) or 'CONFIG')
+    if last:
+        lines += ['next']
+        lines += [f'  {line}' for line in _next(runner, config, last)]
+    return '\n'.join(lines)
+
+
+def _next(runner, config, last):
+    """Commands that a user may want to run now."""
+    last = _relative(last)
+    if runner.cfg.model.get('teacher'):
+        yield f'python tools/export.py {last} student.pth'
+        yield (f'python tools/analyze.py {config} {last} --images DIR '
+               '--out DIR')
+    elif runner.cfg.get('test_dataloader'):
+        yield f'python tools/test.py {config} {last}'
+    yield f'tensorboard --logdir {_relative(runner.work_dir)}'
+
+
+def _described(network):
+    count = sum(p.numel() for p in network.parameters())
+    return f'{type(network).__name__}, {count / 1e6:.3g} M parameters'
+
+
+def _length(runner):
+    if runner.max_epochs and runner.max_epochs > 1:
+        return (f'{runner.max_epochs} epochs of '
+                f'{len(runner.train_dataloader):,} iterations')
+    return f'{runner.max_iters:,} iterations'
+
+
+def _device():
+    if torch.cuda.is_available():
+        return f'{get_world_size()} x {torch.cuda.get_device_name()}'
+    return f'CPU, {torch.get_num_threads()} threads'
+
+
+def _precision(wrapper):
+    dtype = getattr(wrapper, 'dtype', None)
+    return str(dtype).removeprefix('torch.') if dtype else 'fp32'
+
+
+def _relative(path):
+    """A path as short as it can be said from here."""
+    path, here = str(path), os.getcwd()
+    inside = os.path.abspath(path).startswith(here + os.sep)
+    return os.path.relpath(path) if inside else path
