@@ -37,8 +37,8 @@ def train(config, *options):
         last = []
         for line in process.stdout:
             last = [*last[-15:], line]
-            if 'INFO - Epoch(' in line or 'INFO - Iter(' in line:
-                print('  ' + line.split('INFO - ')[1].rstrip(), flush=True)
+            if line.startswith(('epoch ', 'iteration ')):
+                print('  ' + line.rstrip(), flush=True)
     if process.returncode:
         sys.exit(''.join(last))
     return time.perf_counter() - start

@@ -1,5 +1,6 @@
 """The wheel and the sdist: what they hold, and that mim runs the wheel."""
 import os
+import re
 import runpy
 import shutil
 import subprocess
@@ -199,11 +200,11 @@ def test_mim_trains_and_tests_from_the_wheel_in_an_empty_folder(
     assert 'Training finished successfully' in log
     assert f'{env}/lib' in log
     assert not any(f'{os.getcwd()}/{x}' in log for x in ('mmfd', 'configs'))
-    trained = log[log.rindex('Epoch(val)'):].split('data_time')[0].split()[2:]
+    [trained] = re.findall('^iteration [0-9,]*: (.*)$', log, re.M)
     log = run(python, '-m', 'mim', 'test', 'mmfd', config, '--checkpoint',
               'work_dirs/simclr_fd/epoch_1.pth')
     assert 'Testing finished successfully' in log
-    tested = log[log.rindex('Epoch(test)'):].split('data_time')[0].split()[2:]
+    [tested] = re.findall('^test: (.*)$', log, re.M)
     assert tested == trained
 
 

@@ -6,6 +6,7 @@ warnings of the libraries, but not those that mean nothing to a user.
 import importlib
 import io
 import logging
+import re
 import warnings
 from contextlib import redirect_stdout
 
@@ -22,6 +23,7 @@ MEANINGLESS = (
     'Visualizer backend is not initialized',
 )
 MEANINGLESS_IN_PYTHON = (  # the same, by Python's own warnings
+    'Multi-processing start method',
     'torch.meshgrid: in an upcoming release',
     'pkg_resources is deprecated',
 )
@@ -46,7 +48,7 @@ def is_for_users(record):
 def hide_meaningless():
     """Hide the meaningless among Python's own warnings."""
     for beginning in MEANINGLESS_IN_PYTHON:
-        warnings.filterwarnings('ignore', message=beginning)
+        warnings.filterwarnings('ignore', message=re.escape(beginning))
 
 
 def import_silently(module):

@@ -15,10 +15,9 @@ from mmfd import files
 from mmfd.errors import Refused
 from mmfd.fast import compile_blocks
 from mmfd.hosts import log, openmmlab
-from mmfd.launch import (config_checks, console, dataset_checks,
-                         parallel_config, processes, resume_checks,
-                         schedule_checks, starting_weights, student_checks,
-                         summary)
+from mmfd.launch import (config_checks, dataset_checks, parallel_config,
+                         processes, resume_checks, schedule_checks,
+                         starting_weights, student_checks, summary, terminal)
 from mmfd.launch.config_options import DOWNSTREAM
 from mmfd.launch.dry_run import NO_CHECKPOINT
 from mmfd.launch.failed_start import (OF_NUMBERS, build_errors_refused,
@@ -49,7 +48,7 @@ def prepare(cfg, train, verbose=True):
     """
     _read_only_tensors()
     if not verbose:
-        console.begin(cfg.get('default_scope') or 'mmengine')
+        terminal.begin(cfg.get('default_scope') or 'mmengine')
     config_checks.check_sections(cfg, train)
     student_checks.check(cfg)
     config_checks.check_settings(cfg, train)
@@ -181,7 +180,7 @@ def _build(cfg, loops, verbose):
     files.make_folder(cfg.work_dir)
     with build_errors_refused(*OF_NUMBERS):
         kind = ShardedRunner if is_sharded(cfg) else Runner
-        runner = (kind if verbose else console.quiet(kind)).from_cfg(cfg)
+        runner = (kind if verbose else terminal.quiet(kind)).from_cfg(cfg)
     with build_errors_refused():
         for loop in loops:
             if loader := cfg.get(f'{loop}_dataloader'):

@@ -70,12 +70,13 @@ class StopSignals:
 
 def how_to_go_on():
     """How a run that was stopped goes on: the command, if it can be known."""
-    program = os.path.basename(sys.argv[0])
-    if get_world_size() > 1 or program not in ('train.py', 'mmfd'):
+    program, *arguments = sys.argv
+    is_script = program.endswith('train.py')
+    if get_world_size() > 1 or not (is_script or program == 'mmfd train'):
         return '--resume continues it'
-    command = [*sys.argv] + ['--resume'] * ('--resume' not in sys.argv)
-    command = ['python'] * program.endswith('.py') + command
-    return f'it goes on with\n{shlex.join(command)}'
+    arguments += ['--resume'] * ('--resume' not in arguments)
+    python = 'python ' * is_script
+    return f'it goes on with\n  {python}{program} {shlex.join(arguments)}'
 
 
 def _say(text):

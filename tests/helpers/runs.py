@@ -61,7 +61,7 @@ def start(config, work_dir, *arguments, options=(), tool='train'):
     Returns:
         multiprocessing.Process: started.
     """
-    arguments = [config, *arguments, '--work-dir', work_dir]
+    arguments = [config, *arguments, '--verbose', '--work-dir', work_dir]
     if options:
         arguments += ['--cfg-options', *options]
     return commands.start(tool, *arguments, log=f'{work_dir}.log')
@@ -91,7 +91,7 @@ def run(config,
     Returns:
         str: what it printed.
     """
-    arguments = [config, *arguments, '--work-dir', work_dir]
+    arguments = [config, *arguments, '--verbose', '--work-dir', work_dir]
     if processes > 1:
         arguments += ['--launcher', 'pytorch']
     if options:

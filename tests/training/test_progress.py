@@ -1,0 +1,152 @@
+"""What a user sees of a run: in a file, in a terminal, after Ctrl-C."""
+import fcntl
+import logging
+import os
+import pty
+import re
+import shlex
+import signal
+import struct
+import termios
+import threading
+
+import pytest
+from helpers import commands
+from helpers.runs import wait_for
+
+from mmfd.hosts import log
+from mmfd.launch.terminal import ConsoleHandler
+
+PROGRESS = re.compile(
+    r'^epoch \d/3  iteration \d+/12  loss \d\.\d+  .* img/s  '
+    r'data \d+%  ETA \d:\d\d:\d\d$')
+
+
+@pytest.fixture(scope='module')
+def trained(config, tmp_path_factory):
+    """The work dir of a run, and what it printed, line by line."""
+    work_dir = tmp_path_factory.mktemp('quiet') / 'run'
+    output = commands.command('train', config, '--work-dir', work_dir)
+    return work_dir, output.splitlines()
+
+
+def test_few_lines_then_one_for_each_of_the_log(trained):
+    _, lines = trained
+    begins = [bool(PROGRESS.match(line)) for line in lines]
+    assert sum(begins) == 12, lines
+    assert begins.index(True) <= 15, lines
+    assert [line for line in lines if line.startswith('epoch 2: ')]
+    for row in 'teacher', 'student', 'run', 'device', 'output', 'log':
+        assert len([x for x in lines if x.startswith(f'{row} ')]) == 1, lines
+    assert not [x for x in lines if 'mmengine' in x or 'arning' in x], lines
+
+
+def test_a_line_of_progress_has_at_most_100_columns(trained):
+    assert max(len(x) for x in trained[1] if PROGRESS.match(x)) <= 100
+
+
+def test_the_log_file_has_everything(trained):
+    work_dir, lines = trained
+    [file] = work_dir.glob('*/*.log')
+    text = file.read_text()
+    for said in ('System environment', 'Hooks will be executed',
+                 'Epoch(train)', 'Epoch(val)'):
+        assert said in text and not [x for x in lines if said in x]
+    images = [x for x in lines if re.match('(train|val): ', x)]
+    assert len(images) == 2 and all(x in text for x in images)
+
+
+def test_the_end_names_files_that_are_there(trained):
+    work_dir, lines = trained
+    end = lines[[x.startswith('done in ') for x in lines].index(True):]
+    for what in 'best', 'last':
+        [path] = [x.split()[1] for x in end if x.startswith(f'  {what} ')]
+        assert os.path.exists(path)
+    assert path == str(work_dir / 'epoch_3.pth')
+    assert any(f'export.py {path}' in x for x in end)
+
+
+def test_a_test_prints_its_numbers(trained, config):
+    work_dir, lines = trained
+    output = commands.command('test', config, work_dir / 'epoch_3.pth',
+                              '--work-dir', work_dir / 'test')
+    [tested] = [x for x in output.splitlines() if x.startswith('test: ')]
+    trained = [x for x in lines if x.startswith('epoch 3: ')]
+    assert [tested.removeprefix('test: ')
+            ] == [x.removeprefix('epoch 3: ') for x in trained]
+
+
+def test_ctrl_c_prints_the_command_that_goes_on(config, tmp_path):
+    file = tmp_path / 'log'
+    file.touch()
+    process = commands.start(
+        'train', config, '--work-dir', tmp_path / 'run', log=file)
+    assert wait_for(lambda: 'iteration 2/12' in file.read_text(), process)
+    os.kill(process.pid, signal.SIGINT)
+    output = commands.finish(process, file, status=130)
+    command = output.splitlines()[-1]
+    python, script, *arguments = shlex.split(command)
+    assert python == 'python' and arguments[-1] == '--resume'
+    output = commands.command(script, *arguments)
+    assert 'iteration 12/12' in output and 'done in' in output
+
+
+# the process that is forked has a file there, and asks a terminal for a place
+OWN = 'import sys; sys.stdout = open(1, "w", buffering=1, closefd=False)'
+
+
+def in_terminal(columns, *arguments, **options):
+    """What a command prints into a terminal of so many columns."""
+    ours, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack('HHHH', 24, columns, 0,
+                                                     0))
+    printed = []
+
+    def read():
+        try:
+            while piece := os.read(ours, 65536):
+                printed.append(piece)
+        except OSError:  # nobody has it open any more
+            pass
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    process = commands.start(
+        'train', *arguments, log=os.ttyname(its), before=OWN, **options)
+    process.join(120)
+    os.close(its)
+    reader.join()
+    assert process.exitcode == 0, b''.join(printed)[-3000:]
+    return b''.join(printed).decode().replace('\r\n', '\n')
+
+
+@pytest.mark.parametrize('columns', [40, 120])
+def test_a_terminal_has_one_line_that_is_redrawn(config, tmp_path, columns):
+    text = in_terminal(columns, config, '--work-dir', tmp_path / 'run')
+    drawn = [x for x in re.split('[\r\n]', text) if 'iteration ' in x]
+    assert any('iteration 11/12' in x for x in drawn)
+    assert max(map(len, drawn)) < columns
+    assert not [x for x in text.split('\n') if PROGRESS.match(x)]
+
+
+def test_a_dumb_terminal_gets_lines(config, tmp_path):
+    text = in_terminal(
+        120, config, '--work-dir', tmp_path / 'run', env=dict(TERM='dumb'))
+    assert '\r' not in text
+    assert len([x for x in text.split('\n') if PROGRESS.match(x)]) == 12
+
+
+@pytest.mark.parametrize('level, text, of_mmfd, shown', [
+    (logging.INFO, 'Exp name: fd', False, ''),
+    (logging.INFO, '7 images', True, '7 images\n'),
+    (logging.WARNING, 'the disk is full', False,
+     'warning: the disk is full\n'),
+    (logging.WARNING, log.MEANINGLESS[0] + ' "mmseg"', False, ''),
+    (logging.ERROR, 'lost', False, 'warning: lost\n'),
+])
+def test_who_said_it_and_how_serious_it_is(level, text, of_mmfd, shown,
+                                           capsys):
+    record = logging.LogRecord('x', level, '', 0, text, (), None)
+    record.of_mmfd = of_mmfd
+    ConsoleHandler(logging.INFO).handle(record)
+    assert capsys.readouterr().out == shown
