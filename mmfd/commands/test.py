@@ -24,8 +24,11 @@ def main():
         'tta_pipeline\nof the config; those of ADE20K have one')
     args = parser.parse_args()
     with command_line.one_message():
+        from mmfd.launch import terminal
         from mmfd.launch.config_options import load_config
         from mmfd.launch.runner import augment, prepare
+        if not args.verbose:
+            terminal.begin()
         cfg = load_config(args)
         cfg.load_from = args.checkpoint
         if args.tta:

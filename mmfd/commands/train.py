@@ -27,8 +27,11 @@ def main():
         help='ten iterations, then ETA, memory and what looks wrong')
     args = parser.parse_args()
     with command_line.one_message():
+        from mmfd.launch import terminal
         from mmfd.launch.config_options import load_config, override
         from mmfd.launch.runner import dry_run, train
+        if not args.verbose:
+            terminal.begin()
         cfg = load_config(args)
         if args.amp:
             override(cfg, {'optim_wrapper.type': 'mmfd.AmpOptimWrapper'})

@@ -12,6 +12,7 @@ from contextlib import redirect_stdout
 
 from mmengine.logging import MMLogger
 
+NEEDED = 'resumed epoch: ',  # what the host says and users need to know
 # Beginnings of warnings that no setting of a user has caused or can mend.
 MEANINGLESS = (
     'Failed to search registry with scope',
@@ -22,6 +23,7 @@ MEANINGLESS = (
     'Reset `metainfo`',
     'Visualizer backend is not initialized',
 )
+TALKATIVE = 'mmpretrain', 'mmseg'  # they print while they are imported
 MEANINGLESS_IN_PYTHON = (  # the same, by Python's own warnings
     'Multi-processing start method',
     'torch.meshgrid: in an upcoming release',
@@ -39,10 +41,10 @@ def info(text):
 
 def is_for_users(record):
     """Whether a console shows a `logging.LogRecord`."""
-    return getattr(
-        record, 'of_mmfd',
-        False) or (record.levelno >= logging.WARNING
-                   and not record.getMessage().startswith(MEANINGLESS))
+    text = record.getMessage()
+    if record.levelno >= logging.WARNING:
+        return not text.startswith(MEANINGLESS)
+    return getattr(record, 'of_mmfd', False) or text.startswith(NEEDED)
 
 
 def hide_meaningless():
@@ -51,7 +53,8 @@ def hide_meaningless():
         warnings.filterwarnings('ignore', message=re.escape(beginning))
 
 
-def import_silently(module):
-    """Import a module that prints lines of what it does without."""
-    with redirect_stdout(io.StringIO()):
-        importlib.import_module(module)
+def import_silently(library):
+    """Import the data sets of a library that prints what it does without."""
+    if library in TALKATIVE:
+        with redirect_stdout(io.StringIO()):
+            importlib.import_module(f'{library}.datasets')

@@ -48,7 +48,7 @@ def prepare(cfg, train, verbose=True):
     """
     _read_only_tensors()
     if not verbose:
-        terminal.begin(cfg.get('default_scope') or 'mmengine')
+        log.import_silently(cfg.get('default_scope'))
     config_checks.check_sections(cfg, train)
     student_checks.check(cfg)
     config_checks.check_settings(cfg, train)

@@ -43,15 +43,10 @@ def _prints(handler):
     return type(handler) is logging.StreamHandler
 
 
-def begin(scope):
-    """Be quiet from here on, also before there is a Runner.
-
-    Args:
-        scope (str): the library whose data sets are about to be imported.
-    """
+def begin():
+    """Show what is for users, as of now: there is no Runner yet."""
     take_over(MMLogger.get_current_instance())
     log.hide_meaningless()
-    log.import_silently(f'{scope}.datasets')
 
 
 def quiet(runner_class):

@@ -3,6 +3,7 @@ import os
 import sys
 from datetime import timedelta
 from math import isnan
+from numbers import Real
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook, LoggerHook
@@ -122,4 +123,4 @@ def epochs(runner):
 def _listed(metrics):
     return '  '.join(f'{name} {value:.4g}'
                      for name, value in (metrics or {}).items()
-                     if isinstance(value, (int, float)) and not isnan(value))
+                     if isinstance(value, Real) and not isnan(value))

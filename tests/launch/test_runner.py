@@ -31,9 +31,10 @@ def test_from_a_published_file_to_a_fine_tuned_student(project, monkeypatch):
     command('convert', 'openai-clip', project / 'ViT.pt', project / 'clip.pth')
     log = command('train', fd, '--work-dir', run, '--resume')
     assert f'{run} has no checkpoint to go on from' in log
+    [file] = run.glob('*/*.log')
     assert re.search(
         r'base_lr: .* eta: .* img_per_s: \d.* data_wait: \d.* skipped: 0  '
-        'grad_norm: .* loss: ', log)
+        'grad_norm: .* loss: ', file.read_text())
     assert list(run.glob('*/vis_data/events.out.tfevents.*'))
     assert 'checkpoint' in (run / 'fd.py').read_text()  # resolved config
 
@@ -56,7 +57,7 @@ def test_from_a_published_file_to_a_fine_tuned_student(project, monkeypatch):
     assert provenance.items() <= saved['meta'].items()
 
     log = command('test', fd, run / 'epoch_2.pth', '--work-dir', run)
-    for measure in r'held_out/loss: ([\d.]+)', r'knn/top1: ([\d.]+)':
+    for measure in r'held_out/loss ([\d.]+)', r'knn/top1 ([\d.]+)':
         before, after = re.findall(measure, trained + log)[-2:]
         assert before == after
 
