@@ -149,11 +149,11 @@ def test_official_student_trains_and_is_tested_downstream(
             images=shapes_root,
             classes=list(toy_images.CLASSES)))
     log = run(library, 'train', config, '--work-dir', folder)
-    assert float(re.findall(r' loss: ([\d.]+)', log)[-1]) > 0
+    assert float(re.findall(r' loss ([\d.]+)', log)[-1]) > 0
     [last] = (folder / 'last_checkpoint').read_text().split()
     before, after = model.state_dict(), checkpoints.load(last)['state_dict']
     for name in ('patch_embed.projection.weight', ):
         moved = (after[f'backbone.{name}'] - before[name]).abs().max()
         assert 0 < moved < 1e-2  # began there, and was trained
     log = run(library, 'test', config, last, '--work-dir', folder)
-    assert re.search(r'mIoU: |coco/bbox_mAP: ', log)
+    assert re.search(r'mIoU \d|coco/bbox_mAP \d', log)

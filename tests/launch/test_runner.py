@@ -67,11 +67,11 @@ def test_from_a_published_file_to_a_fine_tuned_student(project, monkeypatch):
                   project / 'finetune')
     assert (f'StudentViT starts from {run}/epoch_2.pth, without its ln1 and '
             'neck\n') in log
-    top1 = float(re.findall(r'accuracy/top1: ([\d.]+)', log)[-1])
+    top1 = float(re.findall(r'accuracy/top1 ([\d.]+)', log)[-1])
     log = command('test', project / 'finetune.py',
                   project / 'finetune' / 'epoch_1.pth', '--work-dir',
                   project / 'finetune')
-    assert float(re.findall(r'accuracy/top1: ([\d.]+)', log)[-1]) == top1
+    assert float(re.findall(r'accuracy/top1 ([\d.]+)', log)[-1]) == top1
     assert_inferencer_predicts_the_same(project)
     meta = checkpoints.meta(project / 'finetune' / 'epoch_1.pth')
     assert meta['recipe'] == 'finetune'

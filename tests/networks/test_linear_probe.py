@@ -143,7 +143,7 @@ def test_teacher_is_probed_from_its_file(tmp_path, shapes_root):
             shapes=shapes_root,
             arch=arch(128, 2, 2)))
     trained, tested = (
-        re.findall(r'accuracy/top1: ([\d.]+)',
+        re.findall(r'accuracy/top1 ([\d.]+)',
                    command(*arguments, '--work-dir', run))
         for arguments in (('train', config), ('test', config,
                                               run / 'epoch_1.pth')))

@@ -370,7 +370,7 @@ def test_fine_tuned_file_is_tested_and_refused_as_a_start(
                             'run/epoch_2.pth', 'whole.pth'))
     command('convert', 'fd-official', save(weights), whole)
     output = command('test', config, whole, '--work-dir', tmp_path / 'run')
-    top1 = re.findall(r'accuracy/top1: ([\d.]+)', output)
+    top1 = re.findall(r'accuracy/top1 ([\d.]+)', output)
     assert 0 <= float(top1[-1]) <= 100
     assert 'whole.pth is fine-tuned already, a classifier of 10' in refused(
         'train', config, '--work-dir', tmp_path / 'run')
