@@ -195,3 +195,14 @@ def check_sha256(actual, published, what):
                 f'{what} has sha256 {actual}, expected was {expected}: it is '
                 'another file, or was damaged on its way; get it again, or '
                 'compare the sum with that of its authors')
+
+
+def check_image_folder(path):
+    """Refuse a path that is no folder.
+
+    Raises:
+        Refused: which names the options that name such folders.
+    """
+    if not os.path.isdir(path):
+        raise Refused(f'no image folder {path}: name another with --data-root '
+                      '(with --images in tools/analyze.py)')

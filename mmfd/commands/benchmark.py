@@ -32,7 +32,7 @@ def positive(text):
 
 def main():
     threads.wait_briefly()  # before PyTorch is imported
-    from mmfd.launch import command_line
+    from mmfd.launch import command_line, paths
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     command_line.add_arguments(parser)
@@ -84,6 +84,7 @@ def main():
         if not args.plan and getattr(args, option.dest) != option.default:
             parser.error(f'{option.option_strings[0]} is for --plan')
     with command_line.one_message():
+        paths.check([args.config], folders=args.data_root or ())
         from mmfd.launch.config_options import load_config, override
         cfg = load_config(args)
         if cfg.default_scope != 'mmpretrain':

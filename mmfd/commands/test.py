@@ -12,7 +12,7 @@ from mmfd.launch import threads
 
 def main():
     threads.wait_briefly()  # before PyTorch is imported
-    from mmfd.launch import command_line
+    from mmfd.launch import command_line, paths
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     command_line.add_arguments(parser)
@@ -24,6 +24,7 @@ def main():
         'tta_pipeline\nof the config; those of ADE20K have one')
     args = parser.parse_args()
     with command_line.one_message():
+        paths.check([args.config], [args.checkpoint], args.data_root or ())
         from mmfd.launch import terminal
         from mmfd.launch.config_options import load_config
         from mmfd.launch.runner import augment, prepare

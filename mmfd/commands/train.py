@@ -9,7 +9,7 @@ from mmfd.launch import threads
 
 def main():
     threads.wait_briefly()  # before PyTorch is imported
-    from mmfd.launch import command_line
+    from mmfd.launch import command_line, paths
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     command_line.add_arguments(parser)
@@ -27,6 +27,8 @@ def main():
         help='ten iterations, then ETA, memory and what looks wrong')
     args = parser.parse_args()
     with command_line.one_message():
+        given = args.resume not in (None, 'auto')
+        paths.check([args.config], [args.resume] * given, args.data_root or ())
         from mmfd.launch import terminal
         from mmfd.launch.config_options import load_config, override
         from mmfd.launch.runner import dry_run, train

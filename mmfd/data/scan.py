@@ -10,8 +10,8 @@ from mmengine.logging import print_log
 
 from mmfd.data.away import why_away
 from mmfd.errors import Refused
-from mmfd.files import (OWN_FILE, cache_folder, make_own_folder, read_own,
-                        written_whole)
+from mmfd.files import (OWN_FILE, cache_folder, check_image_folder,
+                        make_own_folder, read_own, written_whole)
 from mmfd.hosts import log
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff', '.ppm',
@@ -50,10 +50,7 @@ def find_images(root, log_every=5.):
     Raises:
         Refused: if a folder cannot be listed.
     """
-    if not os.path.isdir(root):
-        raise Refused(
-            f'no image folder {root}: name another with --data-root (with '
-            '--images in tools/analyze.py)')
+    check_image_folder(root)
     cached, listings, images = _read_cache(root), {}, []
     logged, start = time.monotonic(), time.time()
     to_list = [('', frozenset())]  # folder, identities of those above it

@@ -8,16 +8,15 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.logging import print_log
 
-import mmfd
 from mmfd.errors import Refused
 from mmfd.hosts import mmcv_ops, openmmlab, versions
 from mmfd.launch import config_variables, processes
+from mmfd.launch.paths import find_config
 from mmfd.launch.setting_takers import (TOP_LEVEL, known_keys, scope_of,
                                         takers_of, takes)
 from mmfd.launch.type_names import name_of
 from mmfd.registry import RENAMED
 
-SHIPPED = Path(mmfd.__file__).parent / '.mim'  # with configs/ in it
 # Libraries that come with an extra of setup.cfg
 DOWNSTREAM = ('mmseg', 'mmdet')
 
@@ -71,22 +70,6 @@ def read_config(path):
                       f'{error}{advice}') from error
     _replace_former_names(cfg)
     return cfg
-
-
-def find_config(path):
-    """A config file, or the one of this path that comes with mmfd.
-
-    Raises:
-        Refused: if there is neither, with the nearest name that there is.
-    """
-    for file in Path(path), SHIPPED / path:
-        if file.is_file():
-            return str(file)
-    ours = {file.stem: file for file in SHIPPED.glob('configs/*/*.py')}
-    near = difflib.get_close_matches(Path(path).stem, ours, n=1)
-    hint = (f'; did you mean {ours[near[0]].relative_to(SHIPPED)}?'
-            if near else '')
-    raise Refused(f'no config file {path}{hint}')
 
 
 def override(cfg, options):

@@ -1,0 +1,45 @@
+"""The paths of a command line, looked at before anything large is imported."""
+import difflib
+from pathlib import Path
+
+import mmfd
+from mmfd import files
+from mmfd.errors import Refused
+from mmfd.weights import weight_files
+
+SHIPPED = Path(mmfd.__file__).parent / '.mim'  # with configs/ in it
+
+
+def check(configs=(), checkpoints=(), folders=()):
+    """Refuse what is not there.
+
+    Args:
+        configs (Sequence[str]): config files, or paths of those of mmfd.
+        checkpoints (Sequence[str]): weights files, or folders with one.
+        folders (Sequence[str]): of images.
+
+    Raises:
+        Refused: with the first that is missing.
+    """
+    for path in configs:
+        find_config(path)
+    for path in checkpoints:
+        weight_files.resolve(path)
+    for path in folders:
+        files.check_image_folder(path)
+
+
+def find_config(path):
+    """A config file, or the one of this path that comes with mmfd.
+
+    Raises:
+        Refused: if there is neither, with the nearest name that there is.
+    """
+    for file in Path(path), SHIPPED / path:
+        if file.is_file():
+            return str(file)
+    ours = {file.stem: file for file in SHIPPED.glob('configs/*/*.py')}
+    near = difflib.get_close_matches(Path(path).stem, ours, n=1)
+    hint = (f'; did you mean {ours[near[0]].relative_to(SHIPPED)}?'
+            if near else '')
+    raise Refused(f'no config file {path}{hint}')
