@@ -19,6 +19,7 @@ from pathlib import Path
 import yaml
 from mmengine.config import Config
 
+from mmfd.networks import timm_network
 from mmfd.weights.published import PUBLISHED
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,6 +27,8 @@ READMES = [
     ROOT / 'README.md',
     *sorted(ROOT.glob('configs/*/README.md')),
     ROOT / 'configs/fd/ablations/README.md',
+    ROOT / 'configs/fd/by_name/README.md',
+    ROOT / 'docs/teachers.md',
 ]
 PLACE = re.compile(r'(<!-- table: (\w+) -->\n\n).*?(\n<!-- end -->)', re.S)
 NOTHING = '-'
@@ -182,6 +185,47 @@ def ablations(models):
                 rows, key=lambda row: row[1])
 
 
+def named(models):
+    """From the docstrings, and from what timm says of the names."""
+    rows = []
+    for path in sorted(ROOT.glob('configs/fd/by_name/*.py')):
+        teacher, licence = re.match(r'"""(.*) -> FD. Licence (.*?); not',
+                                    path.read_text()).groups()
+        cfg = Config.fromfile(path)
+        published = timm_network.published(cfg.model.teacher.backbone.name)
+        rows.append([
+            f'[{path.name}]({path.relative_to(ROOT)})', teacher, licence,
+            f'`{published.hf_hub_id}`', f'`{cfg.model.teacher.checkpoint}`'
+        ])
+    return ('config', 'teacher', 'licence', 'repository',
+            'file for the config'), rows
+
+
+# --- docs/teachers.md ---
+
+
+def by_name(models):
+    """From docs/teachers.yml, with which a test compares what mmfd finds."""
+    rows = []
+    for row in yaml.safe_load((ROOT / 'docs/teachers.yml').read_text()):
+        facts = row['facts']
+        before = [
+            f'{facts[key]} {word}'
+            for key, word in (('cls', 'cls'), ('registers', 'registers'))
+            if key in facts
+        ]
+        rows.append([
+            f'`{row["name"]}`', row['what'],
+            str(facts['width']),
+            str(facts['patch']),
+            str(facts['img_size']), facts['statistics'], ', '.join(before)
+            or NOTHING,
+            facts.get('licence', 'not said')
+        ])
+    return ('name', 'what it is', 'channels', 'patch', 'trained at',
+            'statistics', 'before the map', 'licence'), rows
+
+
 # --- the tasks ---
 
 
@@ -232,6 +276,8 @@ TABLES = dict(
     students=students,
     teachers=teachers,
     ablations=ablations,
+    named=named,
+    by_name=by_name,
     fine_tuning=fine_tuning,
     linear_probe=linear_probe,
     ade20k=ade20k,

@@ -37,8 +37,14 @@ class DistillationHead(BaseModule):
         return dict(loss=self.criterion(pred.float(), target))
 
 
+MOST_BEFORE = 2  # tokens before a map: cls and distillation
+
+
 def _layout(count):
-    """How many tokens come before the largest square map, and its side."""
+    """How many tokens come before the largest square map, and its side.
+
+    For the words of a message alone.
+    """
     side = isqrt(count)
     return count - side**2, side
 
@@ -46,7 +52,7 @@ def _layout(count):
 def _describe(count):
     """A number of tokens with their likely layout, as `197 (1 + 14 x 14)`."""
     extra, side = _layout(count)
-    if side < 2 or extra > 5:  # one vector, or a map that is not square
+    if side < 2 or extra > MOST_BEFORE:  # one vector, or no square map
         return f'{count}'
     return f'{count} ({f"{extra} + " * (extra > 0)}{side} x {side})'
 
@@ -56,7 +62,7 @@ def _advice(student, teacher):
     if 1 in (student, teacher):
         return "neck.tokens and teacher.neck.tokens to the same, e.g. 'mean'"
     (extra_s, s), (extra_t, t) = _layout(student), _layout(teacher)
-    if max(extra_s, extra_t) > 5:
+    if max(extra_s, extra_t) > MOST_BEFORE:
         return ('neck.tokens and teacher.neck.tokens to the same, and neck.'
                 "grid=(h, w) to that of the teacher's map")
     settings = []

@@ -24,6 +24,7 @@ from mmfd.launch.failed_start import (OF_NUMBERS, build_errors_refused,
                                       data_errors_refused, traces_removed)
 from mmfd.launch.parallel_config import is_sharded
 from mmfd.launch.type_names import find_class, no_such_type
+from mmfd.networks.library_network import facts_of
 from mmfd.training import cached_teacher, optimizer_schema, run_folder
 from mmfd.training.loop import StopTraining
 from mmfd.training.sharding import ShardedRunner
@@ -72,6 +73,9 @@ def prepare(cfg, train, verbose=True):
             if resume and not checkpoint:
                 print_log(f'{cfg.work_dir} {NO_CHECKPOINT}', 'current',
                           logging.WARNING)
+            for part, facts in facts_of(_unwrapped(runner.model)).items():
+                print_log(f'{part or "backbone"}: {facts.describe()}',
+                          'current')
             _load_weights(runner, checkpoint, meta)
             if resume and checkpoint and is_main_process():
                 resume_checks.check_same_state(runner, checkpoint)

@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 from typing import Callable, NamedTuple
 
+import torch
 from mmengine.config import Config
 
 import mmfd
@@ -23,7 +24,7 @@ from mmfd.networks.facts import Facts
 from mmfd.networks.library_network import check_size, pair
 from mmfd.registry import MODELS
 from mmfd.weights import weight_files
-from mmfd.weights.meta_device import weightless
+from mmfd.weights.meta_device import LinspaceOnCPU
 
 
 class NamedNetwork(NamedTuple):
@@ -84,7 +85,7 @@ def _sized(backbone, img_size):
 
 
 def _facts(backbone):
-    with weightless():
+    with torch.device('meta'), LinspaceOnCPU():
         return MODELS.build(backbone).facts
 
 

@@ -1,5 +1,6 @@
 """What is known of a network beside its weights: its facts."""
 import dataclasses
+import json
 from dataclasses import dataclass
 
 from mmfd.errors import Refused
@@ -68,6 +69,16 @@ class Facts:
     def grid(self, image):
         """(h, w) of the map of an image (H, W) that patches cover."""
         return tuple(side // self.patch for side in image)
+
+    def where(self):
+        """The end of a message about a missing file; '' if it is not known."""
+        if not self.source:
+            return ''
+        return f'The weights of {self.name} are published: {self.source}'
+
+    def as_text(self):
+        """All of it as JSON, as a checkpoint has it."""
+        return json.dumps(dataclasses.asdict(self))
 
     def describe(self):
         """All of it in one line, as the log of a run has it."""

@@ -112,7 +112,7 @@ class LibraryNetwork(BaseModule):
             self.network,
             path,
             prefix,
-            source,
+            source or self.facts.where(),
             half=True,
             translate=self.translate)
 
@@ -135,6 +135,22 @@ class LibraryNetwork(BaseModule):
             strict_loading.load_into(self, init_cfg['checkpoint'], prefix)
         else:
             self.load_weights(init_cfg['checkpoint'])
+
+
+def facts_of(model):
+    """Facts of the networks by name in a model: part -> `Facts`.
+
+    Its parts are `teacher`, if it is a distillation, and '', its backbone.
+    """
+    parts = dict(model.named_children())
+    networks = {'': parts.get('backbone')}
+    if 'teacher' in parts:
+        networks['teacher'] = parts['teacher'].backbone
+    return {
+        part: network.facts
+        for part, network in networks.items()
+        if isinstance(network, LibraryNetwork)
+    }
 
 
 def check_size(name, img_size, patch):

@@ -14,6 +14,7 @@ from mmengine.model import is_model_wrapper
 from mmfd.errors import Refused
 from mmfd.files import make_folder, os_errors_refused
 from mmfd.hosts.lookup import check_methods
+from mmfd.networks.library_network import facts_of
 from mmfd.registry import HOOKS
 from mmfd.training.optim import AmpOptimWrapper
 from mmfd.weights import provenance
@@ -222,8 +223,9 @@ class ProvenanceHook(Hook):
 
     That is the config of the model, which `--resume` compares and
     tools/export.py builds; the name of the config file; the files of the
-    teacher and of the initial weights; and the fingerprint of the teacher, a
-    hash of its weights and statistics.
+    teacher and of the initial weights; the facts of networks that were named
+    (`teacher.facts`, `facts`); and the fingerprint of the teacher, a hash of
+    its weights and statistics.
     """
 
     def __init__(self):
@@ -236,12 +238,16 @@ class ProvenanceHook(Hook):
     def before_train(self, runner):
         if is_main_process() and not self.origins:
             self.origins = provenance.of_run(runner.cfg)
+            for part, facts in facts_of(_unwrapped(runner.model)).items():
+                self.origins.update(provenance.of_facts(part, facts))
 
     def before_save_checkpoint(self, runner, checkpoint):
         checkpoint['meta'].update(
             self.origins, model=json.dumps(runner.cfg.model, default=str))
-        model = runner.model
-        model = model.module if is_model_wrapper(model) else model
         if 'teacher' in runner.cfg.model:
             checkpoint['meta'][provenance.FINGERPRINT] = (
-                model.teacher.fingerprint)
+                _unwrapped(runner.model).teacher.fingerprint)
+
+
+def _unwrapped(model):
+    return model.module if is_model_wrapper(model) else model

@@ -14,7 +14,7 @@ from mmfd import __version__
 from mmfd.weights import checkpoints, weight_files
 
 NAMES = ('file', 'recipe', 'mmfd', 'kind', 'source', 'url', 'licence',
-         'sha256')
+         'sha256', 'facts')
 PARENTS = ('teacher', 'start')
 FINGERPRINT = 'teacher.fingerprint'  # of its weights and statistics
 
@@ -59,9 +59,24 @@ def of_run(cfg):
     return origin
 
 
+def of_facts(part, facts):
+    """The origin of a network by name, as its library says it.
+
+    Args:
+        part (str): `teacher`, or '' for the student, which starts from
+            weights of its own and has neither source nor licence.
+        facts: `mmfd.networks.facts.Facts` of it.
+    """
+    if not part:
+        return dict(facts=facts.as_text())
+    origin = dict(
+        source=facts.source, licence=facts.licence, facts=facts.as_text())
+    return {f'{part}.{key}': text for key, text in origin.items() if text}
+
+
 def _parent(name, path):
     origin = dict(file=os.path.basename(path))
-    if os.path.isfile(path):  # not `random`
+    if os.path.exists(path):  # not `random`
         origin.update(of_file(path))
     return {f'{name}.{key}': value for key, value in origin.items()}
 

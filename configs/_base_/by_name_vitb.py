@@ -1,0 +1,13 @@
+"""FD of a ViT-B from a teacher of its size that a leaf names."""
+_base_ = [
+    'distillation.py',
+    'teacher_by_name.py',
+    'students/vitb16.py',
+    'data/imagenet_fd.py',
+    'schedules/fd_300e.py',
+]
+
+model = dict(
+    teacher=_base_.teacher,
+    normalize=_base_.statistics,
+    backbone=_base_.student)

@@ -1,0 +1,7 @@
+"""PE core ViT-L/14 -> FD. Licence Apache-2.0; not trained here."""
+_base_ = '../../_base_/by_name_vitl.py'
+
+model = dict(
+    teacher=dict(
+        checkpoint='checkpoints/pe_core_vitl14.safetensors',
+        backbone=dict(name='vit_pe_core_large_patch14_336.fb')))
