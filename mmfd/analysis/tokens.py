@@ -2,12 +2,11 @@
 from typing import NamedTuple
 
 import torch
-from torch import nn
 
+from mmfd.networks.blocks import blocks
 from mmfd.networks.token_layout import (grid_of, layout_inside, layout_of,
                                         looks_channels_last)
 
-CONTAINERS = (nn.Sequential, nn.ModuleList)
 OUTPUT = 'output'  # name of what the backbone itself returns
 
 
@@ -62,31 +61,6 @@ class TokenRecorder:
                 self.consume(name, tokens)
 
         return hook
-
-
-def blocks(backbone):
-    """The blocks that a network repeats: name -> module, in their order.
-
-    These are members of its innermost lists of modules, if they have modules
-    of their own: the blocks of a ViT, of the stages of a Swin or a ConvNeXt,
-    but not the linear layers of their MLPs.
-    """
-    members = {
-        f'{name}.{key}' if name else key: member
-        for name, module in backbone.named_modules()
-        if isinstance(module, CONTAINERS)
-        for key, member in module.named_children() if _may_be_block(member)
-    }
-    return {
-        name: member
-        for name, member in members.items()
-        if not any(other.startswith(name + '.') for other in members)
-    }
-
-
-def _may_be_block(module):
-    has_modules = any(True for _ in module.children())
-    return has_modules and not isinstance(module, CONTAINERS)
 
 
 def tokens_of(output, layout, image):

@@ -8,7 +8,8 @@ import os
 from mmfd.errors import Refused
 from mmfd.weights import checkpoints, provenance
 
-OURS = 'StudentViT', 'StudentSwin'
+OURS = ('StudentViT', 'StudentSwin', 'TimmNetwork', 'HuggingFaceNetwork',
+        'TorchvisionNetwork')
 CHANNEL_ORDERS = ('to_rgb', 'bgr_to_rgb')  # of mmpretrain; of mmseg and mmdet
 TOLERANCE = 0.01  # of 255: statistics are rounded
 

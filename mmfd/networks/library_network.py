@@ -1,9 +1,12 @@
 """What networks of other libraries have in common, as teacher or student."""
+from functools import cached_property
+
 import torch
 from mmengine.model import BaseModule
 
 from mmfd.errors import Refused
 from mmfd.networks import image_size
+from mmfd.networks.blocks import layer_depths
 from mmfd.weights import strict_loading
 
 
@@ -114,7 +117,19 @@ class LibraryNetwork(BaseModule):
             prefix,
             source or self.facts.where(),
             half=True,
-            translate=self.translate)
+            translate=lambda weights: self.translate(_in_fp32(weights)))
+
+    def get_layer_depth(self, param_name, prefix=''):
+        """Depth of a weight and how many there are, for layer decay.
+
+        As of mmpretrain's backbones; see `blocks.layer_depths`.
+        """
+        depths, count = self.depths
+        return depths.get(param_name.removeprefix(prefix), count - 1), count
+
+    @cached_property
+    def depths(self):
+        return layer_depths(self)
 
     def init_weights(self):
         """Load what `init_cfg` names; else the library's random weights stay.
@@ -171,3 +186,11 @@ def pair(size):
 def _is_within(name, modules):
     return any(name == module or name.startswith(f'{module}.')
                for module in modules)
+
+
+def _in_fp32(weights):
+    """Half precision as fp32, before a library resizes positions in it."""
+    return {
+        name: value.float() if value.is_floating_point() else value
+        for name, value in weights.items()
+    }

@@ -82,7 +82,8 @@ def load_into(module,
             for key, value in in_file.items() if key.startswith(prefix)
         })
     _check_kinds(state_dict, expected, path)
-    precision = check_precision(state_dict, path, half)
+    precision = check_precision(in_file if translate else state_dict, path,
+                                half)
     for line in (*precision, *saved_networks.describe(
             found, others, 'to use those, save '
             'them in a file of their own')):

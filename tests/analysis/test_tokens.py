@@ -3,7 +3,8 @@ import torch
 from helpers.models import build_random, student, swin_student
 from mmengine.registry import MODELS
 
-from mmfd.analysis.tokens import TokenRecorder, blocks, tokens_of
+from mmfd.analysis.tokens import TokenRecorder, tokens_of
+from mmfd.networks.blocks import blocks
 from mmfd.networks.token_layout import Layout
 
 CONVNEXT = dict(

@@ -161,3 +161,60 @@ def test_facts_that_contradict_the_network_are_refused():
             model_args=dict(depth=1)))
     with pytest.raises(Refused, match='197 tokens .* cls=0'):
         network(torch.zeros(1, 3, 224, 224))
+
+
+def test_positions_are_resized_and_half_precision_read_as_timm_does(tmp_path):
+    name, args = 'vit_small_patch14_reg4_dinov2', dict(depth=1, img_size=196)
+    torch.manual_seed(0)
+    published = timm.create_model(name, depth=1).state_dict()
+    published = {key: x.bfloat16() for key, x in published.items()}
+    save_file(published, tmp_path / 'dinov2.safetensors')
+    theirs = timm.create_model(
+        name,
+        pretrained=True,
+        pretrained_cfg_overlay=dict(state_dict={
+            key: x.float()
+            for key, x in published.items()
+        }),
+        num_classes=0,
+        **args).eval()
+    ours = MODELS.build(
+        dict(
+            type='mmfd.TimmNetwork',
+            name=name,
+            img_size=196,
+            model_args=dict(depth=1))).eval()
+    ours.load_weights(tmp_path / 'dinov2.safetensors')
+    assert published['pos_embed'].shape[1] == 37 * 37
+    images = torch.randn(1, 3, 196, 196)
+    with torch.no_grad():
+        right = theirs.forward_features(images)
+        right = torch.cat((right[:, :1], right[:, 5:]), 1)
+        torch.testing.assert_close(ours(images)[-1], right, rtol=0, atol=1e-5)
+
+
+def test_weights_as_meta_publishes_them_are_read_as_timm_does(tmp_path):
+    """DINOv2's own file has a mask token, which timm leaves out."""
+    torch.manual_seed(0)
+    theirs = timm.create_model(
+        'vit_small_patch14_dinov2', depth=1, num_classes=0).eval()
+    weights = theirs.state_dict()
+    weights['mask_token'] = torch.zeros(1, 384)
+    file = tmp_path / 'dinov2_vits14_pretrain.pth'
+    torch.save(weights, file)
+    expected = timm.create_model(
+        'vit_small_patch14_dinov2',
+        pretrained=True,
+        pretrained_cfg_overlay=dict(state_dict=dict(weights)),
+        depth=1,
+        num_classes=0,
+        img_size=56).state_dict()
+    ours = MODELS.build(
+        dict(
+            type='mmfd.TimmNetwork',
+            name='vit_small_patch14_dinov2',
+            img_size=56,
+            model_args=dict(depth=1)))
+    ours.load_weights(file)
+    for name, value in ours.network.state_dict().items():
+        assert torch.equal(value, expected[name]), name
