@@ -13,3 +13,18 @@ __version__ = '0.1.0'
 # Modules that moved are still found by their names of version 0.1: `mmfd.ops`
 # and `mmfd.shapes` are files of this folder.
 __path__.append(f'{__path__[0]}/former_names')
+
+# What is for programs, found where it is first asked for: name -> module
+_LAZY = dict(
+    distill='distill',
+    finetune='finetune',
+    predict='predict',
+    load_student='student',
+    load_classifier='classifier')
+
+
+def __getattr__(name):
+    if name not in _LAZY:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    module = f'mmfd.recipes.{_LAZY[name]}'
+    return __import__(module, fromlist=[name]).__dict__[name]

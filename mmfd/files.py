@@ -205,4 +205,4 @@ def check_image_folder(path):
     """
     if not os.path.isdir(path):
         raise Refused(f'no image folder {path}: name another with --data-root '
-                      '(with --images in tools/analyze.py)')
+                      '(--images of mmfd analyze, --data of mmfd distill)')

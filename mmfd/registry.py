@@ -26,6 +26,7 @@ MODELS = _child(
     'networks.huggingface_network',  # HuggingFaceNetwork
     'networks.torchvision_network',  # TorchvisionNetwork
     'networks.linear_probe',  # LinearProbe
+    'networks.map_mean',  # MapMeanNeck: any network in a classifier
     'networks.pyramid',  # SimplePyramid: a plain ViT's maps for detectors
     'necks',  # ProjectionNeck, WhiteningNeck, those of the ablations
     'head')  # DistillationHead

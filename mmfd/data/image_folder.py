@@ -86,6 +86,8 @@ class ImageFolder(BaseDataset):
         scanned = [self._scan() if is_main_process() else None]
         broadcast_object_list(scanned)
         self.images, classes, self.source, self.sum = scanned[0]
+        if pipeline and is_main_process():  # else it is only looked at
+            log.info(self.source)
         super().__init__(
             metainfo=dict(classes=classes), pipeline=pipeline, indices=indices)
 
@@ -159,7 +161,6 @@ class ImageFolder(BaseDataset):
             with_label = with_splits and all(label for label, _ in images)
         classes = self._classes(trees, images) if with_label else ()
         source = self._source(trees, len(images), classes)
-        log.info(source)
         numbers = {name: number for number, name in enumerate(classes)}
         found = [
             dict(img_path=path, gt_label=numbers[label])

@@ -28,6 +28,7 @@ MEANINGLESS_IN_PYTHON = (  # the same, by Python's own warnings
     'Multi-processing start method',
     'torch.meshgrid: in an upcoming release',
     'pkg_resources is deprecated',
+    "'pin_memory' argument is set as true but no accelerator",
 )
 
 

@@ -95,6 +95,9 @@ def train(cfg, verbose=True):
         cfg (Config): as `load_config` returns it; changed in place.
         verbose (bool): as of `prepare`.
 
+    Returns:
+        Runner: at the end of its training.
+
     Raises:
         Refused: as `prepare`, and where the work dir goes away.
     """
@@ -113,6 +116,7 @@ def train(cfg, verbose=True):
             'dir was removed or made read-only during the run; if it holds '
             'checkpoints, --resume goes on from the last one') from error
     log.info(summary.ending(runner, time.monotonic() - begun))
+    return runner
 
 
 def augment(cfg):

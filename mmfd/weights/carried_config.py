@@ -14,8 +14,19 @@ from mmfd.weights.meta_device import limit_model_size
 
 TRUSTED = {  # all that such a config may name
     'mmfd.StudentViT', 'mmfd.StudentSwin', 'mmpretrain.BEiTViT',
-    'mmpretrain.SwinTransformerV2', 'LN', 'GELU', 'Conv2d'
+    'mmpretrain.SwinTransformerV2', 'LN', 'GELU', 'Conv2d', 'mmfd.TimmNetwork',
+    'mmfd.TorchvisionNetwork', 'mmfd.HuggingFaceNetwork', 'mmfd.MapMeanNeck',
+    'mmpretrain.GlobalAveragePooling'
 }
+# Settings of these that are looked up in a list or only shown, so they may be
+# any text: type -> keys
+PLAIN = {
+    'mmfd.TimmNetwork': {'name', 'facts'},
+    'mmfd.TorchvisionNetwork': {'name', 'facts'},
+    'mmfd.HuggingFaceNetwork': {'config', 'facts'},
+}
+# What lets transformers fetch code that a config names
+FETCHING = 'auto_map', 'attn_implementation', 'quantization', 'kernel'
 LARGEST_SUM = 1_000_000  # of all numbers in a carried config
 
 
@@ -87,7 +98,16 @@ def _untrusted(node):
     if isinstance(node, dict):
         names = {str(node[k]) for k in ('type', 'conv_type') if k in node}
         names |= {k for k in node if not k.isidentifier() or k == '_scope_'}
-        parts = [v for k, v in node.items() if k not in ('type', 'init_cfg')]
+        plain = PLAIN.get(str(node.get('type')), set())
+        names |= {
+            key
+            for key in dict(node.get('config') or {})
+            if 'config' in plain and any(word in key for word in FETCHING)
+        }
+        parts = [
+            value for key, value in node.items()
+            if key not in {'type', 'init_cfg'} | plain
+        ]
     else:
         names = {node} if isinstance(node, str) and '.' in node else set()
         parts = node if isinstance(node, list) else []

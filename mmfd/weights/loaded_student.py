@@ -18,10 +18,12 @@ class LoadedStudent(NamedTuple):
         config: that built it.
         head: `head.fc.weight` and `head.fc.bias` of a linear classifier on
             it, or empty.
+        prefix: `backbone.` if the names in the file begin so, or ''.
     """
     backbone: nn.Module
     config: dict
     head: dict
+    prefix: str = ''
 
     @property
     def num_classes(self):
@@ -61,7 +63,7 @@ def load_student(path, model):
                       f'{type(error).__name__}: {error}') from error
     strict_loading.load_into(backbone, path, prefix)
     _check_last_norm(backbone, prefix, names, path)
-    return LoadedStudent(backbone, config, head)
+    return LoadedStudent(backbone, config, head, prefix)
 
 
 def _check_last_norm(backbone, prefix, names, path):

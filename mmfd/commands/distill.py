@@ -1,0 +1,38 @@
+"""Distil any teacher into any student, both by name.
+
+    mmfd distill --teacher timm:vit_base_patch16_dinov3=FILE \\
+        --student timm:resnet50 --data DIR --out DIR
+
+A network is LIBRARY:NAME, and =FILE for its weights; LIBRARY is timm, hf,
+torchvision, mm (mmpretrain) or mmfd. What is left out is chosen for the images
+at hand. `mmfd train OUT/recipe/....py` trains the same.
+"""
+import argparse
+
+from mmfd.commands.recipe_options import add_options
+from mmfd.launch import threads
+
+
+def main():
+    threads.wait_briefly()  # before PyTorch is imported
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument('--teacher', required=True, metavar='NETWORK')
+    parser.add_argument('--student', required=True, metavar='NETWORK')
+    add_options(parser)
+    parser.add_argument(
+        '--img-size',
+        type=int,
+        nargs='+',
+        metavar='PIXELS',
+        help='side, or height and width, of what both networks see')
+    args = parser.parse_args()
+    if args.img_size:
+        if len(args.img_size) > 2:
+            parser.error('--img-size is one number, or height and width')
+        args.img_size = args.img_size[0], args.img_size[-1]
+    from mmfd.launch import command_line, paths
+    with command_line.one_message():
+        paths.check(folders=args.data)
+        from mmfd.recipes.distill import distill
+        distill(**vars(args))

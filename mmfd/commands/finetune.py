@@ -1,0 +1,29 @@
+"""Fine-tune a student into a classifier of one's own classes.
+
+    mmfd finetune --student work_dirs/RUN --data DIR --out DIR
+
+DIR holds train/CLASS and val/CLASS, or CLASS alone. What is left out is chosen
+for the images at hand. `mmfd train OUT/recipe/....py` trains the same.
+"""
+import argparse
+
+from mmfd.commands.recipe_options import add_options
+from mmfd.launch import threads
+
+
+def main():
+    threads.wait_briefly()  # before PyTorch is imported
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument(
+        '--student',
+        required=True,
+        metavar='FILE',
+        help='file or folder of `mmfd distill`, or a checkpoint')
+    add_options(parser)
+    args = parser.parse_args()
+    from mmfd.launch import command_line, paths
+    with command_line.one_message():
+        paths.check(folders=args.data)
+        from mmfd.recipes.finetune import finetune
+        finetune(**vars(args))

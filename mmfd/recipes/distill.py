@@ -1,0 +1,141 @@
+"""Distil any teacher into any student, both by name."""
+import os
+import re
+import shlex
+
+from mmfd.hosts import log
+from mmfd.networks import by_name
+from mmfd.networks.library_network import pair
+from mmfd.recipes import amounts, images, runs
+from mmfd.recipes.config_text import code, config_text
+from mmfd.recipes.student import FILE, load_student, save_student
+from mmfd.training.last_checkpoint import last_valid_checkpoint
+
+
+def distill(data,
+            teacher,
+            student,
+            out=None,
+            epochs=None,
+            img_size=None,
+            batch_size=None,
+            lr=None,
+            amp=None,
+            resume=False,
+            dry_run=False,
+            verbose=False):
+    """Train a student on the whitened tokens of a teacher.
+
+    What is left out is chosen for the images at hand, and the log says what
+    and why. The config of the run is written to `recipe/` in its folder, the
+    student to `student.safetensors`.
+
+    Args:
+        data (str | list[str]): folders of images.
+        teacher (str): a network by name, with its weights, as
+            `by_name.find` takes it: `timm:NAME=FILE`, or `timm:NAME` where
+            they can be downloaded.
+        student (str): the same; `timm:resnet50` has random weights.
+        out (str): folder of the run.
+        epochs (int): how often each image is seen.
+        img_size (int | tuple[int]): side, or (height, width), of what both
+            networks see. None: what the student's weights are trained at.
+        batch_size (int): images of an update.
+        lr (float): highest learning rate, of such a batch.
+        amp (bool): mixed precision. None: where there is a GPU.
+        resume (bool): go on where the run in `out` was stopped.
+        dry_run (bool): train ten iterations and print what they showed.
+        verbose (bool): print the whole log.
+
+    Returns:
+        Student: ready to be used; None after a dry run.
+
+    Raises:
+        Refused: if there is no such network, file or image, or another run in
+            `out`.
+    """
+    runs.begin(verbose)
+    recipe = plan(data, teacher, student, out, epochs, img_size, batch_size,
+                  lr, amp)
+    if dry_run:
+        return runs.dry_run(recipe, verbose)
+    cfg = runs.train(recipe, resume, verbose).cfg
+    file = os.path.join(recipe.out, FILE)
+    save_student(last_valid_checkpoint(recipe.out), cfg.model, cfg.size, file)
+    log.info(f'the student is {file}; a classifier is made of it by\n'
+             f'  mmfd finetune --student {shlex.quote(file)} --data DIR')
+    return load_student(recipe.out)
+
+
+def plan(data, teacher, student, out, epochs, img_size, batch_size, lr, amp):
+    """The `runs.Recipe` of a distillation; arguments as of `distill`."""
+    data = images.absolute(data)
+    img_size = pair(img_size)
+    command = runs.command('distill', **locals())
+    name = f'{_short(student)}_from_{_short(teacher)}'
+    out = os.path.abspath(out or os.path.join('work_dirs', name))
+    found = images.look_at(data)
+    size = img_size or by_name.find(student).facts.img_size
+    student, teacher = (
+        by_name.find(text, size) for text in (student, teacher))
+    chosen = amounts.choose(amounts.DISTILLATION, found.train,
+                            student.facts.width, epochs, batch_size, lr, amp)
+    facts = [
+        f'{side} {network.facts.describe()}'
+        for side, network in (('teacher', teacher), ('student', student))
+    ]
+    settings = f'''
+size = {size}  # (H, W) of the crops, and in evaluation
+model = {code(_model(teacher, student, size))}
+{images.loaders(found, data, size, chosen.batch_size)}
+{chosen.settings()}
+work_dir = {out!r}
+'''
+    text = config_text(
+        f'{student.facts.name} learns from {teacher.facts.name}.', command,
+        facts + chosen.why, '_base_/by_name/distillation.py', settings)
+    return runs.Recipe(name, text, chosen.why, out)
+
+
+def _short(text):
+    """A network's name as a part of the name of a file."""
+    name = text.partition(':')[2].partition('=')[0].rstrip('/')
+    return re.sub(r'\W+', '_', name.rpartition('/')[2])
+
+
+def _model(teacher, student, size):
+    """The config of a model but for what every distillation has."""
+    # a cls token is learnt where both have as many
+    tokens = {} if student.facts.cls == teacher.facts.cls else dict(
+        tokens='map')
+    # both sides meet on the coarser grid
+    coarse = max(student.facts, teacher.facts, key=lambda facts: facts.patch)
+
+    def neck(facts, **settings):
+        if facts.grid(size) != coarse.grid(size):
+            settings['grid'] = coarse.grid(size)
+        return dict(settings, **tokens)
+
+    return dict(
+        teacher=dict(
+            type='mmfd.Teacher',
+            checkpoint=os.path.abspath(teacher.weights()),
+            normalize=teacher.facts.statistics(),
+            backbone=teacher.backbone,
+            neck=neck(teacher.facts, type='mmfd.WhiteningNeck')),
+        normalize=student.facts.statistics(),
+        backbone=_started(student),
+        neck=neck(
+            student.facts,
+            in_channels=student.facts.width,
+            out_channels=teacher.facts.width))
+
+
+def _started(network):
+    """The config of a network that starts from its file, if one is named."""
+    if not network.checkpoint:
+        return network.backbone
+    return dict(
+        network.backbone,
+        init_cfg=dict(
+            type='Pretrained', checkpoint=os.path.abspath(network.checkpoint)))

@@ -1,0 +1,138 @@
+"""A student in hand: a network that sees pixels, with what is known of it."""
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+from mmengine.registry import MODELS
+from torch import nn
+
+from mmfd.errors import Refused
+from mmfd.necks import TokenSelector
+from mmfd.networks import mmpretrain_networks
+from mmfd.networks.library_network import LibraryNetwork, pair
+from mmfd.networks.token_layout import features_of
+from mmfd.recipes import runs
+from mmfd.weights import checkpoints, loaded_student, provenance
+from mmfd.weights.carried_config import carried_config
+from mmfd.weights.export import export
+
+FILE = 'student.safetensors'  # in the folder of its run
+
+
+class Student(nn.Module):
+    """A network with its own normalisation.
+
+    Args:
+        backbone (nn.Module): any that returns tokens or a map.
+        normalize (nn.Module): `mmfd.Normalize`.
+        facts (Facts): of the backbone, as it was distilled.
+        config (dict): of the backbone.
+        prefix (str): of the names of its weights, in the file they are from.
+        history (list[dict]): what its run logged, as `runs.history`.
+    """
+
+    def __init__(self,
+                 backbone,
+                 normalize,
+                 facts,
+                 config,
+                 prefix='',
+                 history=()):
+        super().__init__()
+        self.backbone = backbone
+        self.normalize = normalize
+        self.facts = facts
+        self.config = config
+        self.prefix = prefix
+        self.history = [*history]
+        self.select_tokens = TokenSelector('', 'all', grid=None)
+        self.eval()
+
+    def forward(self, pixels):
+        """The student's tokens.
+
+        Args:
+            pixels (Tensor): (B, 3, H, W), RGB 0-255, uint8 or float, of the
+                size `facts.img_size`.
+
+        Returns:
+            Tensor: (B, L, C): `facts.cls` cls tokens first, if there are any,
+            then the map, row by row. Registers are left out.
+        """
+        feats = self.backbone(self.normalize(pixels.float()))
+        return self.select_tokens(
+            features_of(self.backbone, feats, pixels.shape[-2:]))
+
+    tokens = forward
+
+
+def save_student(checkpoint, model, img_size, path):
+    """Write the student of a checkpoint, with all that builds it again.
+
+    Args:
+        checkpoint (str): of the run.
+        model (dict): the config of its model.
+        img_size (tuple[int]): (H, W) of the images it was distilled on.
+        path (str): of the file to write.
+    """
+    weights, config, _ = export(checkpoint, model, 'backbone')
+    weights = {f'backbone.{name}': value for name, value in weights.items()}
+    model = dict(normalize=model['normalize'], backbone=config)
+    meta = dict(
+        provenance.of_file(checkpoint),
+        model=json.dumps(model),
+        img_size=json.dumps(img_size))
+    checkpoints.save(weights, path, meta)
+
+
+def load_student(path):
+    """The student of a file, or of the folder of its run.
+
+    Args:
+        path (str): file of `mmfd distill` or `mmfd export`, a checkpoint, or
+            a folder of `mmfd distill`.
+
+    Returns:
+        Student: its `history` is that of its run, if `path` is a folder.
+
+    Raises:
+        Refused: if there is no student there, or the file does not say how to
+            build it.
+    """
+    file = student_file(path)
+    model = carried_config(file, to_build=True)
+    statistics = provenance.statistics(meta := checkpoints.meta(file))
+    if not statistics:
+        raise Refused(f'{file} does not say with which mean and standard '
+                      'deviation its student sees images: give a file of '
+                      'mmfd distill or mmfd export')
+    student = loaded_student.load_student(file, model)
+    facts = facts_of(student, str(file), statistics)
+    if 'img_size' in meta:
+        height, width = json.loads(meta['img_size'])
+        facts = dataclasses.replace(facts, img_size=(height, width))
+    normalize = MODELS.build(dict(statistics, type='mmfd.Normalize'))
+    lines = runs.history(path) if os.path.isdir(path) else ()
+    return Student(student.backbone, normalize, facts, student.config,
+                   student.prefix, lines)
+
+
+def student_file(path):
+    """The file of a student, which may be given as the folder of its run."""
+    file = Path(path, FILE)
+    return file if file.is_file() else Path(path)
+
+
+def facts_of(student, name, statistics):
+    """The `Facts` of a `LoadedStudent`.
+
+    Args:
+        name (str): for a network that has none.
+        statistics (dict): `mean` and `std` of its images.
+    """
+    if isinstance(student.backbone, LibraryNetwork):
+        return student.backbone.facts.override(statistics)
+    size = student.config.get('img_size')
+    return mmpretrain_networks.measure(student.config, name, size
+                                       and pair(size), **statistics)

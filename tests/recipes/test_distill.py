@@ -1,0 +1,131 @@
+"""A distillation by names: the student that is left, and its config."""
+import pytest
+import timm
+import torch
+from helpers.commands import command
+from safetensors.torch import load_file
+
+import mmfd
+from mmfd.errors import Refused
+from mmfd.launch.config_options import read_config
+from mmfd.recipes import distill
+
+PLAN = dict.fromkeys(('out', 'epochs', 'batch_size', 'lr', 'amp'))
+
+
+def plan(data, teacher, student, img_size=None, **options):
+    return distill.plan(
+        str(data), teacher, student,
+        **dict(PLAN, img_size=img_size, **options))
+
+
+def config_of(recipe, folder):
+    (folder / 'recipe.py').write_text(recipe.text)
+    return read_config(folder / 'recipe.py')
+
+
+def test_tokens_are_the_librarys_own_features(student):
+    found, out = student
+    weights = load_file(out / 'student.safetensors')
+    network = timm.create_model('test_resnet', num_classes=0).eval()
+    network.load_state_dict({
+        name.removeprefix('backbone.network.'): value
+        for name, value in weights.items()
+    })
+    pixels = torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8)
+    with torch.no_grad():
+        features = network.forward_features((pixels.float() - 127.5) / 127.5)
+        tokens = found.tokens(pixels)
+    assert tokens.shape == (2, 4, 96)
+    expected = features.flatten(2).transpose(1, 2)
+    assert (tokens - expected).abs().max() < 1e-5
+    assert found.facts.img_size == (64, 64) and found.facts.width == 96
+
+
+def test_student_is_the_same_from_its_file(student):
+    found, out = student
+    for path in out, out / 'student.safetensors', out / 'epoch_2.pth':
+        loaded = mmfd.load_student(path)
+        pixels = torch.full((1, 3, 64, 64), 90.)
+        assert torch.equal(loaded.tokens(pixels), found.tokens(pixels))
+    assert loaded.history == [] and found.history
+
+
+def test_history_has_training_and_held_out_images(student):
+    found, _ = student
+    held_out = [line for line in found.history if 'held_out/loss' in line]
+    losses = [line['loss'] for line in found.history if 'loss' in line]
+    assert len(held_out) == 2 and losses[-1] < losses[0]
+
+
+def test_same_run_is_not_begun_twice_and_goes_on_when_told(
+        student, teacher, shapes_root):
+    found, out = student
+    options = dict(
+        data=shapes_root / 'imagenet',
+        teacher=teacher,
+        student='timm:test_resnet',
+        out=out,
+        epochs=2,
+        img_size=64)
+    with pytest.raises(Refused, match='--resume goes on'):
+        mmfd.distill(**options)
+    with pytest.raises(Refused, match='holds another run'):
+        mmfd.distill(**dict(options, epochs=3), resume=True)
+
+
+@pytest.mark.full
+def test_written_config_trains_the_same(student, tmp_path):
+    found, out = student
+    [recipe] = (out / 'recipe').glob('*.py')
+    command('train', recipe, '--work-dir', tmp_path)
+    again = mmfd.load_student(tmp_path / 'epoch_2.pth').state_dict()
+    for name, value in found.state_dict().items():
+        assert torch.equal(value, again[name]), name
+
+
+def test_size_is_one_key(teacher, shapes_root, tmp_path):
+    recipe = plan(shapes_root / 'imagenet', teacher, 'timm:test_convnext',
+                  (64, 96))
+    cfg = config_of(recipe, tmp_path)
+    crop, *_ = cfg.train_dataloader.dataset.pipeline
+    *_, cut, _ = cfg.val_dataloader.dataset.pipeline
+    assert crop.crop.scale == cut.crop_size == (64, 96)
+    assert [*cfg.model.teacher.backbone.img_size] == [64, 96]
+    assert cfg.model.teacher.neck.grid == (2, 3)  # the student's, 32 pixels
+
+
+def test_networks_alike_meet_on_all_tokens(teacher, shapes_root, tmp_path):
+    cfg = config_of(
+        plan(shapes_root / 'imagenet', teacher, 'timm:test_vit', 48), tmp_path)
+    assert 'tokens' not in cfg.model.neck and 'grid' not in cfg.model.neck
+    assert cfg.model.neck.in_channels == cfg.model.neck.out_channels == 64
+
+
+def test_images_are_held_out_where_no_folder_is(teacher, shapes_root,
+                                                tmp_path):
+    recipe = plan(shapes_root / 'imagenet' / 'train', teacher, 'timm:test_vit')
+    cfg = config_of(recipe, tmp_path)
+    assert cfg.train_dataloader.dataset.held_out == 0.1  # 12 of 120
+    assert cfg.val_dataloader.dataset.held_out == 0.1
+    assert cfg.work_dir.endswith('work_dirs/test_vit_from_test_vit')
+
+
+REFUSED = [
+    (dict(student='timm:test_resnett'), 'test_resnet'),
+    (dict(student='resnet50'), 'LIBRARY:NAME'),
+    (dict(teacher='timm:test_vit=nowhere.pth'), 'nowhere.pth'),
+    (dict(student='timm:test_vit', img_size=50), '50'),
+    (dict(data='tests/recipes'), 'no images in .*tests/recipes.*--data'),
+]
+
+
+@pytest.mark.parametrize('change, message', REFUSED)
+def test_what_cannot_be_is_said_before_anything_is_built(
+        change, message, teacher, shapes_root):
+    options = dict(
+        data=shapes_root / 'imagenet',
+        teacher=teacher,
+        student='timm:test_resnet')
+    with pytest.raises(Refused, match=message):
+        plan(**dict(options, **change))
