@@ -8,8 +8,8 @@ import sys
 
 import mmfd
 
-COMMANDS = ('distill', 'finetune', 'predict', 'train', 'test', 'convert',
-            'export', 'analyze', 'benchmark')
+COMMANDS = ('distill', 'finetune', 'predict', 'train', 'test', 'draw',
+            'convert', 'export', 'analyze', 'benchmark')
 
 
 def main():

@@ -1,0 +1,53 @@
+"""Draw what a trained classifier, segmentor or detector says of images.
+
+    mmfd draw CONFIG CHECKPOINT photo.jpg --out DIR
+    mmfd draw CONFIG CHECKPOINT FOLDER --out DIR
+
+--out gets a picture for each image, under the same name, as .png.
+"""
+import argparse
+import os
+import sys
+
+from mmfd.errors import Refused
+from mmfd.launch import threads
+
+
+def main():
+    threads.wait_briefly()  # before PyTorch is imported
+    from mmfd.launch import command_line, paths
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument('config', help='config of the training')
+    parser.add_argument('checkpoint', help='file that training wrote')
+    parser.add_argument('images', help='image, or folder of images')
+    parser.add_argument(
+        '--out', required=True, metavar='DIR', help='folder of the pictures')
+    parser.add_argument(
+        '--score',
+        type=float,
+        default=0.3,
+        help='0-1, from which on objects are drawn (0.3)')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=command_line.Options,
+        default={},
+        metavar='KEY=VALUE',
+        help='settings that override the config')
+    args = parser.parse_args()
+    with command_line.one_message():
+        paths.check([args.config], [args.checkpoint])
+        if not os.path.exists(args.images):
+            raise Refused(f'no image or folder {args.images}')
+        from mmfd.launch import terminal
+        from mmfd.launch.config_options import override, read_config
+        from mmfd.launch.predictions import predict
+        terminal.begin()
+        cfg = read_config(args.config)
+        override(cfg, args.cfg_options)
+        count, broken = predict(cfg, args.checkpoint, args.images, args.out,
+                                args.score)
+        for reason in broken:
+            print(f'left out: {reason}', file=sys.stderr)
+        print(f'{args.out}: {count} pictures')
