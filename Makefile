@@ -4,7 +4,7 @@ BIN = .venv/bin
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: install demo demo-report demo-ablations demo-curve demo-student \
-	demo-teacher demo-transfer small test test-full test-openmmlab lint
+	demo-teacher demo-transfer small test test-full test-openmmlab docs lint
 
 install: .venv/installed
 
@@ -12,7 +12,7 @@ install: .venv/installed
 needs = || { echo "mmfd needs $(1)" >&2; exit 1; }
 
 # What goes into which environment: the maintained line, and the older one.
-.venv/installed: packages = -e '.[test]'
+.venv/installed: packages = -e '.[test,docs]'
 .venv-openmmlab/installed: packages = -r requirements-openmmlab.txt
 .venv-openmmlab/installed: requirements-openmmlab.txt
 
@@ -85,6 +85,10 @@ test-full: $(LONG:tests/%.py=.full/$(STATE)/%)
 # the suite against the last releases of the line that stands still
 test-openmmlab: .venv-openmmlab/installed
 	.venv-openmmlab/bin/$(PYTEST)
+
+# The site, in build/docs; a warning is an error
+docs: install
+	$(BIN)/python -m sphinx -q -W --keep-going -c docs . build/docs
 
 lint:
 	pre-commit run --all-files

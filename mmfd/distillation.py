@@ -1,4 +1,4 @@
-"""Feature Distillation, the method (Wei et al., arXiv 2205.14141, sec. 3).
+"""Feature Distillation, the method (Wei et al., arXiv 2205.14141, sec. 3)::
 
     pixels (B, 3, H, W) RGB 0-255
       |-- student statistics --> backbone --> neck: project --> (B, L, C) --+

@@ -27,12 +27,12 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     `get_layer_depth` gives i, so this class serves all three host libraries.
 
     Args:
-        paramwise_cfg (dict): settings, all optional:
-            layer_decay (float): d, 1 for the same rate in all layers.
-            no_decay (tuple[str]): names of parameters, or of modules with all
-                parameters in them, that have no weight decay.
-            stem (tuple[str]): beginnings of names in the backbone that belong
-                to layer 0 although `get_layer_depth` says otherwise.
+        paramwise_cfg (dict): settings, all optional. `layer_decay` (float) is
+            d, 1 for the same rate in all layers. `no_decay` (tuple[str])
+            names parameters, or modules with all parameters in them, that
+            have no weight decay. `stem` (tuple[str]) has beginnings of names
+            in the backbone that belong to layer 0 although `get_layer_depth`
+            says otherwise.
 
     Raises:
         Refused: for an unknown setting, or `layer_decay` without `lr`.
