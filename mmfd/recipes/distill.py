@@ -108,13 +108,13 @@ def _model(teacher, student, size):
     # a cls token is learnt where both have as many
     tokens = {} if student.facts.cls == teacher.facts.cls else dict(
         tokens='map')
-    # both sides meet on the coarser grid
-    coarse = max(student.facts, teacher.facts, key=lambda facts: facts.patch)
-
-    def neck(facts, **settings):
-        if facts.grid(size) != coarse.grid(size):
-            settings['grid'] = coarse.grid(size)
-        return dict(settings, **tokens)
+    # both sides meet on the coarser grid; convolutional networks whose patches
+    # do not cover the image may have one row more or less
+    fine, coarse = sorted((student.facts, teacher.facts),
+                          key=lambda facts: facts.patch)
+    covered = not any(side % coarse.patch for side in size)
+    if fine.patch != coarse.patch or not covered:
+        tokens['grid'] = coarse.grid(size)
 
     return dict(
         teacher=dict(
@@ -122,13 +122,13 @@ def _model(teacher, student, size):
             checkpoint=os.path.abspath(teacher.weights()),
             normalize=teacher.facts.statistics(),
             backbone=teacher.backbone,
-            neck=neck(teacher.facts, type='mmfd.WhiteningNeck')),
+            neck=dict(type='mmfd.WhiteningNeck', **tokens)),
         normalize=student.facts.statistics(),
         backbone=_started(student),
-        neck=neck(
-            student.facts,
+        neck=dict(
             in_channels=student.facts.width,
-            out_channels=teacher.facts.width))
+            out_channels=teacher.facts.width,
+            **tokens))
 
 
 def _started(network):

@@ -71,8 +71,8 @@ def dry_run(recipe, verbose):
         path = Path(folder, f'{recipe.name}.py')
         path.write_text(recipe.text)
         cfg = _load(path)
-    _say(recipe)
-    runner.dry_run(cfg, verbose)
+        _say(recipe)
+        runner.dry_run(cfg, verbose)
 
 
 def write(recipe, resume):

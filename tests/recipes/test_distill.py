@@ -95,6 +95,23 @@ def test_size_is_one_key(teacher, shapes_root, tmp_path):
     assert cfg.model.teacher.neck.grid == (2, 3)  # the student's, 32 pixels
 
 
+@pytest.mark.parametrize('student', ['test_convnext', 'test_resnet'])
+def test_dry_run_where_patches_do_not_cover_the_image(teacher, student,
+                                                      shapes_root, tmp_path,
+                                                      capfd):
+    """80 = 2.5 x 32: one of these has a map of 2 x 2, the other of 3 x 3."""
+    found = mmfd.distill(
+        shapes_root / 'imagenet',
+        teacher,
+        f'timm:{student}',
+        tmp_path / 'run',
+        epochs=3,
+        img_size=80,
+        dry_run=True)
+    assert found is None and not (tmp_path / 'run').exists()
+    assert 'iterations of ' in capfd.readouterr().out
+
+
 def test_networks_alike_meet_on_all_tokens(teacher, shapes_root, tmp_path):
     cfg = config_of(
         plan(shapes_root / 'imagenet', teacher, 'timm:test_vit', 48), tmp_path)
