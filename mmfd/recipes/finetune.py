@@ -4,6 +4,7 @@ import shlex
 
 from mmfd.errors import Refused
 from mmfd.hosts import log
+from mmfd.networks.library_network import LibraryNetwork
 from mmfd.recipes import amounts, images, runs
 from mmfd.recipes.classifier import FILE, load_classifier, save_classifier
 from mmfd.recipes.config_text import code, config_text
@@ -104,11 +105,12 @@ work_dir = {out!r}
 def _model(student, file, classes):
     """The config of a classifier but for what all have, and layer decay."""
     facts, config = student.facts, dict(student.config)
+    by_name = isinstance(student.backbone, LibraryNetwork)
     others = dict(
         backbone={},
         neck=dict(
             type='mmfd.MapMeanNeck', channels=facts.width, before=facts.cls),
-        layer_decay=1.)
+        layer_decay=0.8 if by_name else 1.)
     task = TASKS.get(config['type'], others)
     config.update(task['backbone'])
     if config.get('use_shared_rel_pos_bias'):
