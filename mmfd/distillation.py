@@ -12,6 +12,7 @@ teacher's whitened tokens.
 Letters for shapes, in all of mmfd: B batch, L tokens (a cls token comes first,
 if there is one), C channels, H heads, (h, w) grid of patches.
 """
+import torch.nn.functional as F
 from mmpretrain.models import BaseSelfSupervisor
 
 from mmfd.networks.token_layout import features_of
@@ -53,7 +54,11 @@ class FeatureDistillation(BaseSelfSupervisor):
         return self.head.loss(pred, target)
 
     def predict(self, pixels, data_samples):
-        """Evaluate images: set `loss` and `feature` (C, ) of each sample."""
+        """Evaluate images, and set of each sample what metrics need.
+
+        `loss`, `error` (mean square), `feature` (C, ) of the student, `target`
+        (L, C), and `criterion`, the loss of any other prediction.
+        """
         target = self.teacher(pixels)
         feats = self.extract_feat(pixels)
         pred, last = self.neck(feats), feats[-1]
@@ -61,6 +66,8 @@ class FeatureDistillation(BaseSelfSupervisor):
         for i, sample in enumerate(data_samples):
             image = slice(i, i + 1)
             sample.loss = self.head.loss(pred[image], target[image])['loss']
+            sample.error = F.mse_loss(pred[i].float(), target[i])
+            sample.target, sample.criterion = target[i], self.head.criterion
             sample.feature = pooled[i]
         return data_samples
 

@@ -12,6 +12,7 @@ from mmfd.data.sampler import SeededIndex
 from mmfd.data.transforms import LoadImage
 from mmfd.errors import Refused
 from mmfd.registry import HOOKS
+from mmfd.training.lr_schedule import WarmupCosineHook
 from mmfd.weights import checkpoints
 
 META = 'verdict'  # key in a checkpoint, older than the name of the hook
@@ -19,6 +20,7 @@ STATISTICS = dict(  # name -> mean and std of RGB pixels, 0-255
     ImageNet=((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
     CLIP=((122.7709383, 116.7460125, 104.09373615), (68.5005327, 66.6321375,
                                                      70.32316305)))
+LEARNING = 'learning'  # name of the fault that nothing is learnt
 LOGGED = 'student_std', 'dead_channels', 'cosine', 'explained'
 TRAINED_WITH = {  # kind of a converted file -> statistics of its networks
     **dict.fromkeys(('openai-clip', 'open-clip', 'hf-clip'), 'CLIP'),
@@ -45,7 +47,10 @@ class CollapseMonitorHook(Hook):
       run too.
 
     Each fault is one warning that says which setting to change. It is
-    repeated only if the fault disappears and returns.
+    repeated only if the fault disappears and returns. That nothing is learnt
+    is said after the warm-up (of `mmfd.WarmupCosineHook`; with other schedules
+    after `interval` iterations), by `held_out/explained` of all held-out
+    images if the run evaluates them.
 
     Args:
         interval (int): iterations between two looks.
@@ -105,6 +110,16 @@ class CollapseMonitorHook(Hook):
             self._log(runner, now, runner.iter + 1)
             self._check(runner, now)
 
+    def after_val_epoch(self, runner, metrics=None):
+        if self.first is None or 'held_out/explained' not in metrics:
+            return
+        faults = {}
+        if not self.warned - {LEARNING}:  # whose reason was not given yet
+            faults = self._not_learning(runner, metrics['held_out/explained'],
+                                        runner.iter)
+        self._warn(runner, faults)
+        self.warned = self.warned - {LEARNING} | {*faults}
+
     def before_save_checkpoint(self, runner, checkpoint):
         checkpoint['meta'][META] = dict(
             seen=self.first['seen'].tolist(),
@@ -146,8 +161,24 @@ class CollapseMonitorHook(Hook):
             }
             faults.update(
                 changed_teacher(now, before, 'before it was resumed'))
+        kept = set()
+        if runner.val_loop:
+            kept = self.warned & {LEARNING}
+        elif not faults and now is not self.first:
+            faults = self._not_learning(runner, now['explained'],
+                                        runner.iter + 1)
         self._warn(runner, faults)
-        self.warned = {*faults}
+        self.warned = {*faults} | kept
+
+    def _not_learning(self, runner, explained, iteration):
+        """The fault (name -> sentence), if any, after so many iterations."""
+        warmups = [
+            hook.warmup * hook.accumulation for hook in runner.hooks
+            if isinstance(hook, WarmupCosineHook)
+        ]
+        if iteration < max(warmups, default=self.interval) or explained > 0:
+            return {}
+        return dict(not_learning(explained, iteration))
 
     def _warn(self, runner, faults):
         """Log each fault (name -> sentence) that is new."""
@@ -342,6 +373,22 @@ def training_faults(now, start):
             'though the tokens of the student differ (by '
             f'{now["student_std"]:.3g} in a channel): its weights are zero or '
             'too small. Look at what initialises or loads them')
+
+
+def not_learning(explained, iteration):
+    """What needs no image, the mean of each position, is the least to learn.
+
+    Args:
+        explained (float): of held-out images, at most 0.
+        iteration (int): how many there were.
+    """
+    yield LEARNING, (
+        f'after {iteration:,} iterations, the warm-up over, the student '
+        'predicts the target no better than the mean of each position would, '
+        f'which needs no image (explained: {explained:.3f}, which is to rise '
+        'above 0): it has learnt nothing of what is in the images. Raise '
+        'optim_wrapper.optimizer.lr if the loss hardly falls, lower it if it '
+        'jumps; look at model.teacher.checkpoint and at the images')
 
 
 def _rounded(values):

@@ -4,22 +4,63 @@ import torch.nn.functional as F
 from mmengine.evaluator import BaseMetric
 
 from mmfd.registry import METRICS
+from mmfd.training.mean_baselines import MeanBaselines
+
+# The result of an image that counts in no metric. None would be lost on the
+# way between processes, and the padding at the end be taken for images.
+NOT_COUNTED = ()
 
 
 @METRICS.register_module()
 class HeldOutLoss(BaseMetric):
-    """`held_out/loss`: the mean distillation loss of the held-out images."""
+    """The distillation loss of the held-out images, and what it is worth.
+
+    - `held_out/loss`: its mean.
+    - `held_out/loss_of_mean`: the same loss, if the prediction were the mean
+      of the target over all these images and their tokens.
+    - `held_out/loss_of_positions`: the same, of the mean of each position.
+    - `held_out/explained`: the share of the target's variance between images
+      that the prediction explains, of squared errors: 1 at most, and 0 for
+      the mean of each position over many images.
+
+    The losses of the two means are of at most `images` images, all else is of
+    all. They need two images or more.
+
+    Args:
+        images (int): evenly spread over the held-out ones.
+    """
     default_prefix = 'held_out'
 
+    def __init__(self, images=64, **kwargs):
+        super().__init__(**kwargs)
+        self.images = images
+        self.baselines = MeanBaselines(images)
+
     def process(self, data_batch, data_samples):
-        self.results += [
-            None if sample.get('skipped') else float(sample['loss'])
-            for sample in data_samples
-        ]
+        for sample in data_samples:
+            if sample.get('skipped'):
+                self.results.append(NOT_COUNTED)
+                self.baselines.add(None, None)
+            else:
+                self.results.append(
+                    (float(sample['loss']), float(sample['error'])))
+                self.baselines.add(sample['target'], sample['criterion'])
+
+    def evaluate(self, size):
+        self.means = self.baselines.measure(size)
+        self.baselines = MeanBaselines(self.images)
+        return super().evaluate(size)
 
     def compute_metrics(self, results):
-        losses = [loss for loss in results if loss is not None]
-        return dict(loss=sum(losses) / len(losses)) if losses else {}
+        known = [result for result in results if result]
+        if not known:
+            return {}
+        loss, error = (sum(part) / len(known) for part in zip(*known))
+        means = dict(self.means)
+        variance = means.pop('variance', 0)
+        if variance > 0:
+            means['explained'] = 1 - error / variance
+        return dict(loss=loss, **means)
 
 
 @METRICS.register_module()
@@ -45,14 +86,15 @@ class NearestNeighbours(BaseMetric):
 
     def process(self, data_batch, data_samples):
         self.results += [
-            None if sample.get('skipped') or 'gt_label' not in sample else
+            NOT_COUNTED
+            if sample.get('skipped') or 'gt_label' not in sample else
             # a clone: pickling a view would send its whole batch
             (sample['feature'].float().cpu().clone(), sample['gt_label'].cpu())
             for sample in data_samples
         ]
 
     def compute_metrics(self, results):
-        known = [result for result in results if result is not None]
+        known = [result for result in results if result]
         if len(known) < 2:
             return {}
         features, labels = map(torch.stack, zip(*known))

@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 
 from mmfd.hosts.openmmlab import set_checkpoint_loader
 from mmfd.training.collapse_monitor import explained
+from mmfd.training.lr_schedule import WarmupCosineHook
 from mmfd.weights import checkpoints
 from mmfd.weights.mmengine_reader import load_for_mmengine
 
@@ -45,28 +46,30 @@ def train(folder,
     held_out = dict(loader, dataset=dict(loader['dataset'], split='val'))
     cfg = Config(
         dict(
-            model=model,
-            work_dir=str(folder),
-            train_dataloader=loader,
-            train_cfg=dict(
-                type='IterBasedTrainLoop',
-                max_iters=iterations,
-                val_interval=1000),
-            val_dataloader=held_out,
-            val_cfg=dict(),
-            val_evaluator=[dict(type='mmfd.HeldOutLoss')],
-            optim_wrapper=dict(optimizer=dict(type='AdamW', lr=lr)),
-            default_hooks=dict(
-                logger=dict(type='LoggerHook', interval=log_interval),
-                checkpoint=dict(
-                    type='CheckpointHook', by_epoch=False, interval=50)),
-            log_processor=dict(by_epoch=False),
-            custom_hooks=[dict(type='mmfd.CollapseMonitorHook', interval=10)],
-            default_scope='mmpretrain',
-            visualizer=None,
-            experiment_name=folder.name,
-            randomness=dict(seed=0),
-            **kwargs))
+            dict(
+                model=model,
+                work_dir=str(folder),
+                train_dataloader=loader,
+                train_cfg=dict(
+                    type='IterBasedTrainLoop',
+                    max_iters=iterations,
+                    val_interval=1000),
+                val_dataloader=held_out,
+                val_cfg=dict(),
+                val_evaluator=[dict(type='mmfd.HeldOutLoss')],
+                optim_wrapper=dict(optimizer=dict(type='AdamW', lr=lr)),
+                default_hooks=dict(
+                    logger=dict(type='LoggerHook', interval=log_interval),
+                    checkpoint=dict(
+                        type='CheckpointHook', by_epoch=False, interval=50)),
+                log_processor=dict(by_epoch=False),
+                custom_hooks=[
+                    dict(type='mmfd.CollapseMonitorHook', interval=10)
+                ],
+                default_scope='mmpretrain',
+                visualizer=None,
+                experiment_name=folder.name,
+                randomness=dict(seed=0)), **kwargs))
     set_checkpoint_loader(load_for_mmengine)  # as the tools do, to resume
     runner = Runner.from_cfg(cfg)
     for hook in hooks:
@@ -235,6 +238,29 @@ def test_collapsed_student_is_named(model, tmp_path, shapes_root):
     _, warnings = train(
         tmp_path, shapes_root, model, hooks=[PlantFault(collapse, 5)])
     assert any('the student has collapsed: 100%' in w for w in warnings)
+
+
+def test_run_that_learns_nothing_is_named(model, tmp_path, shapes_root):
+    runner, (warning, ) = train(tmp_path, shapes_root, model, lr=0.)
+    assert 'after 30 iterations, the warm-up over' in warning
+    assert 'no better than the mean of each position' in warning
+    hub = runner.message_hub
+    explained, loss, mean, positions = (
+        hub.get_scalar(f'val/held_out/{name}').current()
+        for name in ('explained', 'loss', 'loss_of_mean', 'loss_of_positions'))
+    assert explained < 0 and loss > mean > positions > 0
+
+
+def test_without_evaluations_the_few_images_tell(model, tmp_path, shapes_root):
+    nothing = dict(val_dataloader=None, val_cfg=None, val_evaluator=None)
+    _, (warning, ) = train(tmp_path, shapes_root, model, lr=0., **nothing)
+    assert 'after 10 iterations, the warm-up over' in warning
+
+
+def test_nothing_has_to_be_learnt_during_warm_up(model, tmp_path, shapes_root):
+    slow = WarmupCosineHook(warmup_epochs=100, warmup_lr=0., min_lr=0.)
+    _, warnings = train(tmp_path, shapes_root, model, hooks=[slow], lr=0.)
+    assert warnings == []
 
 
 def test_model_without_teacher_is_refused(tmp_path, shapes_root):

@@ -4,6 +4,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from helpers.models import distillation
 from mmengine.registry import MODELS
 from mmengine.structures import BaseDataElement
@@ -56,7 +57,13 @@ def evaluate(metric, samples):
 def sample(feature, label=None, skipped=(), loss=0.):
     known = {} if label is None else dict(gt_label=torch.tensor([label]))
     return dict(
-        feature=torch.tensor(feature), skipped=skipped, loss=loss, **known)
+        feature=torch.tensor(feature),
+        skipped=skipped,
+        loss=loss,
+        error=loss,
+        target=torch.tensor([feature]),
+        criterion=F.mse_loss,
+        **known)
 
 
 def test_two_clusters_and_a_stray_give_their_share():
@@ -76,7 +83,7 @@ def test_hosts_data_sets_know_nothing_of_skipped_images():
     for one in samples:
         del one['skipped']
     assert evaluate('NearestNeighbours', samples) == {'knn/top1': 100.}
-    assert evaluate('HeldOutLoss', samples) == {'held_out/loss': 2.}
+    assert evaluate('HeldOutLoss', samples)['held_out/loss'] == 2
 
 
 def test_a_feature_travels_without_its_batch():
@@ -98,9 +105,8 @@ def test_replaced_images_count_in_neither_measure():
         sample([0., 1.], 1, [('broken.jpg', 'it is empty')], loss=9.)
     ]
     assert evaluate('NearestNeighbours', samples) == {'knn/top1': 0.}
-    assert evaluate('HeldOutLoss', samples) == {
-        'held_out/loss': pytest.approx(0.2)
-    }
+    assert evaluate('HeldOutLoss',
+                    samples)['held_out/loss'] == pytest.approx(0.2)
 
 
 def test_mean_of_held_out_losses_is_the_training_loss():
@@ -112,6 +118,9 @@ def test_mean_of_held_out_losses_is_the_training_loss():
         features = model.extract_feat(pixels)[-1].mean(1)
     mean = torch.stack([sample.loss for sample in samples]).mean()
     torch.testing.assert_close(mean, expected)
+    for sample in samples:
+        torch.testing.assert_close(
+            sample.criterion(sample.target, sample.target), torch.tensor(0.))
     torch.testing.assert_close(
         torch.stack([sample.feature for sample in samples]), features)
     assert isinstance(samples[0], BaseDataElement)
