@@ -8,11 +8,16 @@ modelling (Wei et al., arXiv 2205.14141, ICCV 2023).
 
 Start reading at `distillation.py`.
 """
+from mmfd.hosts import multimodal
+
 __version__ = '0.1.0'
 
 # Modules that moved are still found by their names of version 0.1: `mmfd.ops`
 # and `mmfd.shapes` are files of this folder.
 __path__.append(f'{__path__[0]}/former_names')
+
+# Where it would fail, mmpretrain's import leaves out what mmfd does not need
+multimodal.leave_out_beside_newer_transformers()
 
 # What is for programs, found where it is first asked for: name -> module
 _LAZY = dict(

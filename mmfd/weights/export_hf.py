@@ -18,7 +18,7 @@ def beit_to_hf(student, weights):
             num_attention_heads=facts['num_heads'],
             intermediate_size=round(facts['embed_dim'] * facts['mlp_ratio']),
             layer_norm_eps=eps,
-            layer_scale_init_value=facts['init_values'] or 0,
+            layer_scale_init_value=facts['init_values'] or 0.,
             drop_path_rate=0.,
             use_absolute_position_embeddings=facts['use_abs_pos_emb'],
             use_relative_position_bias=facts['use_rel_pos_bias'],
