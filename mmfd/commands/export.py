@@ -3,11 +3,13 @@
     mmfd export work_dirs/clip_vitb_fd/epoch_300.pth student.pth
     mmfd export CHECKPOINT student.safetensors --to timm
     mmfd export CHECKPOINT folder --to hf
+    mmfd export CHECKPOINT student.onnx --to onnx
 """
 import argparse
 import json
 import os
 from pathlib import Path
+from textwrap import indent
 
 from mmfd import files
 from mmfd.errors import Refused
@@ -16,63 +18,122 @@ from mmfd.errors import Refused
 def main():
     from mmfd.launch import command_line
     from mmfd.launch.config_options import read_config
-    from mmfd.weights import checkpoints, provenance
+    from mmfd.weights import provenance
     from mmfd.weights.carried_config import carried_config
-    from mmfd.weights.export import LIBRARIES, export
+    from mmfd.weights.export import LIBRARIES
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument(
         'checkpoint', help='file of training or of `mmfd convert`')
     parser.add_argument(
-        'dst', help='file to write, .pth or .safetensors; for hf a folder too')
+        'dst',
+        help='file to write, .pth or .safetensors; for hf a folder too, for\n'
+        'onnx .onnx')
     parser.add_argument(
         '--to',
-        choices=['backbone', *sorted(LIBRARIES)],
+        choices=['backbone', *sorted(LIBRARIES), 'onnx'],
         default='backbone',
         help='backbone: mm names; loads in every OpenMMLab library\n'
-        'hf, timm: BEiT or Swin V2 of transformers or timm, with the\n'
-        'classifier if there is one')
+        'hf, timm, torchvision: a network of that library in its names; BEiT\n'
+        'or Swin V2 too, with the classifier if there is one\n'
+        'onnx: any student, compared with ONNX Runtime')
+    parser.add_argument(
+        '--img-size',
+        type=int,
+        nargs='+',
+        metavar='PIXELS',
+        help='for onnx: one number, or height and width; else what the\n'
+        'student was built for, or 224')
     parser.add_argument(
         '--config',
         help='config the checkpoint was trained with, if it carries none')
     args = parser.parse_args()
     with command_line.one_message():
-        dst = Path(args.dst)
-        folder = args.to == 'hf' and not dst.suffix
-        if not folder and dst.suffix not in ('.pth', '.safetensors'):
-            raise Refused(f'{dst} is to end in .pth or .safetensors')
+        dst, origin = Path(args.dst), _origin(args, provenance)
         if args.config:
             model = read_config(args.config).get('model', {})
         else:
             model = carried_config(
                 args.checkpoint, to_build=args.to != 'backbone')
-        weights, config, python = export(args.checkpoint, model, args.to)
-        origin = dict(
-            provenance.of_file(args.checkpoint),
-            file=os.path.basename(args.checkpoint))
-        python = python.format(', '.join(f'{k}={v!r}'
-                                         for k, v in config.items()))
-        meta = dict(
-            origin,
-            library=args.to,
-            python=python,
-            config=json.dumps(config, default=str),
-            format='pt')
-        if args.to == 'backbone':  # to be exported again
-            statistics = {
-                key: model[key]
-                for key in ('normalize', 'data_preprocessor') if key in model
-            }
-            meta['model'] = json.dumps(
-                dict(statistics, backbone=config), default=str)
-        if folder:
-            checkpoints.save(weights, dst / 'model.safetensors', meta)
-            with files.output_file(dst / 'config.json') as file:
-                file.write_text(meta['config'])
-            cls = config['architectures'][0]
-            python = f'transformers.{cls}.from_pretrained({str(dst)!r})'
+        write = _write_onnx if args.to == 'onnx' else _write_weights
+        wrote, snippet = write(args, dst, model, origin)
+        print(f'{dst}: {wrote}\n{provenance.describe(origin)}')
+        if snippet:
+            print(f'load it by\n\n{indent(snippet, " " * 4)}')
         else:
-            checkpoints.save(weights, dst, meta)
-        print(f'{dst}: {len(weights)} tensors, '
-              f'{sum(t.numel() for t in weights.values()):,} numbers\n'
-              f'{provenance.describe(origin)}\nbuilt by {python}')
+            print('built by its config')
+
+
+def _origin(args, provenance):
+    """What the checkpoint says of itself, and its name."""
+    dst = Path(args.dst)
+    allowed = ('.onnx', ) if args.to == 'onnx' else ('.pth', '.safetensors')
+    if dst.suffix not in allowed and (args.to != 'hf' or dst.suffix):
+        raise Refused(f'{dst} is to end in {" or ".join(allowed)}')
+    if args.img_size and (args.to != 'onnx' or len(args.img_size) > 2):
+        raise Refused('--img-size is one number, or height and width, for '
+                      '--to onnx')
+    return dict(
+        provenance.of_file(args.checkpoint),
+        file=os.path.basename(args.checkpoint))
+
+
+def _write_weights(args, dst, model, origin):
+    """Write weights: what was written, and the program that loads it."""
+    from mmfd.weights import checkpoints
+    from mmfd.weights.export import export
+    exported = export(args.checkpoint, model, args.to)
+    weights, config = exported.weights, exported.config
+    meta = dict(
+        origin,
+        library=args.to,
+        python=exported.built or 'its config',
+        config=json.dumps(config, default=str),
+        format='pt')
+    if args.to == 'backbone':  # to be exported again
+        meta['model'] = json.dumps(
+            dict(_statistics(model), backbone=config), default=str)
+    if dst.suffix:
+        checkpoints.save(weights, dst, meta)
+    else:
+        checkpoints.save(weights, dst / 'model.safetensors', meta)
+        with files.output_file(dst / 'config.json') as file:
+            file.write_text(meta['config'])
+    numbers = sum(tensor.numel() for tensor in weights.values())
+    return (f'{len(weights)} tensors, {numbers:,} numbers', exported.python
+            and exported.snippet(dst))
+
+
+def _write_onnx(args, dst, model, origin):
+    """Write a graph: what was written, and the program that runs it."""
+    from mmfd.weights import export_onnx
+    from mmfd.weights.loaded_student import load_student
+    student = load_student(args.checkpoint, model)
+    size = args.img_size or _img_size(student)
+    size = (size[0], size[-1])
+    meta = dict(
+        origin, **{
+            key: json.dumps(value, default=str)
+            for key, value in _statistics(model).items()
+        })
+    shape, features, difference = export_onnx.save(student.backbone, size, dst,
+                                                   meta)
+    return (f'images {shape} to features {features}; ONNX Runtime differs by '
+            f'{difference:.1e} of the largest', export_onnx.snippet(dst, size))
+
+
+def _img_size(student):
+    """[height, width] that a student was built for, or 224."""
+    from mmfd.networks.library_network import LibraryNetwork, pair
+    size = student.config.get('img_size')
+    if isinstance(student.backbone, LibraryNetwork):
+        size = student.backbone.input_size or student.backbone.facts.img_size
+    return [*pair(size or 224)]
+
+
+def _statistics(model):
+    """The parts of a model's config that say how pixels are normalised."""
+    return {
+        key: model[key]
+        for key in ('normalize', 'data_preprocessor') if key in model
+    }

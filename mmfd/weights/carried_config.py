@@ -25,6 +25,8 @@ PLAIN = {
     'mmfd.TorchvisionNetwork': {'name', 'facts'},
     'mmfd.HuggingFaceNetwork': {'config', 'facts'},
 }
+# Arguments of any function of a library, some of which are paths
+ARGUMENTS = 'model_args'
 # What lets transformers fetch code that a config names
 FETCHING = 'auto_map', 'attn_implementation', 'quantization', 'kernel'
 LARGEST_SUM = 1_000_000  # of all numbers in a carried config
@@ -98,6 +100,7 @@ def _untrusted(node):
     if isinstance(node, dict):
         names = {str(node[k]) for k in ('type', 'conv_type') if k in node}
         names |= {k for k in node if not k.isidentifier() or k == '_scope_'}
+        names |= {ARGUMENTS} & node.keys()
         plain = PLAIN.get(str(node.get('type')), set())
         names |= {
             key

@@ -1,38 +1,31 @@
-"""The student of a checkpoint for OpenMMLab, timm or transformers."""
-from typing import NamedTuple
-
-from mmpretrain.models import BEiTViT, SwinTransformerV2
+"""The student of a checkpoint for OpenMMLab and other libraries."""
+from mmengine.registry import MODELS
 
 from mmfd.errors import Refused
-from mmfd.weights import checkpoints, export_hf, export_timm, strict_loading
+from mmfd.weights import (checkpoints, export_hf, export_timm,
+                          export_torchvision, strict_loading)
 from mmfd.weights.carried_config import is_trusted
+from mmfd.weights.exported import Exported
 from mmfd.weights.loaded_student import load_student
 
-# library -> class of the backbone -> function from a `LoadedStudent` and its
-# weights to the fields of `Exported`
+# library -> class of the backbone -> function from a `LoadedStudent` to an
+# `Exported`
 LIBRARIES = {
     'hf': {
-        BEiTViT: export_hf.beit_to_hf,
-        SwinTransformerV2: export_hf.swin_to_hf
+        'mmpretrain.BEiTViT': export_hf.beit_to_hf,
+        'mmpretrain.SwinTransformerV2': export_hf.swin_to_hf,
+        'mmfd.HuggingFaceNetwork': export_hf.named_to_hf,
     },
     'timm': {
-        BEiTViT: export_timm.beit_to_timm,
-        SwinTransformerV2: export_timm.swin_to_timm
+        'mmpretrain.BEiTViT': export_timm.beit_to_timm,
+        'mmpretrain.SwinTransformerV2': export_timm.swin_to_timm,
+        'mmpretrain.TIMMBackbone': export_timm.wrapped_to_timm,
+        'mmfd.TimmNetwork': export_timm.named_to_timm,
+    },
+    'torchvision': {
+        'mmfd.TorchvisionNetwork': export_torchvision.named_to_torchvision,
     },
 }
-
-
-class Exported(NamedTuple):
-    """What there is to write of a student.
-
-    Attributes:
-        weights: name -> tensor, in the names of the library.
-        config: arguments of the network that the weights fit.
-        python: the expression that builds it, with `{}` for the arguments.
-    """
-    weights: dict
-    config: dict
-    python: str
 
 
 def export(path, model, to):
@@ -54,17 +47,13 @@ def export(path, model, to):
     if to == 'backbone':
         return _backbone(path, model)
     student = load_student(path, model)
-    weights = student.head | {
-        key: value
-        for key, value in student.backbone.state_dict().items()
-        if not key.endswith(checkpoints.DERIVED_BUFFERS)
-    }
     for family, exporter in LIBRARIES[to].items():
-        if isinstance(student.backbone, family):
-            return Exported(*exporter(student, weights))
+        if isinstance(student.backbone, MODELS.get(family)):
+            return exporter(student)
+    known = ', '.join(LIBRARIES[to])
     raise Refused(
-        f'{to} is given BEiT ViTs and Swin V2s, not '
-        f'{type(student.backbone).__name__}: export it --to backbone')
+        f'--to {to} takes a student that is a {known}, and this one is a '
+        f'{type(student.backbone).__name__}: export it --to backbone or onnx')
 
 
 def _backbone(path, model):
@@ -81,7 +70,7 @@ def _backbone(path, model):
     strict_loading.check_precision(backbone, path)
     config = dict(model.get('backbone', {}))
     config.pop('init_cfg', None)
-    python = 'mmengine.registry.MODELS.build(dict({}))'
     if not config or not is_trusted(config):
-        python = 'its config'
-    return Exported(backbone, config, python)
+        return Exported(backbone, config, '')
+    return Exported(backbone, config,
+                    'mmengine.registry.MODELS.build(dict({}))')

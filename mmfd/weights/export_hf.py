@@ -1,15 +1,21 @@
 """Students in transformers: its names, and the config of the network."""
+import json
 import re
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from mmfd.weights.loaded_student import beit_facts, swin_facts, swin_weights
+from mmfd.weights import checkpoints
+from mmfd.weights.exported import Exported
+from mmfd.weights.loaded_student import (beit_facts, check_headless,
+                                         swin_facts, swin_weights)
 from mmfd.weights.rename import rename_by_wildcards
 
 
-def beit_to_hf(student, weights):
-    """A BEiT to transformers' `Beit`: weights, config, expression."""
+def beit_to_hf(student):
+    """A BEiT to transformers' `Beit`."""
     facts, pooled, eps = beit_facts(student)
     return _to_hf(
-        student, weights, BEIT_NAMES, 'Beit',
+        student, student.weights(), BEIT_NAMES, 'Beit',
         dict(
             image_size=facts['img_size'],
             patch_size=facts['patch_size'],
@@ -26,22 +32,22 @@ def beit_to_hf(student, weights):
             use_mean_pooling=pooled))
 
 
-def swin_to_hf(student, weights):
-    """A Swin V2 to transformers' `Swinv2`: weights, config, expression."""
+def swin_to_hf(student):
+    """A Swin V2 to transformers' `Swinv2`."""
     facts, img_size = swin_facts(student)
     # there a merging ends its stage; in mmpretrain it begins the next one
     weights = {
         re.sub(r'(?<=^stages\.)\d+(?=\.downsample)', lambda stage: str(
             int(stage[0]) - 1), key):
         value
-        for key, value in swin_weights(student, weights).items()
+        for key, value in swin_weights(student).items()
     }
     return _to_hf(student, weights, SWIN_NAMES, 'Swinv2',
                   dict(facts, image_size=img_size))
 
 
 def _to_hf(student, weights, names, family, config):
-    """Weights, config and expression of a model or, with a head, classifier.
+    """A model or, with a head, classifier.
 
     A classifier has the names of the model below the family's, as `beit.`.
     """
@@ -57,8 +63,34 @@ def _to_hf(student, weights, names, family, config):
             for key, value in weights.items()
         }
     config = dict(config, model_type=family.lower(), architectures=[model])
-    return (weights, config,
-            f'transformers.{model}(transformers.AutoConfig.for_model({{}}))')
+    return _exported(weights, config, model)
+
+
+def named_to_hf(student):
+    """The network within `mmfd.HuggingFaceNetwork`."""
+    check_headless(student, 'transformers')
+    network = student.backbone.network
+    with TemporaryDirectory() as folder:  # in the names of the hub
+        network.save_pretrained(folder)
+        weights = checkpoints.state_dict_of(checkpoints.load(folder), folder)
+        config = json.loads(Path(folder, 'config.json').read_text())
+    return _exported(weights, config, type(network).__name__)
+
+
+def _exported(weights, config, model):
+    return Exported(
+        weights, config,
+        f'transformers.{model}(transformers.AutoConfig.for_model({{}}))',
+        _from_pretrained)
+
+
+def _from_pretrained(built, path, weights):
+    """transformers knows the names in files, which are not its network's."""
+    model, config = built.removesuffix(')').split('(', 1)
+    if not weights:
+        return f'model = {model}.from_pretrained({path!r})'
+    return (f'config = {config}\nmodel = {model}.from_pretrained(None, '
+            f'config=config, state_dict={weights})')
 
 
 def _split_qkv(weights):

@@ -29,6 +29,14 @@ class LoadedStudent(NamedTuple):
     def num_classes(self):
         return len(self.head['head.fc.weight']) if self.head else 0
 
+    def weights(self):
+        """All of it by name, without what follows from grid and windows."""
+        return self.head | {
+            key: value
+            for key, value in self.backbone.state_dict().items()
+            if not key.endswith(checkpoints.DERIVED_BUFFERS)
+        }
+
 
 def load_student(path, model):
     """Build the student of a checkpoint with its weights.
@@ -162,7 +170,37 @@ def swin_facts(student):
     return facts, patch_size * side
 
 
-def swin_weights(student, weights):
+def own_weights(student, prefix):
+    """The weights of a network of another library within a backbone.
+
+    Args:
+        student (LoadedStudent): without a classifier.
+        prefix (str): of the network's names in the backbone.
+
+    Raises:
+        Refused: if there is a classifier.
+    """
+    check_headless(student, 'that library')
+    return {
+        name.removeprefix(prefix): value
+        for name, value in student.backbone.state_dict().items()
+    }
+
+
+def check_headless(student, library):
+    """Refuse a classifier, which pools in another way than its library's.
+
+    Raises:
+        Refused: if there is one.
+    """
+    if student.head:
+        raise Refused(
+            f'this student has a classifier of {student.num_classes} classes, '
+            f'which {library} would give other tokens than it has learnt: '
+            'export it --to backbone, or export the distilled student')
+
+
+def swin_weights(student):
     """Name the last norm, and order merged patches, as all but mmpretrain.
 
     The last axis of `reduction.weight` (2 C, 4 C) is of four merged patches:
@@ -171,7 +209,7 @@ def swin_weights(student, weights):
     """
     last = f'norm{len(student.backbone.depths) - 1}.'
     renamed = {}
-    for key, value in weights.items():
+    for key, value in student.weights().items():
         if key.endswith('.reduction.weight'):
             value = value.unflatten(1, (-1, 2, 2)).permute(0, 3, 2, 1)
             value = value.flatten(1)

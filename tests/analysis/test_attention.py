@@ -4,7 +4,7 @@ import re
 import pytest
 import timm
 import torch
-from helpers.foreign import TINY, build_exported, hf_vit
+from helpers.foreign import TINY, build_exported, hf_vit, hf_weights
 from helpers.models import (arch, build_random, randomise, save_trained,
                             student, swin_student)
 from mmengine.registry import MODELS
@@ -77,7 +77,7 @@ def test_maps_of_a_plain_vit_are_those_of_transformers():
             patch_size=8,
             norm_cfg=dict(type='LN', eps=1e-6),
             out_type='raw'))
-    ours.load_state_dict(CONVERTERS['hf-vit'](theirs.state_dict()))
+    ours.load_state_dict(CONVERTERS['hf-vit'](hf_weights(theirs)))
     ours.eval()
     assert_same_maps(ours, hf_maps(theirs), 32)
 

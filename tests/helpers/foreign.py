@@ -1,6 +1,12 @@
 """Tiny networks of other libraries, with random weights."""
+import textwrap
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import torch
 from helpers.models import randomise
+
+from mmfd.weights import checkpoints
 
 TINY = dict(width=128, layers=2, patch=8, size=32)
 
@@ -33,6 +39,16 @@ def open_clip_tokens(model):
         return seen[0]
 
     return tokens
+
+
+def hf_weights(model):
+    """The weights of a model of transformers as they are on the hub.
+
+    Since version 5 its networks have other names than these files.
+    """
+    with TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        return checkpoints.load(folder)
 
 
 def hf_kwargs(size):
@@ -104,15 +120,21 @@ def mae_decoder(weights):
 
 
 def build_exported(exported):
-    """The network that export's Python expression builds, with weights."""
-    weights, config, python = exported
-    import timm
-    import transformers
-    arguments = ', '.join(f'{k}={v!r}' for k, v in config.items())
-    model = eval(
-        python.format(arguments), dict(timm=timm, transformers=transformers))
-    model.load_state_dict(weights, strict=True)
-    return model.eval()
+    """The network that the program of an export makes of its file."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder, 'student.safetensors')
+        checkpoints.save(exported.weights, file, {})
+        return run_snippet(exported.snippet(file))
+
+
+def run_snippet(program):
+    """Run what an export prints; the network in eval mode, or the features."""
+    made = {}
+    exec(textwrap.dedent(program), made)
+    if 'model' not in made:
+        return made['features']
+    made['model'].eval()
+    return made['model']
 
 
 def resnet():

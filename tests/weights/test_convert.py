@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 from helpers.commands import refused
-from helpers.foreign import (TINY, hf_clip, hf_kwargs, hf_vit, mae_decoder,
-                             open_clip_model, open_clip_tokens, resnet,
-                             timm_vit)
+from helpers.foreign import (TINY, hf_clip, hf_kwargs, hf_vit, hf_weights,
+                             mae_decoder, open_clip_model, open_clip_tokens,
+                             resnet, timm_vit)
 from helpers.models import arch, small_teacher
 from helpers.openai_clip import Clip
 from mmengine.config import Config
@@ -117,7 +117,7 @@ def test_features_equal_those_of_transformers_clip(size):
         tower = getattr(theirs, 'vision_model', theirs)  # transformers 4, 5
         return tower.post_layernorm(hidden)
 
-    assert_features(CONVERTERS['hf-clip'](theirs.state_dict()), 'clip_vitb16',
+    assert_features(CONVERTERS['hf-clip'](hf_weights(theirs)), 'clip_vitb16',
                     size, tokens)
 
 
@@ -126,11 +126,11 @@ def test_features_equal_those_of_transformers_clip(size):
 def test_clip_of_transformers_is_the_same_in_every_class(name):
     whole = hf_clip(TINY, name)
     tower = {
-        f'vision_model.{k}': v
-        for k, v in whole.vision_model.state_dict().items()
+        k: v
+        for k, v in hf_weights(whole).items() if k.startswith('vision_model.')
     }
     old = dict(  # of transformers before 4.31
-        whole.state_dict(),
+        hf_weights(whole),
         **{'vision_model.embeddings.position_ids': torch.arange(17)[None]})
     assert_same(CONVERTERS['hf-clip'](old), CONVERTERS['hf-clip'](tower))
 
@@ -139,17 +139,17 @@ def test_clip_of_transformers_is_the_same_in_every_class(name):
 def test_features_equal_those_of_transformers_vit(size):
     theirs = hf_vit(size)
     assert_features(
-        CONVERTERS['hf-vit'](theirs.state_dict()), 'dino_vitb16', size,
+        CONVERTERS['hf-vit'](hf_weights(theirs)), 'dino_vitb16', size,
         lambda images: theirs(pixel_values=images).last_hidden_state)
 
 
 def test_vit_of_transformers_is_the_same_below_a_classifier_and_a_decoder():
     classifier = hf_vit(TINY, 'ViTForImageClassification', num_labels=5)
-    converted = CONVERTERS['hf-vit'](classifier.state_dict())
+    converted = CONVERTERS['hf-vit'](hf_weights(classifier))
     assert torch.equal(
         converted.pop('head.weight'), classifier.classifier.weight)
     assert torch.equal(converted.pop('head.bias'), classifier.classifier.bias)
-    assert_same(converted, CONVERTERS['hf-vit'](classifier.vit.state_dict()))
+    assert_same(converted, CONVERTERS['hf-vit'](hf_weights(classifier.vit)))
     mae = hf_vit(
         TINY,
         'ViTMAEForPreTraining',
@@ -157,8 +157,8 @@ def test_vit_of_transformers_is_the_same_below_a_classifier_and_a_decoder():
         decoder_num_attention_heads=1,
         decoder_num_hidden_layers=1,
         decoder_intermediate_size=32)
-    assert_same(CONVERTERS['hf-vit'](mae.state_dict()),
-                CONVERTERS['hf-vit'](mae.vit.state_dict()))
+    assert_same(CONVERTERS['hf-vit'](hf_weights(mae)),
+                CONVERTERS['hf-vit'](hf_weights(mae.vit)))
 
 
 # --- timm, and the names that others took from it ---
@@ -284,10 +284,10 @@ SAMPLES = {  # kind -> state dict, and what is left out of it on purpose
     'dino': (lambda: {
         **timm_vit().state_dict(), 'head.mlp.0.bias': torch.zeros(1)
     }, ('head.', )),
-    'hf-clip': (lambda: hf_clip(TINY, 'CLIPModel').state_dict(),
+    'hf-clip': (lambda: hf_weights(hf_clip(TINY, 'CLIPModel')),
                 ('text_model.', 'text_projection.', 'visual_projection.',
                  'logit_scale')),
-    'hf-vit': (lambda: hf_vit(TINY).state_dict(), ('pooler.', )),
+    'hf-vit': (lambda: hf_weights(hf_vit(TINY)), ('pooler.', )),
     'mae': (lambda: mae_decoder(timm_vit().state_dict()),
             ('mask_token', 'decoder_')),
     'open-clip': (lambda: open_clip_model(TINY).state_dict(),
@@ -374,8 +374,8 @@ def distilled():
 
 def hf_distilled():
     import transformers
-    return transformers.DeiTModel(
-        transformers.DeiTConfig(**hf_kwargs(TINY))).state_dict()
+    return hf_weights(
+        transformers.DeiTModel(transformers.DeiTConfig(**hf_kwargs(TINY))))
 
 
 def vit(**kwargs):
@@ -424,10 +424,10 @@ REFUSED = [
     ('mae', beit, "not MAE's pre-trained ViT, .* EVA-02 and BEiT are"),
     ('dino', lambda: Clip().state_dict(),
      "no 'positional_embedding'. Kind open-clip or openai-clip takes it"),
-    ('openai-clip', lambda: hf_clip(TINY).state_dict(),
+    ('openai-clip', lambda: hf_weights(hf_clip(TINY)),
      "no 'embeddings.*Kind hf-clip takes it"),
-    ('hf-vit', lambda: hf_clip(TINY).state_dict(), 'Kind hf-clip takes it'),
-    ('hf-clip', lambda: hf_vit(TINY).state_dict(), 'Kind hf-vit takes it'),
+    ('hf-vit', lambda: hf_weights(hf_clip(TINY)), 'Kind hf-clip takes it'),
+    ('hf-clip', lambda: hf_weights(hf_vit(TINY)), 'Kind hf-vit takes it'),
     ('dino', vit(classes=5),
      "DINO's ViT, .* no 'head.weight'. Kind deit or timm takes it"),
     ('deit', vit(), "nothing in it becomes 'head.weight'. Kind dino or mae"),
@@ -452,7 +452,7 @@ REFUSED = [
              'visual.class_embedding'), "becomes 'cls_token'"),
     ('dino', without(vit(), 'norm.weight'), "becomes 'ln1.weight'"),
     ('hf-vit',
-     without(lambda: hf_vit(TINY).state_dict(),
+     without(lambda: hf_weights(hf_vit(TINY)),
              'encoder.layer.0.attention.attention.key.bias'),
      "query, key or value is missing for 'layers.0.attn.qkv.bias'"),
     ('open-clip', clip_twice, "no 'module.positional_embedding'"),
