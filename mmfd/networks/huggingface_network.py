@@ -16,6 +16,7 @@ from mmfd.registry import MODELS
 # Parts on which `last_hidden_state` does not depend
 UNUSED = ('pooler', 'head', 'mask_token', 'embeddings.mask_token',
           'vision_model.head')
+TOWER = 'vision_model.'  # transformers 5 has no such module in its networks
 RESIZE = 'interpolate_pos_encoding'  # an argument of networks' forward
 
 
@@ -93,12 +94,14 @@ class HuggingFaceNetwork(LibraryNetwork):
             config['drop_path_rate'] = drop_path_rate
         kind, network = KINDS[config['model_type']], _build(config)
         known = _facts(kind, network.config.to_dict()).override(facts)
-        norm = kind.norm
-        if norm and norm not in dict(network.named_modules()):
-            norm = ''  # applied to tokens, says the config
+        modules = dict(network.named_modules())
+        norms = [  # none where the config says that it is applied to tokens
+            norm for norm in (kind.norm, kind.norm.removeprefix(TOWER))
+            if norm and norm in modules
+        ]
         super().__init__(network, known,
-                         known.img_size if kind.fixed else None, norm, UNUSED,
-                         init_cfg)
+                         known.img_size if kind.fixed else None,
+                         norms[0] if norms else '', UNUSED, init_cfg)
         takes = inspect.signature(network.forward).parameters
         self.options = {RESIZE: True} if RESIZE in takes else {}
 

@@ -126,7 +126,7 @@ def test_from_pretrained_loads_the_folder_of_a_student(tmp_path, kind):
 
 @pytest.mark.parametrize('name, args', [
     ('resnet18', {}),
-    ('convnext_tiny', {}),
+    pytest.param('convnext_tiny', {}, marks=pytest.mark.full),
     pytest.param('swin_v2_t', {}, marks=pytest.mark.full),
     pytest.param('vgg11', {}, marks=pytest.mark.full),
     pytest.param('vit_b_16', dict(img_size=32), marks=pytest.mark.full),
