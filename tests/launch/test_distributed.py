@@ -51,7 +51,7 @@ def launched(config, run, count, *options):
     with open(f'{run}.log', 'w') as said, subprocess.Popen(
         [
             'tools/dist_train.sh', config,
-            str(count), '--work-dir', run, '--cfg-options',
+            str(count), '--verbose', '--work-dir', run, '--cfg-options',
             f'train_dataloader.batch_size={-(-30 // count)}', *options
         ],
             stdout=said,
