@@ -7,12 +7,6 @@ where it finds no transformers, it puts functions in their place that say what
 to install.
 """
 import sys
-from importlib.abc import MetaPathFinder
-from importlib.metadata import PackageNotFoundError, version
-
-from packaging.specifiers import SpecifierSet
-
-from mmfd.hosts.lookup import find
 
 IMPORTED_BY = '<5'  # versions of transformers that these models import
 ASKS = 'mmpretrain.models', 'mmpretrain.datasets'  # which import them
@@ -28,16 +22,23 @@ def leave_out_beside_newer_transformers():
         sys.meta_path.insert(0, _Before())
 
 
-class _Before(MetaPathFinder):
+class _Before:
     """Finds no module; Python asks it before it imports one."""
 
-    def find_spec(self, name, path=None, target=None):
+    @staticmethod
+    def find_spec(name, path=None, target=None):
         if name in ASKS:
             _leave_out()
         return None
 
 
 def _leave_out():
+    # not at the top: every `import mmfd` would wait for them
+    from importlib.metadata import PackageNotFoundError, version
+
+    from packaging.specifiers import SpecifierSet
+
+    from mmfd.hosts.lookup import find
     try:
         installed = version('transformers')
     except PackageNotFoundError:
