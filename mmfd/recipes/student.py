@@ -76,9 +76,12 @@ def save_student(checkpoint, model, img_size, path):
         img_size (tuple[int]): (H, W) of the images it was distilled on.
         path (str): of the file to write.
     """
-    weights, config, _ = export(checkpoint, model, 'backbone')
-    weights = {f'backbone.{name}': value for name, value in weights.items()}
-    model = dict(normalize=model['normalize'], backbone=config)
+    exported = export(checkpoint, model, 'backbone')
+    weights = {
+        f'backbone.{name}': value
+        for name, value in exported.weights.items()
+    }
+    model = dict(normalize=model['normalize'], backbone=exported.config)
     meta = dict(
         provenance.of_file(checkpoint),
         model=json.dumps(model),
