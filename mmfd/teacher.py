@@ -44,6 +44,8 @@ class Teacher(nn.Module):
         resize_positions (bool): interpolate the file's positions, bicubically,
             where they are of another grid than the backbone's, as the
             official code does with CLIP ViT-B at sizes other than 224.
+        prefix (str): what the names of the backbone's weights begin with in
+            that file: `'backbone.'` in a whole model.
         source (str): where the weights can be had and how they get into
             `checkpoint`. The message for a missing file says it.
         drop_path_rate (float): drop path of the teacher while the model
@@ -62,6 +64,7 @@ class Teacher(nn.Module):
                  img_size=None,
                  antialias=True,
                  resize_positions=False,
+                 prefix='',
                  source='',
                  drop_path_rate=0.):
         super().__init__()
@@ -88,12 +91,13 @@ class Teacher(nn.Module):
         self.fingerprint = checkpoints.RANDOM
         if checkpoint != checkpoints.RANDOM:
             if named:
-                backbone.load_weights(checkpoint, source)
+                backbone.load_weights(checkpoint, source, prefix)
             else:
                 strict_loading.load_into(
                     backbone,
                     checkpoint,
-                    source=source,
+                    prefix,
+                    source,
                     exact=not resize_positions,
                     half=True)
             if is_main_process():  # it alone writes checkpoints

@@ -8,6 +8,7 @@ from torch.utils import serialization
 from mmfd.errors import Refused
 from mmfd.hosts import log
 from mmfd.launch.config_options import nested_dicts
+from mmfd.networks.library_network import LibraryNetwork
 from mmfd.weights import checkpoints, strict_loading
 from mmfd.weights.weight_files import first_few
 
@@ -45,8 +46,12 @@ def load_pretrained(model):
     for module in _pretrained(model):
         init = module.init_cfg
         prefix = init.pop('prefix', None)
-        left_out = strict_loading.load_into(module, init['checkpoint'], prefix
-                                            or '')
+        if isinstance(module, LibraryNetwork):
+            left_out = module.load_weights(
+                init['checkpoint'], prefix=prefix or '')
+        else:
+            left_out = strict_loading.load_into(module, init['checkpoint'],
+                                                prefix or '')
         log.info(
             f'{type(module).__name__} starts from {init["checkpoint"]}' +
             (f', without its {" and ".join(left_out)}' if left_out else ''))

@@ -15,6 +15,7 @@ from typing import Callable, NamedTuple
 
 import torch
 from mmengine.config import Config
+from torch.utils import serialization
 
 import mmfd
 from mmfd.errors import Refused
@@ -23,8 +24,10 @@ from mmfd.networks import (hub, huggingface_files, mmpretrain_networks,
 from mmfd.networks.facts import Facts
 from mmfd.networks.library_network import check_size, pair
 from mmfd.registry import MODELS
-from mmfd.weights import weight_files
+from mmfd.weights import checkpoints, weight_files
 from mmfd.weights.meta_device import LinspaceOnCPU
+
+PREFIX = 'backbone.'
 
 
 class NamedNetwork(NamedTuple):
@@ -50,6 +53,18 @@ class NamedNetwork(NamedTuple):
                 be downloaded, or were never published.
         """
         return self.checkpoint or self.published()
+
+    def prefix(self):
+        """What the names of the backbone begin with in that file.
+
+        `'backbone.'` in a checkpoint of OpenMMLab or of a training here, ''
+        in a file that a library publishes.
+        """
+        path = self.weights()
+        with serialization.config.patch('load.mmap', True):
+            names = checkpoints.state_dict_of(checkpoints.load(path), path)
+        whole = any(name.startswith(PREFIX) for name in names)
+        return PREFIX if whole else ''
 
 
 def find(text, img_size=None):
@@ -112,7 +127,13 @@ def _huggingface(name, img_size):
     config, said = huggingface_files.read(folder)
     if in_hub:
         said.update(name=f'hf:{name}', source=name)
-    backbone = dict(type='mmfd.HuggingFaceNetwork', config=config, facts=said)
+    if 'architecture' in config:  # timm wrote it
+        backbone = _sized(
+            timm_network.of_config(config, said['name'], said.get('source')),
+            img_size)
+    else:
+        backbone = dict(
+            type='mmfd.HuggingFaceNetwork', config=config, facts=said)
 
     def published():
         return hub.file_of(name) if in_hub else (
@@ -134,7 +155,7 @@ def _torchvision(name, img_size):
         raise Refused(f'torchvision has published no weights for {name}: give '
                       f'a file, torchvision:{name}=FILE')
 
-    return backbone, _facts(backbone), published
+    return backbone, MODELS.build(backbone).facts, published
 
 
 def _mmpretrain(name, img_size):

@@ -108,14 +108,25 @@ class LibraryNetwork(BaseModule):
     def load_weights(self, path, source='', prefix=''):
         """Load a file in the library's names, or refuse it.
 
+        Args:
+            path (str), source (str): as of `strict_loading.load_into`.
+            prefix (str): `backbone.` for a checkpoint of a training here,
+                which has names of its own.
+
+        Returns:
+            list[str]: what was left out, as of `strict_loading.load_into`.
+
         Raises:
             Refused: as `strict_loading.load_into`.
         """
-        strict_loading.load_into(
+        source = source or self.facts.where()
+        if prefix:
+            return strict_loading.load_into(
+                self, path, prefix, source, half=True)
+        return strict_loading.load_into(
             self.network,
             path,
-            prefix,
-            source or self.facts.where(),
+            source=source,
             half=True,
             translate=lambda weights: self.translate(_in_fp32(weights)))
 
@@ -145,11 +156,8 @@ class LibraryNetwork(BaseModule):
                 or 'checkpoint' not in init_cfg):
             raise Refused(f'init_cfg={init_cfg}: set it to '
                           "dict(type='Pretrained', checkpoint=FILE)")
-        prefix = init_cfg.get('prefix')
-        if prefix:
-            strict_loading.load_into(self, init_cfg['checkpoint'], prefix)
-        else:
-            self.load_weights(init_cfg['checkpoint'])
+        self.load_weights(
+            init_cfg['checkpoint'], prefix=init_cfg.get('prefix') or '')
 
 
 def facts_of(model):

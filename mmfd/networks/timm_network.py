@@ -124,6 +124,44 @@ def published(name):
     return said
 
 
+def of_config(config, name, source=None):
+    """The config of a `TimmNetwork` from a `config.json` that timm wrote.
+
+    Args:
+        config (dict): with `architecture`; `pretrained_cfg`, of which files of
+            former versions have the entries beside it; `model_args`.
+        name (str), source (str): facts of it.
+
+    Raises:
+        Refused: for entries of other types than timm writes.
+    """
+    said = config.get('pretrained_cfg', config)
+    try:
+        facts = dict(
+            name=name,
+            img_size=[int(side) for side in said['input_size'][1:]],
+            mean=[*_of_255(said['mean'])],
+            std=[*_of_255(said['std'])],
+            licence=said.get('license'),
+            source=source)
+        args = dict(config.get('model_args') or {})
+        architecture = str(config['architecture'])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise Refused(f'config.json of {name} is not as timm writes it: '
+                      f'{type(error).__name__}: {error}') from error
+    args.pop('num_classes', None)
+    size = args.pop('img_size', None) or facts['img_size']
+    return dict(
+        type='mmfd.TimmNetwork',
+        name=architecture,
+        img_size=size,
+        model_args=args,
+        facts={
+            key: value
+            for key, value in facts.items() if value
+        })
+
+
 def _facts(name, network, said):
     before, registers = timm_models.prefix_tokens(network)
     return Facts(

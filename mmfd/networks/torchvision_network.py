@@ -12,18 +12,15 @@ from mmfd.networks.library_network import LibraryNetwork, check_size, pair
 from mmfd.registry import MODELS
 
 NODES = dict(  # class -> node of its graph that gives the last map or tokens
-    AlexNet='features',
     ConvNeXt='features',
     DenseNet='relu',
     EfficientNet='features',
     MNASNet='layers',
-    MaxVit='blocks',
     MobileNetV2='features',
     MobileNetV3='features',
     RegNet='trunk_output',
     ResNet='layer4',
     ShuffleNetV2='conv5',
-    SqueezeNet='features',
     SwinTransformer='permute',
     VGG='features',
     VisionTransformer='encoder')

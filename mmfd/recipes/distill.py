@@ -119,7 +119,7 @@ def _model(teacher, student, size):
     return dict(
         teacher=dict(
             type='mmfd.Teacher',
-            checkpoint=os.path.abspath(teacher.weights()),
+            **_file(teacher),
             normalize=teacher.facts.statistics(),
             backbone=teacher.backbone,
             neck=dict(type='mmfd.WhiteningNeck', **tokens)),
@@ -136,6 +136,12 @@ def _started(network):
     if not network.checkpoint:
         return network.backbone
     return dict(
-        network.backbone,
-        init_cfg=dict(
-            type='Pretrained', checkpoint=os.path.abspath(network.checkpoint)))
+        network.backbone, init_cfg=dict(type='Pretrained', **_file(network)))
+
+
+def _file(network):
+    """Where a network's weights are, and below which prefix if any."""
+    prefix = network.prefix()
+    return dict(
+        dict(checkpoint=os.path.abspath(network.weights())),
+        **(dict(prefix=prefix) if prefix else {}))

@@ -195,3 +195,12 @@ def test_masked_pairs_of_shifted_windows_weigh_nothing():
     near = torch.cdist(shifted.positions, shifted.positions) < 40
     assert shifted.weights[0].transpose(0, 1)[:, ~near].max() < 1e-6
     assert not near.all()
+
+
+def test_positions_of_a_map_that_is_not_square_are_those_of_its_patches():
+    """Behind a cls token and four registers, as the network says."""
+    positions, extra = token_positions((48, 80), 1, 5 + 3 * 5, prefix=5)
+    assert extra == 5
+    assert positions[0, 0].tolist() == [8, 8]
+    assert positions[0, -1].tolist() == [40, 72]
+    assert positions.shape == (1, 15, 2)

@@ -49,3 +49,21 @@ def test_prefix_is_what_the_network_says_and_the_map_is_as_the_image():
     assert torch.equal(cls, tokens[:, :1])
     assert torch.equal(featmap.flatten(1, 2), tokens[:, 5:])
     assert tokens_of(tokens, Layout(None), (192, 256)) is None
+
+
+def test_network_by_name_has_its_registers_left_out_on_any_grid():
+    network = MODELS.build(
+        dict(
+            type='mmfd.TimmNetwork',
+            name='vit_small_patch16_dinov3',
+            img_size=(48, 80),
+            model_args=dict(depth=1)))
+    recorded, images = {}, torch.randn(1, 3, 48, 80)
+    with torch.no_grad(), TokenRecorder(network, recorded.__setitem__):
+        tokens = network(images)[-1]
+        raw = network.network.forward_features(images)
+    assert torch.equal(recorded['output'].map.flatten(1, 2), tokens[:, 1:])
+    assert torch.equal(recorded['output'].map.flatten(1, 2), raw[:, 5:])
+    inside = recorded['network.blocks.0']
+    assert inside.map.shape == (1, 3, 5, 384)
+    assert inside.cls.shape == (1, 1, 384)

@@ -5,9 +5,11 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from timm.models import save_for_hf
 from transformers import Dinov2Config, Dinov2Model
 
 from mmfd.errors import Refused
+from mmfd.launch import starting_weights
 from mmfd.networks import by_name
 from mmfd.registry import MODELS
 from mmfd.weights import checkpoints
@@ -218,3 +220,54 @@ def test_weights_as_meta_publishes_them_are_read_as_timm_does(tmp_path):
     ours.load_weights(file)
     for name, value in ours.network.state_dict().items():
         assert torch.equal(value, expected[name]), name
+
+
+def test_folder_that_timm_wrote_is_a_network_of_timm(tmp_path):
+    theirs = timm.create_model('vit_tiny_patch16_224', depth=2, num_classes=7)
+    said = dict(theirs.pretrained_cfg, mean=[0, 0, 0], license='mit')
+    save_for_hf(
+        theirs.eval(), tmp_path, model_config=dict(pretrained_cfg=said))
+    named = by_name.find(f'hf:{tmp_path}', 96)
+    assert named.backbone['model_args']['depth'] == 2
+    assert (named.facts.mean, named.facts.licence) == ((0, 0, 0), 'mit')
+    built(named).load_weights(named.weights())
+
+
+@pytest.mark.parametrize('name', ['mm:resnet18_8xb32_in1k', 'timm:test_vit'])
+def test_checkpoint_of_a_whole_model_says_its_prefix(name, tmp_path):
+    model = torch.nn.ModuleDict(
+        dict(
+            backbone=MODELS.build(by_name.find(name).backbone),
+            neck=torch.nn.Linear(2, 2)))
+    file = tmp_path / 'epoch_1.pth'
+    checkpoints.save(model.state_dict(), file, {})
+    named = by_name.find(f'{name}={file}')
+    assert named.prefix() == 'backbone.'
+    teacher = MODELS.build(
+        dict(
+            type='mmfd.Teacher',
+            checkpoint=named.weights(),
+            prefix=named.prefix(),
+            normalize=named.facts.statistics(),
+            backbone=named.backbone,
+            neck=dict(type='mmfd.WhiteningNeck')))
+    for key, value in model.backbone.state_dict().items():
+        assert torch.equal(teacher.backbone.state_dict()[key], value), key
+    assert by_name.find(f'{name}={file}').checkpoint == str(file)
+
+
+def test_student_starts_from_a_file_of_its_library(tmp_path):
+    theirs = timm.create_model('test_vit')
+    save_file(theirs.state_dict(), tmp_path / 'vit.safetensors')
+    student = torch.nn.ModuleDict(
+        dict(
+            backbone=MODELS.build(
+                dict(
+                    type='mmfd.TimmNetwork',
+                    name='test_vit',
+                    init_cfg=dict(
+                        type='Pretrained',
+                        checkpoint=str(tmp_path / 'vit.safetensors'))))))
+    starting_weights.load_pretrained(student)
+    own = student.backbone.network.state_dict()
+    assert all(torch.equal(own[x], theirs.state_dict()[x]) for x in own)
