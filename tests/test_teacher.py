@@ -105,8 +105,7 @@ def test_positions_of_another_grid_are_resized_where_it_is_asked_for(tmp_path):
 def test_teacher_published_in_half_precision_is_taken_and_said(
         dtype, tmp_path, monkeypatch):
     said = []
-    monkeypatch.setattr(strict_loading, 'print_log',
-                        lambda text, logger: said.append(text))
+    monkeypatch.setattr(strict_loading.log, 'info', said.append)
     file = tmp_path / 'clip.pth'
     weights = MODELS.build(clip_teacher()).backbone.state_dict()
     checkpoints.save({k: v.to(dtype) for k, v in weights.items()}, file, {})

@@ -74,8 +74,7 @@ def prepare(cfg, train, verbose=True):
                 print_log(f'{cfg.work_dir} {NO_CHECKPOINT}', 'current',
                           logging.WARNING)
             for part, facts in facts_of(_unwrapped(runner.model)).items():
-                print_log(f'{part or "backbone"}: {facts.describe()}',
-                          'current')
+                log.info(f'{part or "backbone"}: {facts.describe()}')
             _load_weights(runner, checkpoint, meta)
             if resume and checkpoint and is_main_process():
                 resume_checks.check_same_state(runner, checkpoint)

@@ -301,8 +301,7 @@ def test_half_precision_becomes_whole_and_is_said(tmp_path):
 def test_start_of_a_training_is_taken_the_same_way_and_the_log_says_so(
         averaged, tmp_path, monkeypatch):
     said = []
-    monkeypatch.setattr(strict_loading, 'print_log',
-                        lambda text, logger: said.append(text))
+    monkeypatch.setattr(strict_loading.log, 'info', said.append)
     file, linear = tmp_path / 'start.pth', torch.nn.Linear(2, 2)
     weights = below('module.', linear.state_dict())
     more = dict(ema_state_dict=other(weights)) if averaged else {}
