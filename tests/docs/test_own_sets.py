@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers.commands import command
 from helpers.pages import ROOT, python_blocks
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.registry import MODELS, TRANSFORMS, DefaultScope
 from PIL import Image
 
 from mmfd.data.toy_images import CLASSES
@@ -111,6 +111,21 @@ def test_masks_in_colours_become_numbers(tmp_path, monkeypatch):
     exec(python_blocks(ROOT / 'docs/own_segmentation.md')[0], {})
     mask = Image.open('data/mine/annotations/train/a.png')
     assert np.array(mask).tolist() == [[1, 0, 255]]
+
+
+def test_masks_with_a_palette_are_read_by_their_numbers(tmp_path):
+    mask = Image.fromarray(np.array([[0, 3]], np.uint8))
+    mask.putpalette([200, 100, 50] * 256)
+    mask.save(tmp_path / 'a.png')
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        load = TRANSFORMS.build(dict(type='mmseg.LoadAnnotations'))
+        read = load(
+            dict(
+                seg_map_path=str(tmp_path / 'a.png'),
+                seg_fields=[],
+                label_map=None,
+                reduce_zero_label=False))
+    assert read['gt_seg_map'].tolist() == [[0, 3]]
 
 
 def test_boxes_of_yolo_become_those_of_coco(tmp_path, monkeypatch):
