@@ -114,7 +114,7 @@ def test_masks_in_colours_become_numbers(tmp_path, monkeypatch):
 
 
 def test_masks_with_a_palette_are_read_by_their_numbers(tmp_path):
-    mask = Image.fromarray(np.array([[0, 3]], np.uint8))
+    mask = Image.fromarray(np.array([[0, 3], [1, 0]], np.uint8))
     mask.putpalette([200, 100, 50] * 256)
     mask.save(tmp_path / 'a.png')
     with DefaultScope.overwrite_default_scope('mmseg'):
@@ -125,7 +125,7 @@ def test_masks_with_a_palette_are_read_by_their_numbers(tmp_path):
                 seg_fields=[],
                 label_map=None,
                 reduce_zero_label=False))
-    assert read['gt_seg_map'].tolist() == [[0, 3]]
+    assert read['gt_seg_map'].tolist() == [[0, 3], [1, 0]]
 
 
 def test_boxes_of_yolo_become_those_of_coco(tmp_path, monkeypatch):
