@@ -1,4 +1,4 @@
-"""Refused: the one exception that a user can cause."""
+"""Refused: the one exception that a user can cause, and a kind of it."""
 
 
 class Refused(ValueError):
@@ -8,4 +8,11 @@ class Refused(ValueError):
     option, a file, a folder, the environment. The commands print its message
     and end with exit status 1. Any other exception is a bug, of mmfd or of a
     library, and keeps its traceback.
+    """
+
+
+class NotWeights(Refused):
+    """A file can be read, and holds what weights are not made of.
+
+    The message goes on a sentence that begins with the name of the file.
     """

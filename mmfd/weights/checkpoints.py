@@ -8,10 +8,9 @@ from safetensors import torch as safetensors
 from torch.utils import serialization
 
 from mmfd import files
-from mmfd.errors import Refused
-from mmfd.weights import pytorch_file, weight_files
+from mmfd.errors import NotWeights, Refused
+from mmfd.weights import file_kinds, pytorch_file, weight_files
 from mmfd.weights.memory_budget import FREE, SHARE, MemoryBudget
-from mmfd.weights.pickled_names import UnknownName
 from mmfd.weights.weight_files import first_few
 
 RANDOM = 'random'  # given instead of a teacher's file: keep random weights
@@ -25,15 +24,15 @@ def load(path, source=''):
     """Read a weights file. Nothing in it is executed.
 
     Args:
-        path (str): `.safetensors`, what `torch.save` writes, or a TorchScript
-            archive, of which only the tensors are read; an index of shards
-            (`.index.json`), or a folder with one of these, as Hugging Face
-            lays it out.
+        path (str): safetensors, what `torch.save` writes, or a TorchScript
+            archive, of which only the tensors are read, whatever the name
+            ends in; an index of shards (`.index.json`), or a folder with one
+            of these, as Hugging Face lays it out.
         source (str): where the file can be had, for the message if there is
             no such file.
 
     Returns:
-        dict: the object in the file; of `.safetensors`, TorchScript and
+        dict: the object in the file; of safetensors, TorchScript and
         shards the state dict.
 
     Raises:
@@ -61,35 +60,28 @@ def _load_shards(index, shards):
 
 
 def _load_file(path):
-    with files.os_errors_refused(f'{path} cannot be read',
-                                 'grant the right to'):
-        with open(path, 'rb') as file:
-            start = file.read(512)
-    if is_web_page(start):
-        raise Refused(
-            f'{path} is a web page, not weights: the download was answered '
-            'with an error or login page; download it again')
-    if start.startswith(b'version https://git-lfs'):
-        raise Refused(f'{path} only says where its weights are: run '
-                      '"git lfs pull" in its folder, or download the file')
-    if _is_numpy(start):
-        raise Refused(f'{path} is of NumPy, as JAX saves weights, and is not '
-                      'read: take the file for PyTorch, as timm and '
-                      'transformers publish it')
+    start = _start_of(path)
+    if kind := file_kinds.no_weights(start):
+        raise Refused(f'{path} {kind}')
     try:
         budget = MemoryBudget(path.stat().st_size)
-        if path.suffix == '.safetensors':
+        if file_kinds.is_safetensors(start):
             _check_header(path, budget)
             return safetensors.load_file(path)
         return pytorch_file.load(path, budget)
-    except UnknownName as error:
+    except NotWeights as error:
         raise Refused(
-            f'{path} holds a Python object ({error}) beside its weights; '
-            'loading it would run code from the file, so it was not loaded. '
-            'Ask for its state dict alone, as torch.save(model.state_dict(), '
-            'PATH) writes it') from error
+            f'{path} {error}. Ask for its state dict alone, as '
+            'torch.save(model.state_dict(), PATH) writes it') from error
     except Exception as error:  # a file may make its reader raise anything
         raise _unreadable(path, error) from error
+
+
+def _start_of(path):
+    with files.os_errors_refused(f'{path} cannot be read',
+                                 'grant the right to'):
+        with open(path, 'rb') as file:
+            return file.read(file_kinds.START)
 
 
 def _check_header(path, budget):
@@ -99,19 +91,6 @@ def _check_header(path, budget):
         if length > path.stat().st_size:
             raise Refused('it ends too early')
         budget.spend_on_json(file.read(length))
-
-
-def is_web_page(start):
-    """Whether a file that begins with these bytes is HTML or XML: a text."""
-    return start.lstrip(b' \t\r\n\xef\xbb\xbf')[:1] == b'<' and (b'\0'
-                                                                 not in start)
-
-
-def _is_numpy(start):
-    """Whether a file that begins with these bytes is `.npy` or `.npz`."""
-    name = start[30:30 + int.from_bytes(start[26:28], 'little')]  # in a zip
-    return start.startswith(b'\x93NUMPY') or (start.startswith(b'PK\3\4')
-                                              and name.endswith(b'.npy'))
 
 
 def _unreadable(path, error):
@@ -127,14 +106,14 @@ def meta(path):
 
     Returns:
         dict: name -> value; empty if there is none. All values are str in
-        `.safetensors`.
+        safetensors.
 
     Raises:
         Refused: as `load`.
     """
     with serialization.config.patch('load.mmap', True):
         checkpoint = load(path)
-    if Path(path).suffix == '.safetensors':
+    if Path(path).is_file() and file_kinds.is_safetensors(_start_of(path)):
         with safe_open(path, 'pt') as file:
             return file.metadata() or {}
     value = checkpoint.get('meta') if isinstance(checkpoint, dict) else None

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from mmfd import files
 from mmfd.errors import Refused
-from mmfd.weights import checkpoints, weight_files
+from mmfd.weights import file_kinds, weight_files
 
 BLOCK = 1 << 20  # bytes
 OTHERWISE = 'or get the file in another way and give its path'
@@ -103,7 +103,7 @@ def _download(url, path, expected):
     with files.written_whole(path, mode=files.OWN_FILE) as part:
         with open(part, 'wb') as file, _progress(path.name, size) as progress:
             for block in blocks:
-                if not done and checkpoints.is_web_page(block):
+                if not done and file_kinds.is_web_page(block):
                     raise Refused(
                         f'{_shown(url)} answers with a web page, not with '
                         'weights: check the address and whether it asks for a '

@@ -1,5 +1,5 @@
 """How much memory a file may take for what it holds and describes."""
-from mmfd.errors import Refused
+from mmfd.errors import NotWeights
 
 FREE = 56 << 20  # bytes for a file of any size
 SHARE = 4  # bytes more for each byte of the file
@@ -23,12 +23,12 @@ class MemoryBudget:
         """Take bytes away; give them back if the number is negative.
 
         Raises:
-            Refused: if fewer are left.
+            NotWeights: if fewer are left.
         """
         self.left -= number
         if self.left < 0:
-            raise Refused('what it describes takes many times the memory '
-                          'that the file itself does')
+            raise NotWeights('describes what takes many times the memory that '
+                             'the file itself does')
 
     def spend_on_json(self, text):
         """Take away what a JSON text (bytes) and the values in it can take.

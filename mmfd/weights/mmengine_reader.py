@@ -76,6 +76,10 @@ def _rebuilt(node):
             numbers = _numbers(dtype, data)  # of an array
             return node if numbers is None else numbers.reshape(
                 shape, order='F' if by_column else 'C')
+        case (bytes() as data, Stub() as dtype, shape, order), None:
+            numbers = _numbers(dtype, data)  # of one in protocol 5
+            return node if numbers is None else numbers.reshape(
+                shape, order=order)
     return node
 
 

@@ -7,18 +7,19 @@ that it names are not called.
 """
 import collections
 import re
+from types import FunctionType
 
 import torch
 
-from mmfd.errors import Refused
+from mmfd.errors import NotWeights, Refused
 from mmfd.hosts import pytorch
 
 # Bytes of memory that an object takes, a tensor besides its numbers
-TENSOR, DICT, OBJECT = 320, 140, 112
-
-
-class UnknownName(Exception):
-    """A pickle names something that weights are not made of."""
+TENSOR, DICT, ENTRY, OBJECT = 320, 140, 120, 112
+KEYS = (str, bytes, int, float, bool, type(None), torch.dtype)
+LARGEST_KEY = 1 << 60  # larger ones can be made to have one hash
+# and so can tuples of larger ones, of fractions, or of more than three
+LARGEST_IN_KEY, LONGEST_KEY = 1 << 20, 3
 
 
 class Storage:
@@ -50,15 +51,18 @@ def set_state(target, state):
     """Do as `__setstate__`, for a stub or the versions of a state dict.
 
     PyTorch writes to a state dict which version of its class each module has.
+    An object that was left out is None, and stays so.
 
     Raises:
-        Refused: for anything else.
+        NotWeights: for anything else.
     """
+    if target is None:
+        return
     if isinstance(target, Stub):
         target.state = state
         return
     if not isinstance(target, collections.OrderedDict):
-        raise Refused(f'it sets attributes of a {type(target).__name__}')
+        raise NotWeights(f'sets attributes of a {type(target).__name__}')
     versions = state.get('_metadata') if isinstance(state, dict) else None
     if isinstance(versions, dict) and all(
             isinstance(facts, dict) and type(facts.get('version', 1)) is int
@@ -66,11 +70,38 @@ def set_state(target, state):
         pytorch.set_module_versions(target, versions)
 
 
-def _ordered_dict(budget, *items):
-    if items:
-        raise Refused('it calls OrderedDict with entries')
-    budget.spend(DICT)
-    return collections.OrderedDict()
+def check_key(key):
+    """A key of a dict, unless many of them can be made to have one hash."""
+    if type(key) in KEYS and (type(key) is not int or abs(key) <= LARGEST_KEY):
+        return key
+    if type(key) is tuple and len(key) <= LONGEST_KEY and all(
+            map(_in_key, key)):
+        return key
+    raise NotWeights('holds a dict with a key that is no text, number, or few '
+                     f'small ones of these, but a {type(key).__name__}')
+
+
+def _in_key(part):
+    return type(part) is str or (type(part) in (int, bool)
+                                 and abs(part) <= LARGEST_IN_KEY)
+
+
+def _left_out(budget, *args):
+    """None in the place of an object that weights do without."""
+
+
+def _dict(budget, start=(), *_):
+    """Any kind of dict; a defaultdict's first argument makes its values."""
+    if isinstance(start, FunctionType):
+        start = ()
+    budget.spend(DICT + ENTRY * len(start))
+    pairs = start.items() if isinstance(start, dict) else start
+    return collections.OrderedDict((check_key(k), v) for k, v in pairs)
+
+
+def _list(budget, values=(), most=None):
+    budget.spend(OBJECT + 8 * len(values))
+    return [*values]
 
 
 def _counter(budget, counts):
@@ -81,10 +112,8 @@ def _set(budget, values):
     return _known(values, list)
 
 
-def _bytes(budget, *nothing):
-    if nothing:
-        raise Refused('it makes bytes of a number')
-    return b''
+def _bytes(budget, value=b''):
+    return _known(value, bytes)
 
 
 def _encode(budget, text, codec):
@@ -96,12 +125,12 @@ def _encode(budget, text, codec):
 
 
 def _attribute(budget, owner, name):
-    """`getattr`, of a stub alone, and without effect.
+    """`getattr`, of what weights do without, and without effect.
 
     A pickled HistoryBuffer names its own methods, which nothing here uses.
     """
-    if owner is not _stub:
-        raise UnknownName('builtins.getattr')
+    if owner not in (_stub, _left_out):
+        raise _object('builtins.getattr')
 
 
 def _tensor(budget,
@@ -117,8 +146,10 @@ def _tensor(budget,
     dtype = dtype or _known(storage, Storage).dtype
     stored = storage.bytes.nbytes()
     budget.spend(TENSOR + 16 * len(size))
-    if metadata or any(
-            type(x) is not int or x < 0 for x in (offset, *size, *stride)):
+    if metadata:
+        raise NotWeights('holds a tensor that is a conjugate or a negative of '
+                         'its numbers')
+    if any(type(x) is not int or x < 0 for x in (offset, *size, *stride)):
         raise Refused('a tensor is no plain view of its numbers')
     last = offset + sum((n - 1) * step for n, step in zip(size, stride))
     if 0 not in size and (last + 1) * dtype.itemsize > stored:
@@ -190,47 +221,96 @@ STORAGES = dict(
     Double=torch.float64,
     ComplexFloat=torch.complex64,
     ComplexDouble=torch.complex128)
+# Dicts with another class: options, and what a training is called with
+DICTS = ('addict.addict.Dict', 'addict.Dict', 'easydict.EasyDict',
+         'lightning.fabric.utilities.data.AttributeDict',
+         'lightning_fabric.utilities.data.AttributeDict',
+         'mmcv.utils.config.ConfigDict', 'mmengine.config.config.ConfigDict',
+         'pytorch_lightning.utilities.parsing.AttributeDict',
+         'yacs.config.CfgNode')
+# Libraries of which weights need no object, beside those named above
+LEFT_OUT = re.compile(
+    r'(accelerate|apex|deepspeed|fairseq|hydra|lightning|lightning_fabric|'
+    r'mmcv|mmengine|omegaconf|pytorch_lightning|timm|transformers|typing)\..*')
+# Tensors that are no plain numbers: sparse, quantised, nested
+OTHER_TENSORS = re.compile(r'torch\._utils\._rebuild_.*|torch\.q[iu].*|'
+                           r'torch\.Q\w+Storage')
 NAMES = {
     **{
         f'torch.{kind}Storage': dtype
         for kind, dtype in STORAGES.items()
     },
-    'torch.storage.UntypedStorage': torch.uint8,
+    'torch.storage.UntypedStorage':
+    torch.uint8,
     **{
         f'torch.{name}': dtype
         for name, dtype in vars(torch).items() if isinstance(
             dtype, torch.dtype) and not name.startswith('q')
     },
-    'torch._utils._rebuild_tensor': _tensor,
-    'torch._utils._rebuild_tensor_v2': _tensor,
-    'torch._utils._rebuild_tensor_v3': _tensor_of_dtype,
-    'torch._utils._rebuild_parameter': _unwrapped,
-    'torch._utils._rebuild_parameter_with_state': _unwrapped,
-    'torch.nn.parameter.Parameter': _unwrapped,
-    'torch.nn.parameter.Buffer': _unwrapped,
-    'torch._tensor._rebuild_from_type_v2': _rebuilt,
-    'torch.Tensor': _same,
-    'torch.Size': _size,
-    'torch.device': _device,
-    'torch.serialization._get_layout': _same,
-    'torch.jit._pickle.restore_type_tag': _same,
+    'torch._utils._rebuild_tensor':
+    _tensor,
+    'torch._utils._rebuild_tensor_v2':
+    _tensor,
+    'torch._utils._rebuild_tensor_v3':
+    _tensor_of_dtype,
+    'torch._utils._rebuild_parameter':
+    _unwrapped,
+    'torch._utils._rebuild_parameter_with_state':
+    _unwrapped,
+    'torch.nn.parameter.Parameter':
+    _unwrapped,
+    'torch.nn.parameter.Buffer':
+    _unwrapped,
+    'torch._tensor._rebuild_from_type_v2':
+    _rebuilt,
+    'torch.Tensor':
+    _same,
+    'torch.Size':
+    _size,
+    'torch.device':
+    _device,
+    'torch.serialization._get_layout':
+    _same,
+    'torch.jit._pickle.restore_type_tag':
+    _same,
     **{
         f'torch.jit._pickle.build_{kind}list': _same
         for kind in ('int', 'double', 'bool', 'tensor')
     },
-    'collections.OrderedDict': _ordered_dict,
-    'collections.Counter': _counter,
-    'builtins.set': _set,
-    'builtins.frozenset': _set,
-    'builtins.bytes': _bytes,
-    'builtins.getattr': _attribute,
-    '_codecs.encode': _encode,
+    'collections.OrderedDict':
+    _dict,
+    'collections.defaultdict':
+    _dict,
+    'collections.deque':
+    _list,
+    'collections.Counter':
+    _counter,
+    'builtins.set':
+    _set,
+    'builtins.frozenset':
+    _set,
+    'builtins.bytes':
+    _bytes,
+    'builtins.bytearray':
+    _bytes,
+    **{  # of what a defaultdict makes what is missing in it
+        f'builtins.{name}': _left_out
+        for name in ('bool', 'dict', 'float', 'int', 'list', 'long', 'str')
+    },
+    'builtins.getattr':
+    _attribute,
+    '_codecs.encode':
+    _encode,
     # what a training checkpoint holds beside weights
-    'yacs.config.CfgNode': _ordered_dict,  # FD's own options
-    'mmengine.logging.history_buffer.HistoryBuffer': _stub,
-    'argparse.Namespace': _stub,
-    'types.SimpleNamespace': _stub,
-    'builtins.complex': _stub,
+    **dict.fromkeys(DICTS, _dict),
+    'mmengine.logging.history_buffer.HistoryBuffer':
+    _stub,
+    'argparse.Namespace':
+    _stub,
+    'types.SimpleNamespace':
+    _stub,
+    'builtins.complex':
+    _stub,
     **{
         f'datetime.{kind}': _stub
         for kind in ('date', 'datetime', 'time', 'timedelta', 'timezone')
@@ -240,12 +320,18 @@ NAMES = {
         for module in ('pathlib', 'pathlib._local')  # of Python 3.13
         for system in ('Posix', 'Windows', 'PurePosix', 'PureWindows')
     },
-    'numpy.ndarray': _stub,
-    'numpy.dtype': _stub,
+    'numpy.ndarray':
+    _stub,
+    'numpy.dtype':
+    _stub,
     **{
         f'numpy.{core}.multiarray.{name}': _stub
         for core in ('core', '_core')
         for name in ('_reconstruct', 'scalar')
+    },
+    **{
+        f'numpy.{core}.numeric._frombuffer': _stub  # since protocol 5
+        for core in ('core', '_core')
     },
 }
 
@@ -254,11 +340,23 @@ def find(name):
     """What a name stands for.
 
     Raises:
-        UnknownName: if weights have no such name.
+        NotWeights: if weights have no such name.
     """
     name = name.replace('__builtin__.', 'builtins.')  # of Python 2
     if name.startswith('__torch__.'):  # a class of a TorchScript archive
         return _stub
-    if name not in NAMES:
-        raise UnknownName(name if name.isprintable() else ascii(name))
-    return NAMES[name]
+    if name in NAMES:
+        return NAMES[name]
+    if LEFT_OUT.fullmatch(name):
+        return _left_out
+    if OTHER_TENSORS.fullmatch(name):
+        raise NotWeights(f'holds a tensor that is sparse, quantised or '
+                         f'otherwise no plain numbers ({name:.99})')
+    raise _object(name)
+
+
+def _object(name):
+    shown = name if name.isprintable() else ascii(name)
+    return NotWeights(f'holds a Python object ({shown}) beside its weights; '
+                      'loading it would run code from the file, so it was '
+                      'not loaded')

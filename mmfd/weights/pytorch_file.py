@@ -20,7 +20,7 @@ from struct import unpack
 import torch
 from torch.utils import serialization
 
-from mmfd.errors import Refused
+from mmfd.errors import NotWeights, Refused
 from mmfd.weights.pickled_names import Storage, Stub
 from mmfd.weights.unpickler import Unpickler
 
@@ -89,7 +89,7 @@ class _Older:
 
     def load(self):
         if self.unpickler.load() != MAGIC_NUMBER:
-            raise Refused('it does not begin as a file of PyTorch')
+            raise NotWeights('is a pickle that torch.save has not written')
         version, machine, content, keys = (
             self.unpickler.load() for _ in range(4))
         if sorted(keys) != sorted(self.storages):

@@ -12,15 +12,14 @@ It is safe because
   with the file;
 - what comes out is a tree: it can be walked, compared and printed.
 """
+import pickletools
 from struct import Struct
 from types import FunctionType
 
-from mmfd.errors import Refused
-from mmfd.weights.pickled_names import Stub, find, set_state
+from mmfd.errors import NotWeights, Refused
+from mmfd.weights.pickled_names import Stub, check_key, find, set_state
 
 DEEPEST = 100  # containers within each other
-KEYS = (str, bytes, int, float, bool, type(None))
-LARGEST_KEY = 1 << 60  # larger ones can be made to have one hash
 POINTER, NUMBER, CONTAINER, ENTRY = 8, 40, 56, 60  # bytes of memory
 
 
@@ -40,17 +39,15 @@ class Unpickler:
         """The object of the next pickle.
 
         Raises:
-            Refused: for an operation that weights are not made of, and for
-                what takes too much memory.
-            UnknownName: for a name that weights are not made of.
+            NotWeights: for operations and names that weights are not made
+                of, and for what takes too much memory.
             Exception: of any kind, if the pickle is damaged.
         """
         self.stack, self.marks, self.memo = [], [], []
         read, spend, operations = self.file.read, self.budget.spend, OPERATIONS
         while (code := read(1)) != b'.':
             if code not in operations:
-                raise Refused(f'{code!r} is no operation of a weights file'
-                              if code else 'it ends too early')
+                _refuse_operation(code)
             cost, operation = operations[code]
             spend(cost)
             operation(self)
@@ -63,10 +60,11 @@ class Unpickler:
         """Pay for each value as often as it would be printed.
 
         Raises:
-            Refused: if values are nested too deep, or are too many.
+            NotWeights: if values are nested too deep, or are too many.
         """
         if depth > DEEPEST:
-            raise Refused('it nests values without end')
+            raise NotWeights(f'holds lists or dicts within each other, deeper '
+                             f'than {DEEPEST} or without end')
         if isinstance(node, Stub):
             node = (*node.args, node.state)
         self.budget.spend(POINTER * (1 + len(node)))
@@ -127,6 +125,11 @@ def _push_text(layout):
     return push
 
 
+def _push_bytes(layout):
+    read = _number(layout)
+    return lambda self: self.stack.append(self.read(read(self)))
+
+
 def _put(layout):
     """Remember the top of the stack. Numbers are given out in order."""
     read = _number(layout)
@@ -143,6 +146,10 @@ def _put(layout):
             raise Refused(f'it numbers an object {index:,}')
 
     return put
+
+
+def _memoize(self):
+    self.memo.append(self.stack[-1])
 
 
 def _get(layout):
@@ -169,6 +176,11 @@ def _push_named(self):
     self.stack.append(find(f'{module}.{name}'))
 
 
+def _push_named_on_stack(self):
+    name, module = self.pop(str), self.pop(str)
+    self.stack.append(find(f'{module}.{name}'))
+
+
 def _mark(self):
     self.marks.append(self.stack)
     self.stack = []
@@ -177,6 +189,11 @@ def _mark(self):
 def _marked_tuple(self):
     items = self.pop_marked()
     self.stack.append(tuple(items))
+
+
+def _marked_list(self):
+    items = self.pop_marked()
+    self.stack.append(items)
 
 
 def _append(self):
@@ -191,14 +208,14 @@ def _append_marked(self):
 
 def _set_item(self):
     value, key = self.stack.pop(), self.stack.pop()
-    _of(self.stack[-1], dict)[_key(key)] = value
+    _of(self.stack[-1], dict)[check_key(key)] = value
 
 
 def _set_marked_items(self):
     items = self.pop_marked()
     self.budget.spend(ENTRY // 2 * len(items))
-    _of(self.stack[-1],
-        dict).update(zip(map(_key, items[::2]), items[1::2], strict=True))
+    _of(self.stack[-1], dict).update(
+        zip(map(check_key, items[::2]), items[1::2], strict=True))
 
 
 def _call(self):
@@ -227,15 +244,21 @@ def _of(value, cls):
     return value
 
 
-def _key(key):
-    """A key of a dict, unless many of them can be made to have one hash."""
-    if type(key) not in KEYS or type(key) is int and abs(key) > LARGEST_KEY:
-        raise Refused(f'a {type(key).__name__} is a key')
-    return key
+def _refuse_operation(code):
+    names = {
+        each.code.encode('latin1'): each.name
+        for each in pickletools.opcodes
+    }
+    if code not in names:
+        raise EOFError('it ends too early' if not code else
+                       f'{code!r} is no operation of a pickle')
+    raise NotWeights(f'is pickled by an operation of which weights have none '
+                     f'({names[code]})')
 
 
 OPERATIONS = {  # code: (bytes of memory that it takes at most, what it does)
     b'\x80': (0, _number('B')),  # protocol
+    b'\x95': (0, _number('<Q')),  # how much is best read at once
     b'N': (POINTER, _push(None)),
     b'\x88': (POINTER, _push(True)),
     b'\x89': (POINTER, _push(False)),
@@ -246,21 +269,31 @@ OPERATIONS = {  # code: (bytes of memory that it takes at most, what it does)
     b'\x8a': (NUMBER, _push_long),
     b'X': (CONTAINER, _push_text('<I')),
     b'U': (CONTAINER, _push_text('B')),
+    b'\x8c': (CONTAINER, _push_text('B')),
+    b'T': (CONTAINER, _push_text('<I')),
+    b'C': (CONTAINER, _push_bytes('B')),
+    b'B': (CONTAINER, _push_bytes('<I')),
+    b'\x96': (CONTAINER, _push_bytes('<Q')),
     b'c': (POINTER, _push_named),
+    b'\x93': (POINTER, _push_named_on_stack),
     b')': (POINTER, _push(())),
     b']': (CONTAINER + POINTER, _push_new(list)),
+    b'\x8f': (CONTAINER + POINTER, _push_new(list)),  # of a set
     b'}': (4 * CONTAINER, _push_new(dict)),
     b'(': (CONTAINER + POINTER, _mark),
     b't': (CONTAINER, _marked_tuple),
+    b'\x91': (CONTAINER, _marked_list),  # of a frozen set
     b'\x85': (CONTAINER, _tuple(1)),
     b'\x86': (CONTAINER, _tuple(2)),
     b'\x87': (CONTAINER, _tuple(3)),
     b'a': (3 * POINTER, _append),
     b'e': (3 * POINTER, _append_marked),
+    b'\x90': (3 * POINTER, _append_marked),  # to a set
     b's': (ENTRY, _set_item),
     b'u': (POINTER, _set_marked_items),
     b'q': (POINTER, _put('B')),
     b'r': (POINTER, _put('<I')),
+    b'\x94': (POINTER, _memoize),
     b'h': (POINTER, _get('B')),
     b'j': (POINTER, _get('<I')),
     b'R': (POINTER, _call),

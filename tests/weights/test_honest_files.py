@@ -9,172 +9,16 @@ import types
 import numpy as np
 import pytest
 import torch
+from helpers.honest_files import KINDS, NO_WEIGHTS, ORIGINS, shared
 from mmengine.logging import HistoryBuffer
 from safetensors.torch import save_file
 from torch import nn
 from torch.utils import serialization
 
+from mmfd.errors import Refused
 from mmfd.weights import checkpoints
 from mmfd.weights.pickled_names import Stub
 
-
-def network():
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.LazyLinear(5))
-
-
-def trained(make=torch.optim.AdamW):
-    """A network and its optimizer after a step."""
-    net = network()
-    net(torch.ones(2, 3, 5, 5))
-    optimizer = make(net.parameters(), lr=.1)
-    net(torch.randn(2, 3, 5, 5)).sum().backward()
-    optimizer.step()
-    return net, optimizer
-
-
-def lightning():
-    net, optimizer = trained()
-    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [3, 7])
-    return {
-        'epoch': 3,
-        'global_step': 1200,
-        'pytorch-lightning_version': '2.5.1',
-        'state_dict': {
-            f'model.{k}': v
-            for k, v in net.state_dict().items()
-        },
-        'loops': dict(fit_loop=dict(state_dict={})),
-        'callbacks': {
-            "ModelCheckpoint{'monitor': 'val'}":
-            dict(best_model_score=torch.tensor(.5), kth_value=None)
-        },
-        'optimizer_states': [optimizer.state_dict()],
-        'lr_schedulers': [schedule.state_dict()],
-        'hparams_name': 'kwargs',
-        'hyper_parameters': dict(lr=1e-3, betas=(.9, .999), name=b'vit'),
-    }
-
-
-def mmengine():
-    net, optimizer = trained()
-    history = HistoryBuffer([.5, .25], [1, 1], 1000)
-    return dict(
-        meta=dict(
-            epoch=1,
-            iter=20,
-            seed=np.int64(3),
-            dataset_meta=dict(classes=('cat', 'dog'), palette=[(1, 2, 3)])),
-        state_dict=net.state_dict(),
-        message_hub=dict(
-            log_scalars={'train/loss': history},
-            runtime_info=dict(best=np.float32(.5), loop_stage='train'),
-            resumed_keys={'train/loss': True}),
-        optimizer=optimizer.state_dict(),
-        param_schedulers=[])
-
-
-def official():
-    """As MAE, DeiT and DINO save."""
-    net, optimizer = trained(torch.optim.SGD)
-    args = argparse.Namespace(lr=.1, device=torch.device('cpu'), path=None)
-    return dict(
-        model=net.state_dict(),
-        optimizer=optimizer.state_dict(),
-        scaler=dict(scale=65536., growth_factor=2.),
-        args=args,
-        epoch=3)
-
-
-def random_states():
-    return dict(
-        w=torch.ones(2),
-        torch_rng=torch.get_rng_state(),
-        numpy_rng=np.random.get_state(),
-        array=np.arange(6.).reshape(2, 3),
-        nothing=np.array([]),
-        flag=np.bool_(True))
-
-
-def shared():
-    one = torch.arange(64.)
-    return dict(
-        w=one,
-        tied=one,
-        part=one[7:20],
-        turned=one.view(8, 8).T,
-        steps=one[::3],
-        expanded=one[:1].expand(4),
-        empty=torch.zeros(0, 3),
-        number=torch.tensor(3.))
-
-
-def parameters():
-    net = network()
-    net(torch.ones(2, 3, 5, 5))
-    attributed = nn.Parameter(torch.ones(2))
-    attributed.lr_scale = .5
-    buffer = nn.Buffer(torch.ones(3))
-    return {**dict(net.named_parameters()), 'a': attributed, 'b': buffer}
-
-
-def dtypes():
-    kinds = (torch.bfloat16, torch.float16, torch.float64, torch.int64,
-             torch.int32, torch.int16, torch.uint8, torch.uint16, torch.bool,
-             torch.float8_e4m3fn, torch.float8_e5m2)
-    return {f'{kind}': torch.ones(5).to(kind) for kind in kinds}
-
-
-KINDS = {
-    'state_dict':
-    lambda: trained()[0].state_dict(),
-    'plain_dict':
-    lambda: dict(trained()[0].state_dict()),
-    'below_model':
-    lambda: dict(model=trained()[0].state_dict(), epoch=1),
-    'lightning':
-    lightning,
-    'mmengine':
-    mmengine,
-    'official':
-    official,
-    'random_states':
-    random_states,
-    'shared':
-    shared,
-    'parameters':
-    parameters,
-    'dtypes':
-    dtypes,
-    'adagrad':
-    lambda: dict(
-        w=torch.ones(1),
-        optimizer=trained(torch.optim.Adagrad)[1].state_dict()),
-    'data_parallel':
-    lambda: nn.DataParallel(trained()[0]).state_dict(),
-    'sizes':
-    lambda: dict(w=torch.ones(1), shapes={'w': torch.Size([1, 2])}),
-    'facts':
-    lambda: dict(
-        w=torch.ones(1),
-        text='ünïcödé 😀',
-        numbers=[0, -1, 255, 65536, -2**31, 2**40, 1e-9,
-                 float('inf')],
-        nested=[[({}, [], ())]],
-        set={1, 2},
-        frozen=frozenset([1]),
-        counter=collections.Counter(a=1),
-        begun=datetime.datetime(2026, 1, 2, tzinfo=datetime.timezone.utc),
-        took=datetime.timedelta(1),
-        options=types.SimpleNamespace(a=1),
-        imaginary=1j,
-        dtype=torch.bfloat16,
-        none=None,
-        flags=(True, False),
-        long='x' * 1000,
-        data=bytes(range(256))),
-}
 FORMS = dict(zip=True, older=False)
 STUBS = (np.ndarray, np.generic, complex, types.SimpleNamespace, datetime.date,
          datetime.timedelta)
@@ -202,6 +46,8 @@ def assert_same(ours, theirs):
         assert isinstance(ours, Stub)
     elif isinstance(theirs, (set, frozenset)):
         assert {*ours} == theirs
+    elif isinstance(theirs, (bytearray, collections.deque)):
+        assert ours == type(ours)(theirs)
     elif isinstance(theirs, torch.device):
         assert ours == str(theirs)
     else:
@@ -222,6 +68,33 @@ def test_file_is_read_as_pytorch_reads_it(tmp_path, monkeypatch, kind, form):
         with serialization.config.patch('load.mmap', mapped):
             assert_same(checkpoints.load(path), theirs)
     assert checkpoints.state_dict_of(checkpoints.load(path), path)
+
+
+def test_forty_origins_are_known():
+    assert len(ORIGINS) >= 40
+
+
+@pytest.mark.parametrize('origin', ORIGINS)
+def test_weights_of_a_usual_origin_are_read(tmp_path, origin):
+    path, expected = ORIGINS[origin](tmp_path / 'weights.bin')
+    content = checkpoints.load(path)
+    for key in 'module', 'model':  # DeepSpeed's key, and fairseq's
+        content = content.get(key, content)
+    tensors = checkpoints.state_dict_of(content, path)
+    assert tensors.keys() == expected.keys()
+    for name, value in expected.items():
+        assert tensors[name].dtype == value.dtype
+        assert torch.equal(tensors[name], value)
+
+
+@pytest.mark.parametrize('kind', NO_WEIGHTS)
+def test_what_holds_no_weights_is_called_by_its_name(tmp_path, kind):
+    write, message = NO_WEIGHTS[kind]
+    path = tmp_path / 'weights.pth'
+    write(path)
+    with pytest.raises(Refused, match=message) as error:
+        checkpoints.load(path)
+    assert 'truncated' not in str(error.value)
 
 
 @pytest.mark.skipif(
