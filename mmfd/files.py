@@ -15,6 +15,12 @@ from mmfd.hosts import system
 OWN_FILE, OWN_FOLDER = 0o644, 0o755
 
 
+def has_no_room(error):
+    """Whether an OSError says that there is nowhere to write to."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG,
+                           errno.EROFS)
+
+
 @contextmanager
 def os_errors_refused(what, advice):
     """Turn an OSError of the body into a message for the user.

@@ -5,6 +5,8 @@ gone, it computes the same in a plain way, or Refused names the version.
 """
 import inspect
 import re
+import signal
+import threading
 from contextlib import contextmanager, nullcontext
 from functools import cache
 
@@ -268,6 +270,17 @@ def dead_worker(error):
     """
     found = re.search(r'DataLoader worker \(pid.*', str(error))
     return found and found[0].strip(' .')
+
+
+def forget_workers():
+    """Let PyTorch raise no more errors for workers of a DataLoader that end.
+
+    Its handler of SIGCHLD raises them wherever the process is just then, so
+    also amid the report of an error that the same worker's end has caused.
+    """
+    if threading.current_thread() is threading.main_thread() and hasattr(
+            signal, 'SIGCHLD'):  # not on Windows
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def port_in_use(error):

@@ -1,5 +1,4 @@
 """Arguments that the commands share, and how they print a refusal."""
-import errno
 import signal
 import sys
 import time
@@ -7,12 +6,11 @@ from argparse import Action
 from contextlib import contextmanager
 from io import TextIOWrapper
 
+from mmfd import files
 from mmfd.errors import Refused
 from mmfd.hosts import pytorch
 from mmfd.launch import processes
 from mmfd.launch.option_values import value_of
-
-FULL = errno.ENOSPC, errno.EDQUOT, errno.EROFS  # nowhere to write to
 
 
 class Options(Action):
@@ -80,7 +78,8 @@ def one_message():
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors='backslashreplace')
     try:
-        yield
+        with _workers_forgotten_on_error():
+            yield
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except Refused as error:
@@ -88,7 +87,7 @@ def one_message():
     except (ConnectionError, EOFError) as error:  # amid handing over images
         _end(_reader_ended(type(error).__name__))
     except OSError as error:
-        if error.errno not in FULL:
+        if not files.has_no_room(error):
             raise
         _end(error)
     except RuntimeError as error:
@@ -100,6 +99,17 @@ def one_message():
         _end(f'no answer from another process for {seconds:g} s, which is '
              'env_cfg.dist_cfg.timeout; it hangs, or its machine is gone. '
              '--resume goes on from the last checkpoint')
+
+
+@contextmanager
+def _workers_forgotten_on_error():
+    """An error of a reading process often comes twice: by what it did not
+    send, and by a signal a moment later."""
+    try:
+        yield
+    except BaseException:
+        pytorch.forget_workers()
+        raise
 
 
 def _reader_ended(reason):

@@ -1,9 +1,11 @@
 """From a config to a Runner that is ready to train or to test."""
 import logging
 import os
+import sys
 import tempfile
 import time
 from contextlib import nullcontext
+from functools import partial
 
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
@@ -98,15 +100,22 @@ def train(cfg, verbose=True):
         Runner: at the end of its training.
 
     Raises:
-        Refused: as `prepare`, and where the work dir goes away.
+        Refused: as `prepare`, and where the work dir goes away or is full.
     """
     runner = prepare(cfg, True, verbose)
     folder = os.path.abspath(runner.work_dir)
     begun = time.monotonic()
     log.info(summary.beginning(runner))
+    for handler in runner.logger.handlers:
+        handler.handleError = partial(_end_if_full, handler.handleError)
     try:
         runner.train()
     except OSError as error:
+        if files.has_no_room(error):
+            raise Refused(
+                f'nothing more can be written ({error}), for example the log '
+                f'in {runner.work_dir}: make room there. If it holds '
+                'checkpoints, --resume goes on from the last one') from error
         path = os.path.abspath(str(error.filename or ''))
         if not path.startswith(folder + os.sep):
             raise
@@ -116,6 +125,21 @@ def train(cfg, verbose=True):
             'checkpoints, --resume goes on from the last one') from error
     log.info(summary.ending(runner, time.monotonic() - begun))
     return runner
+
+
+def _end_if_full(otherwise, record):
+    """Raise the error of a log on a full disk.
+
+    Python would print a traceback for every line, and the run go on.
+
+    Args:
+        otherwise (callable): what a handler does about other errors.
+        record (LogRecord): that was not written.
+    """
+    error = sys.exc_info()[1]
+    if isinstance(error, OSError) and files.has_no_room(error):
+        raise error
+    otherwise(record)
 
 
 def augment(cfg):
@@ -221,7 +245,7 @@ def _load_weights(runner, checkpoint, meta):
     if not checkpoint:
         starting_weights.load_pretrained(model)
         if runner.cfg.get('load_from'):
-            starting_weights.check_shared_names(model, runner.cfg.load_from)
+            starting_weights.check_fit(model, runner.cfg.load_from)
         return
     starting_weights.forget_pretrained(model)
     if teacher and is_main_process():

@@ -12,6 +12,7 @@ from mmfd.networks.library_network import LibraryNetwork
 from mmfd.weights import checkpoints, strict_loading
 from mmfd.weights.weight_files import first_few
 
+LEAST_SHARE = .5  # of its backbone that a model needs of a `load_from`
 LIBRARIES = ('mmfd', 'mmpretrain')  # whose modules are loaded here
 
 
@@ -65,29 +66,53 @@ def forget_pretrained(model):
         module.init_cfg = None
 
 
-def check_shared_names(model, path):
-    """Refuse a `load_from` of which the host would load nothing.
+def check_fit(model, path):
+    """Say what a `load_from` gives to a model; refuse one of another kind.
 
-    It loads what fits and warns of the rest, and would train random weights.
+    The host loads what fits and warns of the rest, and would train a network
+    of mostly random weights.
 
     Args:
         model (nn.Module): of a run that begins.
         path (str): of the file.
 
     Raises:
-        Refused: if none of its names is one of the model.
+        Refused: if less than half of the backbone, or of a model without one,
+            is in the file.
     """
     with serialization.config.patch('load.mmap', True):
         weights = checkpoints.load(path)
     weights = weights.get('state_dict', weights)  # where the host looks
-    names = [str(name).removeprefix('module.') for name in weights]
-    known = [name for name, _ in model.named_parameters()]
-    if not {*names} & {*known}:
+    given = {
+        str(name).removeprefix('module.'): getattr(value, 'shape', None)
+        for name, value in weights.items()
+    }
+    sizes = {name: p.numel() for name, p in model.named_parameters()}
+    lacking = [
+        name for name, p in model.named_parameters()
+        if given.get(name) != p.shape
+    ]
+    part = [n for n in sizes if n.startswith('backbone.')] or [*sizes]
+    if _share({*part} - {*lacking}, part, sizes) < LEAST_SHARE:
+        other = [name for name in lacking if name in given]
         raise Refused(
-            f'load_from={path} has no weight of this model: it has '
-            f'{first_few(names, 3)}, at its top or below state_dict, and the '
-            f'model {first_few(known, 3)}. Give a checkpoint of such a model; '
-            'a backbone alone is given by init_cfg')
+            f'load_from={path} has {len({*part} - {*lacking})} of the '
+            f'{len(part)} weights of this '
+            f'{"backbone" if len(part) < len(sizes) else "model"}: ' +
+            (f'of other shapes are {first_few(other, 3)}; ' if other else '') +
+            f'at its top or below state_dict are {first_few([*given], 3)}, '
+            f'the model has {first_few(part, 3)}. Give a checkpoint of such a '
+            'model; a backbone alone is given by init_cfg')
+    share = _share({*sizes} - {*lacking}, sizes, sizes)
+    print_log(
+        f'load_from={path} gives {share:.1%} of the numbers of the model' +
+        (f'; {first_few(lacking)} begin at random' if lacking else ''),
+        'current')
+
+
+def _share(names, of_names, sizes):
+    """How many of the numbers that some names have are of others: 0 to 1."""
+    return sum(map(sizes.get, names)) / max(1, sum(map(sizes.get, of_names)))
 
 
 def share_teacher(teacher):

@@ -28,6 +28,21 @@ class FullDisk(Hook):
 
 
 @HOOKS.register_module()
+class FullDiskForLogs(Hook):
+    """From an iteration on, the log cannot be longer than it is."""
+
+    def __init__(self, iteration):
+        self.iteration = iteration
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter + 1 == self.iteration:
+            [log] = Path(runner.work_dir).glob('*/*.log')
+            resource.setrlimit(resource.RLIMIT_FSIZE,
+                               (log.stat().st_size + 10, -1))
+
+
+@HOOKS.register_module()
 class NotFinite(Hook):
     """Make the loss NaN, or a gradient infinite, in some iterations."""
 

@@ -114,3 +114,29 @@ def test_message_of_another_process_waits_for_the_first(monkeypatch):
             with one_message():
                 raise Refused('lower it')
         assert waited == seconds
+
+
+LATE = '''
+import os, signal
+from mmfd.launch import command_line
+
+def ended(*_):
+    raise RuntimeError('DataLoader worker (pid 7) is killed by signal: Killed')
+
+def reason(what, tell=command_line._reader_ended):
+    os.kill(os.getpid(), signal.SIGCHLD)
+    return tell(what)
+
+command_line._reader_ended = reason
+signal.signal(signal.SIGCHLD, ended)
+with command_line.one_message():
+    raise EOFError
+'''
+
+
+def test_killed_worker_is_one_message_though_it_is_noticed_twice(tmp_path):
+    """By what it did not send, then by a signal amid the message."""
+    script = tmp_path / 'late.py'
+    script.write_text(LATE)
+    assert 'a process that reads images has ended (EOFError)' in refused(
+        str(script))

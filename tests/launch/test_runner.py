@@ -2,12 +2,15 @@
 import json
 import pickle
 import re
+import resource
 import shutil
+import signal
 import zipfile
 from pathlib import Path
 
 import pytest
 import torch
+from helpers import fault_hooks, tiny_runs
 from helpers.commands import command, refused
 from helpers.corpus import runs_command
 from helpers.models import student
@@ -18,6 +21,8 @@ from mmengine.runner import Runner
 from mmpretrain import ImageClassificationInferencer
 
 import mmfd
+from mmfd.errors import Refused
+from mmfd.launch.runner import train
 from mmfd.training.lr_schedule import warmup_cosine
 from mmfd.weights import checkpoints, weight_files
 
@@ -293,6 +298,28 @@ def test_accident_during_a_run_is_one_message(project, what):
         ACCIDENTS[what],
         refused('train', config, '--work-dir', project / 'run',
                 '--cfg-options', f'train_dataloader.num_workers={workers}'))
+
+
+def test_full_disk_is_one_message_though_the_log_is_on_it(tmp_path, capfd):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    cfg = tiny_runs.config(
+        tmp_path / 'run',
+        log_level='INFO',
+        custom_hooks=[dict(type=fault_hooks.FullDiskForLogs, iteration=6)])
+    try:
+        with pytest.raises(
+                Refused,
+                match=r'nothing more can be written .*File'
+                ' too large.*make room there.*--resume goes on'):
+            train(cfg)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    output = ''.join(capfd.readouterr())
+    assert 'Epoch(train) [2][1/4]' in output and 'Logging error' not in output
+    assert [f.name
+            for f in (tmp_path / 'run').glob('*.p*th*')] == ['epoch_1.pth']
+    assert checkpoints.load(tmp_path / 'run/epoch_1.pth')['meta']['iter'] == 4
 
 
 @pytest.mark.parametrize('tool', ['train', 'test'])

@@ -41,15 +41,21 @@ def test_module_starts_from_its_file_and_stays_so(tmp_path, prefix):
         assert torch.equal(value, weights[key]), key
 
 
-@pytest.mark.parametrize('kept', [
-    dict(model={'linear.weight': torch.ones(3, 4)}),
-    dict(state_dict={'other.weight': torch.ones(3, 4)}),
+@pytest.mark.parametrize('kept, message', [
+    (dict(model={'linear.weight': torch.ones(3, 4)}), 'has 0 of the 4'),
+    (dict(state_dict={'other.weight': torch.ones(3, 4)}), 'has 0 of the 4'),
+    (dict(state_dict={'norm.weight': torch.ones(3)}), 'has 1 of the 4'),
+    (dict(state_dict={
+        'linear.weight': torch.ones(5, 4),
+        'norm.weight': torch.ones(3)
+    }), r'has 1 of the 4 .* of other shapes are linear\.weight;'),
 ])
-def test_load_from_without_a_weight_of_the_model_is_refused(tmp_path, kept):
+def test_load_from_without_most_of_the_model_is_refused(
+        tmp_path, kept, message):
     """The host would warn, and train random weights."""
     torch.save(kept, tmp_path / 'a.pth')
     cfg = tiny_runs.config(tmp_path / 'run', load_from=str(tmp_path / 'a.pth'))
-    with pytest.raises(Refused, match='a.pth has no weight of this model'):
+    with pytest.raises(Refused, match=message):
         prepare(cfg, train=True)
     assert not (tmp_path / 'run').exists()
 
@@ -60,9 +66,13 @@ def test_load_from_is_where_a_run_begins(tmp_path):
     torch.save(dict(state_dict=weights), tmp_path / 'a.pth')
     cfg = tiny_runs.config(
         tmp_path / 'run', load_from=str(tmp_path / 'a.pth'), custom_hooks=[])
+    cfg.log_level = 'INFO'
     runner = prepare(cfg, train=True)
     runner.load_or_resume()
     assert (runner.model.linear.weight == 7).all()
+    [log] = (tmp_path / 'run').glob('*/*.log')
+    assert ('gives 57.1% of the numbers of the model; linear.bias, norm.weight'
+            ', norm.bias begin at random') in log.read_text()
 
 
 def test_checkpoint_of_all_weights_is_not_overwritten(tmp_path):
