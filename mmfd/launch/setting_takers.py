@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 from mmfd.errors import Refused
 from mmfd.launch import processes
 from mmfd.launch.config_variables import words_of_libraries
-from mmfd.launch.type_names import find_class, find_classes
+from mmfd.launch.type_names import find_class, find_classes, no_such_type
 
 # Sections of a config from which the Runner builds something
 SECTIONS = {*inspect.signature(Runner).parameters} - {'cfg', 'work_dir'}
@@ -69,6 +69,8 @@ READ_BEFORE_CLASS = {
 # Keys of a data set's metainfo that OpenMMLab 2 does not read any more
 FORMER_METAINFO = dict(CLASSES='classes', PALETTE='palette')
 OF_REGISTRIES = {'type', '_scope_'}
+# Settings beside `type` that name a class
+NAMING = {'ema_type', 'constructor'}
 # What takes the `**kwargs` of classes that hand them to something else
 HANDED_ON = {
     CheckpointHook:
@@ -90,8 +92,9 @@ def check(cfg):
         cfg (Config): of a whole run.
 
     Raises:
-        Refused: naming each of them.
+        Refused: naming each of them, or a class that there is not.
     """
+    _check_names(cfg)
     stock = words_of_libraries(cfg.filename)
     unread = [
         f'{path}={value!r} ({why})' for path, value, why in unread_in(cfg)
@@ -101,6 +104,18 @@ def check(cfg):
         more = f' and {len(unread) - 5} more' if len(unread) > 5 else ''
         raise Refused(f'nothing reads {", ".join(unread[:5])}{more}: take out '
                       'of the config what has no effect')
+
+
+def _check_names(cfg):
+    """Refuse an unknown class where a setting but `type` names it.
+
+    The host builds some of them when the training has begun.
+    """
+    for path, node, _ in _dicts({key: cfg.get(key) for key in SECTIONS}):
+        for key in NAMING & node.keys():
+            name = node[key]
+            if isinstance(name, str) and not find_class(name, scope_of(cfg)):
+                raise Refused(f'{path}.{key}: {no_such_type(name)}')
 
 
 def unread_in(cfg):

@@ -194,6 +194,7 @@ class ResumableCheckpointHook(CheckpointHook):
             run=self.run.name,
             starts=self.run.starts,
             hooks=checkpoint_schema.stateful_hooks(runner.hooks),
+            schedule=checkpoint_schema.schedule_of(runner),
             outdated=[Path(file).name for file in self.file_backend.outdated])
         if isinstance(loader.dataset, ImageFolder):
             checkpoint['meta']['images'] = loader.dataset.summary()

@@ -15,6 +15,7 @@ from mmfd.errors import Refused
 from mmfd.hosts import pytorch
 from mmfd.training import optimizer_schema, schema
 from mmfd.training.loop import ResumableLoop
+from mmfd.training.lr_schedule import WarmupCosineHook
 from mmfd.training.schema import (COUNT, FLAG, LENGTH, NOTHING, NUMBER, PLAIN,
                                   TEXT, Fields, Value, listed, number, whole)
 from mmfd.weights.provenance import FINGERPRINT
@@ -62,6 +63,7 @@ META = Fields(
          run=TEXT,
          starts=COUNT,
          hooks=NAMES,
+         schedule=TEXT,
          images=Fields(dict(number=LENGTH, sum=TEXT)),
          outdated=listed(TEXT, 'a list of names of files'),
          nan_guard=Fields(
@@ -139,6 +141,7 @@ def check_run(checkpoint, path, runner):
             state is missing or has no owner.
     """
     _check_hooks(checkpoint, path, runner)
+    _check_schedule(checkpoint, path, runner)
     model = runner.model
     model = model.module if is_model_wrapper(model) else model
     names = {param: name for name, param in model.named_parameters()}
@@ -200,6 +203,27 @@ def _check_hooks(checkpoint, path, runner):
         raise Refused(
             f'{path} is of a run without {name}, so it holds no state for it: '
             'take it out of custom_hooks, or start anew from its weights: '
+            f'{_anew(path)}')
+
+
+def schedule_of(runner):
+    """What sets the learning rate of a run: where a config has it."""
+    if runner.param_schedulers:
+        return 'param_scheduler'
+    hook = any(isinstance(hook, WarmupCosineHook) for hook in runner.hooks)
+    return 'mmfd.WarmupCosineHook' if hook else 'nothing'
+
+
+def _check_schedule(checkpoint, path, runner):
+    before, now = checkpoint['meta'].get('schedule'), schedule_of(runner)
+    if before is None:  # of a run that did not note it
+        before = 'param_scheduler' if checkpoint.get(
+            'param_schedulers') else now
+    if before != now:
+        raise Refused(
+            f'in the run of {path} {before} set the learning rate, in this '
+            f'run {now} does, so it would be another run: resume it with the '
+            f'schedule of its own config, or start anew from its weights: '
             f'{_anew(path)}')
 
 

@@ -47,6 +47,10 @@ HABITS = {  # what people write: (bases, text, the message)
     'schedule without its hook': (
         [RESNET], IN_RESNET + 'default_hooks = dict(param_scheduler=None)',
         'nothing reads param_scheduler'),
+    'average of a class that is not there': (
+        [RESNET], IN_RESNET + "custom_hooks = [dict(type='EMAHook', "
+        "ema_type='ExpMomentumEMAs', gamma=2000)]",
+        "custom_hooks.0.ema_type: nothing is called type='ExpMomentumEMAs'"),
     'automatic scaling': (
         [FD], 'auto_scale_lr = dict(enable=True, base_batch_size=512)',
         'scaled twice: auto_scale_lr and default_hooks.param_scheduler'),

@@ -32,7 +32,8 @@ SCHEDULES = dict(
         dict(type='MultiStepLR', milestones=[1, 3])
     ],
     optim_wrapper=dict(optimizer=dict(fused=True)))
-KINDS = dict(ours={}, host=SCHEDULES)
+CONSTANT = dict(default_hooks=dict(param_scheduler=None))
+KINDS = dict(ours={}, host=SCHEDULES, constant=CONSTANT)
 
 
 @pytest.fixture(scope='module')
@@ -190,6 +191,27 @@ def test_schedule_that_is_a_function_goes_on_where_it_was(tmp_path):
     assert again.iter == whole.iter == 8
     assert again.optim_wrapper.get_lr() == whole.optim_wrapper.get_lr()
     assert torch.equal(again.model.linear.weight, whole.model.linear.weight)
+
+
+@pytest.mark.parametrize('noted', [True, False])
+@pytest.mark.parametrize('before', KINDS)
+@pytest.mark.parametrize('now', KINDS)
+def test_run_is_not_resumed_with_another_schedule(saved, tmp_path, before, now,
+                                                  noted):
+    names = dict(
+        ours='mmfd.WarmupCosineHook',
+        host='param_scheduler',
+        constant='nothing')
+    checkpoint = load_for_mmengine(saved[before])
+    assert checkpoint['meta']['schedule'] == names[before]
+    if before == now or not noted and before != 'host':
+        return
+    if not noted:  # as before runs noted it
+        del checkpoint['meta']['schedule']
+    torch.save(checkpoint, tmp_path / 'a.pth')
+    said = refused(tmp_path / 'a.pth', tmp_path, kind=now)
+    assert (f'{names[before]} set the learning rate, in this run {names[now]} '
+            'does') in said
 
 
 @pytest.mark.parametrize('state, message', [
