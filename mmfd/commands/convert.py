@@ -61,6 +61,7 @@ def main():
             url=row.url if row else published.without_query(url) or 'unknown',
             sha256=sha256,
             licence=row.licence if row else 'unknown',
+            **provenance.of_kind(args.kind),
             **provenance.of_official(checkpoint))
         checkpoints.save(weights, args.dst, meta)
         print(f'{args.dst}: {len(weights)} tensors, '

@@ -3,6 +3,7 @@
 What is wrong is refused with the setting to change. The hosts would train on
 it for nothing, or fail with an index error in a loss.
 """
+import copy
 import os
 from numbers import Integral
 
@@ -17,6 +18,7 @@ from mmfd.training.cached_teacher import seeded
 from mmfd.weights.weight_files import first_few
 
 LABEL_MAPS = 20  # read in advance, spread over the dataset
+MORE_LABEL_MAPS = 200  # where these leave a doubt
 LABELS = 2000  # of images, looked at in the same way
 # What a sample has to have -> the parts of models that learn from it, and
 # which settings of a data set give it
@@ -242,15 +244,16 @@ def _check_padding(cfg, size):
             f'set --cfg-options model.data_preprocessor.seg_pad_val={label}')
 
 
-def _labels_in_maps(dataset, read):
+def _labels_in_maps(dataset, read, count=LABEL_MAPS):
     """The labels in some of a data set's maps: label -> path of its map.
 
     Args:
         dataset (Dataset): of mmseg.
         read (callable): the transform that reads a map.
+        count (int): of maps.
     """
     found = {}
-    for index in _spread(len(dataset), LABEL_MAPS):
+    for index in _spread(len(dataset), count):
         info = dataset.get_data_info(index)
         if 'seg_map_path' not in info:
             raise _no_labels('gt_sem_seg')
@@ -294,6 +297,7 @@ def _check_label_maps(cfg, loop, dataset, classes):
         raise Refused(
             f'{found[strange[0]]} has the labels {strange[:5]}, and there are '
             f'{classes} classes: ' + _advice(cfg, strange, found, classes))
+    _check_shift(dataset, read[0], classes)
     missing = [
         name for label, name in enumerate(dataset.metainfo['classes'])
         if label not in found
@@ -302,6 +306,32 @@ def _check_label_maps(cfg, loop, dataset, classes):
         f'{loop}: {len(_spread(len(dataset), LABEL_MAPS))} label maps have '
         f'the labels {sorted(found)}' +
         (f'; no pixel is of {first_few(missing)}' if missing else ''))
+
+
+def _check_shift(dataset, read, classes):
+    """Refuse labels that would all have a class if they began one further.
+
+    What then has no class is ignored, so that no label is strange.
+    """
+    reduced, transform = dataset.reduce_zero_label, copy.copy(read)
+    transform.reduce_zero_label = False
+
+    def as_stored(info):
+        return transform(dict(info, reduce_zero_label=False))
+
+    begin = int(reduced)  # the number of the first class
+    first, last = (0, classes - 1) if reduced else (1, classes)
+    beside = classes if reduced else 0  # what right labels would have
+    for count in LABEL_MAPS, MORE_LABEL_MAPS:
+        found = _labels_in_maps(dataset, as_stored, count)
+        if beside in found or not {*range(first, last + 1)} <= found.keys():
+            return
+    raise Refused(
+        f'the label maps have the labels {first} to {last}, and none has '
+        f'{beside}. With reduce_zero_label={reduced} the {classes} classes '
+        f'are {begin} to {begin + classes - 1}, and '
+        f'{0 if reduced else classes} is ignored: set '
+        f'reduce_zero_label={not reduced} of every dataset')
 
 
 def _advice(cfg, strange, found, classes):

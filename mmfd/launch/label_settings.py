@@ -10,7 +10,15 @@ OTHER_HEADS = ('STDCHead', 'GroundingDINOHead', 'ATSSVLFusionHead')
 OF_THINGS = {'roi_head', 'bbox_head', 'mask_head'}
 OF_MAPS = {'decode_head', 'auxiliary_head'}
 METRICS_OF_MAPS = ('IoUMetric', 'CityscapesMetric')
-IGNORED = 255  # in mmseg, where no ignore_index is set
+# Losses of mmseg that do not ask their head which label is ignored -> where
+# they have it
+OWN_IGNORED = {
+    'DiceLoss': 'ignore_index',
+    'HuasdorffDisstanceLoss': 'ignore_index',
+    'OhemCrossEntropy': 'ignore_label',
+    'TverskyLoss': 'ignore_index',
+}
+IGNORED = 255  # in mmseg, where nothing is set
 
 
 class Count(NamedTuple):
@@ -66,7 +74,7 @@ def class_counts(sections, metainfo):
 
 
 def ignored_labels(sections):
-    """The label that each head of maps, or each of their metrics, ignores.
+    """The label that heads of maps, their losses and metrics ignore.
 
     Args:
         sections (dict): as of `class_counts`.
@@ -74,12 +82,18 @@ def ignored_labels(sections):
     Returns:
         dict: setting -> label, or None.
     """
-    return {
-        f'{path}.ignore_index': part.get('ignore_index', IGNORED)
-        for path, part in _parts(sections)
-        if str(part.get('type')).endswith(METRICS_OF_MAPS)
-        or path.rstrip('.0123456789').split('.')[-1] in OF_MAPS
-    }
+    found = {}
+    for path, part in _parts(sections):
+        kind, names = str(part.get('type')), path.split('.')
+        key = None
+        if kind.endswith(METRICS_OF_MAPS) or path.rstrip('.0123456789').split(
+                '.')[-1] in OF_MAPS:
+            key = 'ignore_index'
+        elif OF_MAPS & {*names}:
+            key = OWN_IGNORED.get(kind.removeprefix('mmseg.'))
+        if key:
+            found[f'{path}.{key}'] = part.get(key, IGNORED)
+    return found
 
 
 def _parts(node, path=''):

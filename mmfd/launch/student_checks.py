@@ -1,7 +1,8 @@
-"""Check what a config of another library gives to a student of mmfd.
+"""Check what a config gives to the backbone that it starts from a file.
 
-Students see RGB with the mean and standard deviation that they were trained
-with. Configs of detectors and segmentors have those of their own backbones.
+Students of mmfd and networks that `mmfd convert` has converted see RGB with
+the mean and standard deviation that they were trained with. Configs of
+detectors and segmentors have those of their own backbones.
 """
 import os
 
@@ -24,20 +25,20 @@ def check(cfg):
         Refused: naming the lines to set.
     """
     for path, model in _models(cfg['model'], 'model'):
-        _check_pretrained(path, model)
+        kind = model['backbone'].get('type')  # of a lazy config a class
+        is_ours = str(getattr(kind, '__name__', kind)).endswith(OURS)
+        if is_ours:
+            _check_pretrained(path, model)
         if 'teacher' not in model:
-            _check_statistics(path, model, cfg)
+            _check_statistics(path, model, cfg, is_ours)
 
 
 def _models(node, path):
-    """(dotted path, part of a config) that has one of our students."""
+    """(dotted path, part of a config) that has a backbone."""
     if not isinstance(node, dict):
         return
-    backbone = node.get('backbone')
-    if isinstance(backbone, dict):
-        kind = backbone.get('type')  # of a lazy config a class
-        if str(getattr(kind, '__name__', kind)).endswith(OURS):
-            yield path, node
+    if isinstance(node.get('backbone'), dict):
+        yield path, node
     for key, value in node.items():
         yield from _models(value, f'{path}.{key}')
 
@@ -54,8 +55,12 @@ def _check_pretrained(path, model):
                 'checkpoint="STUDENT.pth", prefix="backbone.")')
 
 
-def _check_statistics(path, model, cfg):
-    """Compare statistics and channel order with those of the weights."""
+def _check_statistics(path, model, cfg, is_ours):
+    """Compare statistics and channel order with those of the weights.
+
+    Args:
+        is_ours (bool): the backbone is a student, which always sees RGB.
+    """
     init = model['backbone'].get('init_cfg')
     file = init.get('checkpoint') if isinstance(init, dict) else None
     if not isinstance(file, str) or not os.path.exists(file):
@@ -66,6 +71,8 @@ def _check_statistics(path, model, cfg):
     if 'data_preprocessor' in given:  # within one for several branches
         given, place = given['data_preprocessor'], f'{place}.data_preprocessor'
     known = provenance.statistics(checkpoints.meta(file))
+    if not known and not is_ours:
+        return  # a file of others, which says nothing
     wrong = {
         key: value
         for key, value in known.items() if not _alike(given.get(key), value)
@@ -79,7 +86,7 @@ def _check_statistics(path, model, cfg):
                            for key, value in wrong.items())
         now = ', '.join(f'{key}={given.get(key)}' for key in wrong)
         raise Refused(
-            f'the student of {file} sees RGB images with its own statistics, '
+            f'the network of {file} sees RGB images with its own statistics, '
             f'and this config gives it {now}: set --cfg-options {options}')
 
 

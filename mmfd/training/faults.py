@@ -7,16 +7,8 @@ import torch
 
 from mmfd.data.transforms import LoadImage
 from mmfd.weights import checkpoints
+from mmfd.weights.provenance import STATISTICS, TRAINED_WITH
 
-STATISTICS = dict(  # name -> mean and std of RGB pixels, 0-255
-    ImageNet=((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
-    CLIP=((122.7709383, 116.7460125, 104.09373615), (68.5005327, 66.6321375,
-                                                     70.32316305)))
-TRAINED_WITH = {  # kind of a converted file -> statistics of its networks
-    **dict.fromkeys(('openai-clip', 'open-clip', 'hf-clip'), 'CLIP'),
-    **dict.fromkeys(('dino', 'deit', 'mae', 'esvit', 'swin', 'swinv2'),
-                    'ImageNet'),
-}
 LEARNING = 'learning'  # name of the fault that nothing is learnt
 
 

@@ -16,6 +16,16 @@ from mmfd.weights import checkpoints, weight_files
 NAMES = ('file', 'recipe', 'mmfd', 'kind', 'source', 'url', 'licence',
          'sha256', 'facts')
 PARENTS = ('teacher', 'start')
+STATISTICS = dict(  # name -> mean and std of RGB pixels, 0-255
+    ImageNet=((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+    CLIP=((122.7709383, 116.7460125, 104.09373615), (68.5005327, 66.6321375,
+                                                     70.32316305)))
+TRAINED_WITH = {  # kind of a converted file -> statistics of its networks
+    **dict.fromkeys(('openai-clip', 'open-clip', 'hf-clip'), 'CLIP'),
+    **dict.fromkeys(('dino', 'deit', 'mae', 'esvit', 'fd-official', 'swin',
+                     'swinv2'), 'ImageNet'),
+}
+NOT_ALL = 'open-clip', 'hf-clip'  # kinds of which some have other statistics
 FINGERPRINT = 'teacher.fingerprint'  # of its weights and statistics
 
 
@@ -81,18 +91,33 @@ def _parent(name, path):
     return {f'{name}.{key}': value for key, value in origin.items()}
 
 
+def of_kind(kind):
+    """The statistics of a kind of converted files, as entries of metadata.
+
+    Returns:
+        dict: `statistics`, JSON; empty where a kind does not decide them.
+    """
+    if kind in NOT_ALL or kind not in TRAINED_WITH:
+        return {}
+    mean, std = STATISTICS[TRAINED_WITH[kind]]
+    return dict(statistics=json.dumps(dict(mean=mean, std=std)))
+
+
 def statistics(meta):
-    """Mean and standard deviation that a file's student was trained with.
+    """Mean and standard deviation that a file's network was trained with.
 
     Args:
-        meta (dict): of the file: its `model` is the config that it carries.
+        meta (dict): of the file: its `model` is the config that it carries,
+            its `statistics` are those of a converted file.
 
     Returns:
         dict: `mean` and `std`, RGB 0-255; empty if the file does not say.
     """
     try:
         model = json.loads(meta.get('model') or '{}')
-        part = model.get('normalize') or model.get('data_preprocessor') or {}
+        part = (
+            model.get('normalize') or model.get('data_preprocessor')
+            or json.loads(meta.get('statistics') or '{}'))
         found = {key: [float(x) for x in part[key]] for key in ('mean', 'std')}
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
         return {}  # a file may hold anything

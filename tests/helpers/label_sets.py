@@ -29,7 +29,9 @@ class LabelSet(NamedTuple):
 
 KINDS = ('plain', 'edges', 'ignored', 'shift set', 'ignored nowhere',
          'ignored by data alone', 'ignored by one head', 'not by the metric',
-         'shifted', 'beyond', 'head', 'one head', 'weights')
+         'shifted', 'beyond', 'head', 'one head', 'weights',
+         'ignored but by a loss', 'shifted, the last one ignored',
+         'reduced without need')
 
 
 def random_labels(seed):
@@ -44,21 +46,32 @@ def random_labels(seed):
     metric = dict(type='IoUMetric', iou_metrics=['mIoU'])
     if kind == 'edges':
         aux = dict(type='STDCHead', num_classes=2, boundary_threshold=0.1)
-    if kind.startswith(('ignored', 'not')):
+    ignoring = kind.startswith(('ignored', 'not')) or 'last one' in kind
+    if ignoring:
         labels.append(classes)
         advice = f'decode_head.ignore_index={classes} '
-    if kind in ('ignored', 'not by the metric', 'ignored by one head'):
+    if ignoring and 'alone' not in kind and 'nowhere' not in kind:
         head['ignore_index'] = classes
-    if kind in ('ignored', 'not by the metric'):
-        aux['ignore_index'] = classes
-    if kind in ('ignored', 'ignored by one head'):
-        metric['ignore_index'] = classes
+        if kind != 'ignored by one head':
+            aux['ignore_index'] = classes
+        if kind != 'not by the metric':
+            metric['ignore_index'] = classes
+    if kind == 'ignored but by a loss':
+        loss = rng.choice(['DiceLoss', 'mmseg.TverskyLoss'])
+        head['loss_decode'] = [dict(type='CrossEntropyLoss'), dict(type=loss)]
+        advice = f'decode_head.loss_decode.1.ignore_index={classes}'
+    if kind == 'shifted, the last one ignored':
+        labels.remove(0)
+        advice = 'set reduce_zero_label=True of every dataset'
+    if kind == 'reduced without need':
+        dataset['reduce_zero_label'] = True
+        advice = 'set reduce_zero_label=False of every dataset'
     if kind == 'ignored':
         advice = None
     if kind == 'ignored by data alone':
         dataset['ignore_index'] = classes
         labels.remove(classes)
-    if kind.startswith('shift'):
+    if kind in ('shifted', 'shift set'):
         labels = [label + 1 for label in labels]
         advice = 'the labels begin with 1, set reduce_zero_label=True'
     if kind == 'shift set':
@@ -75,7 +88,7 @@ def random_labels(seed):
         head['loss_decode'] = dict(
             type='CrossEntropyLoss', class_weight=[1.] * (classes + 2))
         advice = 'decode_head.loss_decode.class_weight'
-    if rng.random() < 0.5 and not kind.startswith(('ignored', 'not')):
+    if rng.random() < 0.5 and not ignoring:
         labels.append(255)
     model = dict(decode_head=head, auxiliary_head=[aux])
     return LabelSet(classes, labels, dataset,

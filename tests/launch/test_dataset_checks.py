@@ -120,8 +120,8 @@ def test_dataset_of_no_host_library_is_not_asked_for_classes():
 
 
 @pytest.mark.parametrize('seeds', [
-    range(26),
-    pytest.param(range(26, 200), marks=pytest.mark.full),
+    range(32),
+    pytest.param(range(32, 200), marks=pytest.mark.full),
 ])
 def test_random_label_sets_are_taken_or_refused_rightly(tmp_path, seeds):
     gc.freeze()  # mmengine collects garbage for every data set

@@ -2,7 +2,9 @@
 import json
 
 import pytest
+import torch
 from helpers import stock_configs
+from helpers.commands import ROOT
 from helpers.models import student
 from mmengine.config import Config
 from mmengine.registry import MODELS
@@ -11,7 +13,7 @@ from mmfd.errors import Refused
 from mmfd.launch import student_checks
 from mmfd.launch.dataset_checks import check_classes
 from mmfd.launch.label_settings import class_counts, ignored_labels
-from mmfd.weights import checkpoints
+from mmfd.weights import checkpoints, provenance
 
 FIRST = 4  # of each library, without --full
 NAMES = [(library, name) for library in stock_configs.STOCK
@@ -153,6 +155,27 @@ def test_file_without_statistics_is_asked_for_colours_alone(tmp_path):
     with_student(*MASK2FORMER, path, **half)
     with pytest.raises(Refused, match='bgr_to_rgb=True$'):
         with_student(*CASCADE, path)
+
+
+@pytest.mark.parametrize(
+    'kind, options',
+    [
+        ('openai-clip', None),
+        ('mae', r'mean=\[123\.675,116\.28,103\.53\]'),
+        ('hf-clip', None),  # of which some have other statistics
+    ])
+def test_converted_network_gets_the_statistics_of_its_kind(
+        tmp_path, kind, options):
+    path = tmp_path / 'converted.pth'
+    meta = dict(kind=kind, **provenance.of_kind(kind))
+    checkpoints.save(dict(w=torch.ones(1)), path, meta)
+    cfg = Config.fromfile(f'{ROOT}/configs/classification/clip_vitb_in1k.py')
+    cfg.model.backbone.init_cfg.checkpoint = str(path)
+    if options is None:
+        student_checks.check(cfg)
+        return
+    with pytest.raises(Refused, match=options):
+        student_checks.check(cfg)
 
 
 def test_backbone_of_random_weights_may_have_any_statistics():
