@@ -104,10 +104,9 @@ def check_fit(model, path):
             f'the model has {first_few(part, 3)}. Give a checkpoint of such a '
             'model; a backbone alone is given by init_cfg')
     share = _share({*sizes} - {*lacking}, sizes, sizes)
-    print_log(
+    log.info(
         f'load_from={path} gives {share:.1%} of the numbers of the model' +
-        (f'; {first_few(lacking)} begin at random' if lacking else ''),
-        'current')
+        (f'; {first_few(lacking)} begin at random' if lacking else ''))
 
 
 def _share(names, of_names, sizes):
