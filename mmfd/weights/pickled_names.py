@@ -100,6 +100,7 @@ def _dict(budget, start=(), *_):
 
 
 def _list(budget, values=(), most=None):
+    values = _known(values, (list, tuple))  # iterated, a tensor is many
     budget.spend(OBJECT + 8 * len(values))
     return [*values]
 
@@ -203,8 +204,8 @@ def _same(budget, value, *_):
 def _known(value, cls):
     """The value, which has to be of a class."""
     if not isinstance(value, cls):
-        raise Refused(f'it calls something with a {type(value).__name__} '
-                      f'where a {cls.__name__} is expected')
+        raise Refused('it calls something with an argument that is a '
+                      f'{type(value).__name__}')
     return value
 
 

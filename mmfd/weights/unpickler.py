@@ -20,6 +20,7 @@ from mmfd.errors import NotWeights, Refused
 from mmfd.weights.pickled_names import Stub, check_key, find, set_state
 
 DEEPEST = 100  # containers within each other
+LONGEST_NAME = 200  # letters of a function or class
 POINTER, NUMBER, CONTAINER, ENTRY = 8, 40, 56, 60  # bytes of memory
 
 
@@ -172,12 +173,15 @@ def _push_long(self):
 
 def _push_named(self):
     module, name = (
-        self.file.readline(200).rstrip(b'\n').decode() for _ in range(2))
+        self.file.readline(LONGEST_NAME).rstrip(b'\n').decode()
+        for _ in range(2))
     self.stack.append(find(f'{module}.{name}'))
 
 
 def _push_named_on_stack(self):
     name, module = self.pop(str), self.pop(str)
+    if len(module) + len(name) > LONGEST_NAME:
+        raise NotWeights('names an object by a long text')
     self.stack.append(find(f'{module}.{name}'))
 
 

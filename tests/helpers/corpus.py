@@ -387,6 +387,36 @@ BUILT = {
     lambda: colliding(1 << 40, 1 << 40),
     'named':
     lambda: repeated(b'ctorch\nSize\n'),
+    'named_by_long_texts':
+    lambda: repeated(
+        b'h\0h\1\x93',
+        text('timm') + b'q\0' + text('x' * (COSTLY // 2)) + b'q\1'),
+    'memoized':
+    lambda: repeated(b'N\x94'),
+    'sets':
+    lambda: repeated(b'\x8f'),
+    'frozen_sets':
+    lambda: repeated(b'(\x91'),
+    'short_texts':
+    lambda: repeated(b'\x8c\0'),
+    'bytes':
+    lambda: repeated(b'C\0'),
+    'colliding_tuples':
+    lambda: b'\x80\x02}(' + b''.join(
+        number((1 << 60) + i) + number(i) + b'\x86N'
+        for i in range(COSTLY // 20)) + b'u.',
+    'dicts_with_factories':
+    lambda: repeated(
+        b'h\0h\1R',
+        name_of('collections', 'defaultdict') + b'q\0' + name_of(
+            'builtins', 'list') + b'\x85q\1'),
+    'dicts_of_pairs':
+    lambda: repeated(
+        b'h\0h\1R', ORDERED + b'q\0](' + b''.join(
+            number(i) + b'N\x86' for i in range(9999)) + b'e\x85q\1'),
+    'queues':
+    lambda: repeated(b'h\0)R',
+                     name_of('collections', 'deque') + b'q\0'),
     'remembered':
     lambda: repeated(b'Nq\0'),
 }
@@ -430,6 +460,15 @@ def many_tensors(path):
     """One tensor of a number, built a million times."""
     payload = calls(stored(), b'K\0', b'K\1\x85', b'K\1\x85')
     path.write_bytes(zipped(payload, [bytes(4)]))
+
+
+@made('queue_of_numbers.pth')
+def queue_of_numbers(path):
+    """A tensor that would be a list of four million tensors."""
+    queue = name_of('collections', 'deque') + tensor((1 << 22, ),
+                                                     (0, )) + b'\x85R'
+    path.write_bytes(
+        zipped(b'\x80\x02}' + text('w') + queue + b's.', [bytes(4)]))
 
 
 @made('many_expanded.pth')

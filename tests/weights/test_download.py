@@ -17,7 +17,7 @@ from helpers.openai_clip import Clip
 from safetensors import safe_open
 
 from mmfd.errors import Refused
-from mmfd.weights import checkpoints, download, weight_files
+from mmfd.weights import checkpoints, download, provenance, weight_files
 from mmfd.weights.convert import CONVERTERS
 
 
@@ -138,6 +138,7 @@ def test_address_is_converted_like_its_file(site, tmp_path):
     file = checkpoints.load(out)
     assert file['meta'] == dict(
         kind='deit',
+        **provenance.of_kind('deit'),
         source='deit.pth',
         url=url,
         sha256=sha256(content),
@@ -167,6 +168,7 @@ def test_published_file_brings_its_licence_and_must_have_its_sum(
         meta = file.metadata()
     assert meta == dict(
         kind='openai-clip',
+        **provenance.of_kind('openai-clip'),
         source='ViT.pt',
         url=url,
         sha256=sha256(content),
