@@ -61,7 +61,8 @@ def test_internal_error_is_not_printed_as_a_users_mistake(tmp_path, tool):
         test=('launch.config_options', 'load_config'),
         convert=('weights.weight_files', 'sha256'),
         export=('weights.checkpoints', 'load'))[tool]
-    (tmp_path / 'x.py').touch()
+    for name in 'x.py', 'x.pth':
+        (tmp_path / name).touch()
     status, output = run(
         tool,
         *arguments,
