@@ -63,7 +63,10 @@ def join(launcher, backend='nccl', timeout=1800, **kwargs):
             os.environ['LOCAL_RANK'] = '0'  # SLURM binds a GPU to each task
         else:
             check_devices(numbers['LOCAL_WORLD_SIZE'])
-        torch.cuda.set_device(int(os.environ['LOCAL_RANK']))
+        device = torch.device('cuda', int(os.environ['LOCAL_RANK']))
+        torch.cuda.set_device(device)
+        if 'nccl' in backend:  # it would guess by the rank
+            kwargs.setdefault('device_id', device)
     else:
         backend = 'gloo'
     try:

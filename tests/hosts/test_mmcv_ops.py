@@ -10,7 +10,7 @@ import torch
 from helpers import ops_cases
 
 from mmfd.errors import Refused
-from mmfd.hosts import mmcv_ops
+from mmfd.hosts import fp32_ops, mmcv_ops, suppression
 
 mmcv_ops.install()
 
@@ -47,10 +47,10 @@ def test_cases_are_not_trivial(ours):
     (lambda mmcv: mmcv.RoIAlign(2, pool_mode='max')
      (torch.rand(1, 1, 4, 4), torch.zeros(1, 5)),
      "roi_align with pool_mode='max'"),
-    (lambda mmcv: mmcv.DeformConv2d(1, 1, 1)
-     (torch.rand(1, 1, 4, 4), torch.rand(1, 2, 4, 4)), 'deform_conv_forward'),
-    (lambda mmcv: mmcv.sigmoid_focal_loss(
-        torch.rand(2, 3), torch.tensor([0, 1])), 'sigmoid_focal_loss_forward'),
+    (lambda mmcv: mmcv.RoIPool(2, 1.)
+     (torch.rand(1, 1, 4, 4), torch.zeros(1, 5)), 'roi_pool_forward'),
+    (lambda mmcv: mmcv.softmax_focal_loss(
+        torch.rand(2, 3), torch.tensor([0, 1])), 'softmax_focal_loss_forward'),
 ])
 def test_op_without_a_stand_in_is_named_when_it_is_called(call, name):
     import mmcv.ops
@@ -85,8 +85,8 @@ def test_soft_nms_takes_boxes_of_equal_scores_in_the_order_of_the_cpp_loop():
                           [16, 16, 17, 17]])
     boxes.requires_grad_()  # as those of a network that is trained
     dets = torch.zeros(4, 5)
-    kept = mmcv_ops.softnms(boxes, torch.full((4, ), 0.5), dets, 0.3, 0.5, 0.1,
-                            mmcv_ops.NAIVE, 0)
+    kept = suppression.softnms(boxes, torch.full((4, ), 0.5), dets, 0.3, 0.5,
+                               0.1, suppression.NAIVE, 0)
     assert kept.tolist() == [0, 3, 2]  # box 1 is dropped, box 3 is last
     assert dets[:, 4].tolist() == [0.5, 0.5, 0.5, 0]
 
@@ -94,8 +94,8 @@ def test_soft_nms_takes_boxes_of_equal_scores_in_the_order_of_the_cpp_loop():
 def test_the_gradient_of_roi_align_relies_on_torchvisions_backward(take_away):
     maps, rois = torch.randn(2, 3, 7, 6), torch.tensor([[1, 0.5, 1, 5, 6]])
     rest = torch.randn(1, 3, 2, 2), rois, None, None, torch.zeros_like(maps)
-    mmcv_ops.roi_align_backward(*rest, 2, 2, 1., 2, 1, True)
+    fp32_ops.roi_align_backward(*rest, 2, 2, 1., 2, 1, True)
     assert rest[-1].any()
     take_away('torch:ops.torchvision._roi_align_backward')
     with pytest.raises(Refused, match='torchvision .* has no .*backward'):
-        mmcv_ops.roi_align_backward(*rest, 2, 2, 1., 2, 1, True)
+        fp32_ops.roi_align_backward(*rest, 2, 2, 1., 2, 1, True)

@@ -267,6 +267,30 @@ TORCHRUN = dict(
     MASTER_ADDR='127.0.0.1')
 
 
+@pytest.mark.parametrize('backend, named', [
+    ('nccl', torch.device('cuda', 1)),
+    ('cpu:gloo,cuda:nccl', torch.device('cuda', 1)),
+    ('gloo', None),
+])
+def test_process_tells_nccl_its_gpu(monkeypatch, backend, named):
+    """On a machine that seems to have two."""
+    given = dict(TORCHRUN, RANK=5, LOCAL_RANK=1, MASTER_PORT=29500)
+    for name, value in given.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
+    monkeypatch.setattr(torch.cuda, 'set_device', chosen := [].append)
+    told = {}
+    monkeypatch.setattr(
+        torch.distributed,
+        'init_process_group',
+        lambda backend=None, timeout=None, device_id=None: told.update(
+            device_id=device_id))
+    processes.join('pytorch', backend)
+    assert told == dict(device_id=named)
+    assert chosen.__self__ == [torch.device('cuda', 1)]
+
+
 def test_port_in_use_is_one_message_under_other_launchers(config, taken_port):
     assert f'port {taken_port} is in use' in refused(
         'train',
