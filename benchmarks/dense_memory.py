@@ -7,6 +7,8 @@ Forward and backward of the backbones run on tensors without memory
 `peak` is of PyTorch's CPU operations, of a whole step in fp32; `saved` is what
 CUDA's save for the backward, in fp32 and in bf16.
 """
+from contextlib import nullcontext
+
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
@@ -39,7 +41,8 @@ def count(student, batch, size, device, dtype=None, backward=False):
         model = MODELS.build(
             dict(config, **student[1], init_cfg=None, drop_path_rate=0.))
     model.train()  # without drop path, so that every image is counted
-    with pytorch.fake_tensors():
+    with pytorch.fake_tensors(), (pytorch.attention_as_on_cuda()
+                                  if device == 'cuda' else nullcontext()):
         allocate(model, device)
         images = torch.empty(batch, 3, *size, device=device)
         counter = StepCounter(model.parameters(), [images, *model.buffers()])

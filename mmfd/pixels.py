@@ -33,7 +33,7 @@ class PixelPreprocessor(BaseDataPreprocessor):
 
         Returns:
             dict: `inputs`, pixels (B, 3, H, W) float RGB 0-255, and
-            `data_samples`, or None.
+            `data_samples` as they came, or None: no network reads them.
 
         Raises:
             Refused: if the images have different sizes.
@@ -54,8 +54,7 @@ class PixelPreprocessor(BaseDataPreprocessor):
         if self.bgr_to_rgb:
             pixels = pixels.flip(1)
         return dict(
-            inputs=pixels.float(),
-            data_samples=self.cast_data(data.get('data_samples')))
+            inputs=pixels.float(), data_samples=data.get('data_samples'))
 
 
 @MODELS.register_module()

@@ -41,9 +41,8 @@ class CosineAttention(nn.Module):
     def bias(self):
         """The bias of all pairs of a window's tokens, (H, L, L)."""
         table = 16 * self.cpb_mlp(self.relative_coords_table).sigmoid()
-        index = self.relative_position_index
-        bias = table.flatten(0, 2).t().index_select(1, index.flatten())
-        return bias.unflatten(1, index.shape)
+        return attention.bias_of_pairs(
+            table.flatten(0, 2), self.relative_position_index)
 
     def forward(self, x, mask=None):
         """The n windows of B images, (B n, L, C), to the same shape.

@@ -12,12 +12,15 @@ from functools import cache
 
 import torch
 import torch.nn.functional as F
+from torch.overrides import TorchFunctionMode
 
 from mmfd.hosts import versions
 from mmfd.hosts.lookup import find
 
 ATTENTION_ON_CPU = (
     'torch:ops.aten._scaled_dot_product_flash_attention_for_cpu')
+ATTENTION_ON_CUDA = 'torch:ops.aten._scaled_dot_product_efficient_attention'
+ROW = 8  # numbers to which that of CUDA wants the rows of a bias aligned
 
 
 def attention_on_cpu(q, k, v, bias, scale):
@@ -41,6 +44,74 @@ def attention_on_cpu(q, k, v, bias, scale):
     exact = (x.to(bias.dtype) for x in (q, k, v))
     return F.scaled_dot_product_attention(
         *exact, attn_mask=bias, scale=scale).to(q.dtype)
+
+
+def aligned_rows(bias):
+    """A bias with rows that begin at multiples of `ROW`, as CUDA wants them.
+
+    Args:
+        bias (Tensor): (..., L), in which the last stride is 1.
+
+    Returns:
+        Tensor: (..., L + L'), of which the last L' columns are none of it.
+    """
+    return F.pad(bias, (0, -bias.shape[-1] % ROW))
+
+
+def fuses_learnt_bias(device):
+    """Whether fused attention has a gradient for a bias on a device."""
+    return device.type != 'cpu' or _AsOnCuda.entered > 0
+
+
+def attention_as_on_cuda():
+    """Within it, attention is CUDA's fused kernel, wherever fake tensors are.
+
+    On its own PyTorch asks the GPU which kernel it would take; without one it
+    would take none that is fused.
+
+    Raises:
+        Refused: if PyTorch has no such kernel.
+    """
+    return _AsOnCuda(_needed(ATTENTION_ON_CUDA))
+
+
+class _AsOnCuda(TorchFunctionMode):
+    entered = 0
+
+    def __init__(self, fused):
+        super().__init__()
+        self.fused = fused
+
+    def __enter__(self):
+        _AsOnCuda.entered += 1
+        return super().__enter__()
+
+    def __exit__(self, *error):
+        _AsOnCuda.entered -= 1
+        return super().__exit__(*error)
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is F.scaled_dot_product_attention:
+            return self.attend(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+    def attend(self,
+               q,
+               k,
+               v,
+               attn_mask=None,
+               dropout_p=0.,
+               is_causal=False,
+               scale=None):
+        bias = attn_mask
+        if bias is not None:
+            columns, bias = bias.shape[-1], bias.to(q.dtype)
+            if any(stride % ROW for stride in bias.stride()[:-1]):
+                bias = aligned_rows(bias)
+            bias = bias[..., :columns].expand(*q.shape[:3], columns)
+        keeps = torch.is_grad_enabled() and q.requires_grad
+        return self.fused(
+            q, k, v, bias, keeps, dropout_p, is_causal, scale=scale)[0]
 
 
 def softmax_backward_(grad, weights):

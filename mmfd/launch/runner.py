@@ -15,8 +15,8 @@ from torch.utils import serialization
 
 from mmfd import files
 from mmfd.errors import Refused
-from mmfd.fast import compile_blocks
-from mmfd.hosts import log, openmmlab
+from mmfd.fast import compile_blocks, non_blocking
+from mmfd.hosts import fp32_modules, log, openmmlab
 from mmfd.launch import (config_checks, dataset_checks, parallel_config,
                          processes, resume_checks, schedule_checks,
                          starting_weights, student_checks, summary, terminal)
@@ -193,6 +193,14 @@ def dry_run(cfg, verbose=True):
             pass
 
 
+def adapt_to_gpus(model):
+    """Let modules of the hosts be exact in bf16, and copy without waiting."""
+    fp32_modules.compute_in_fp32(model)
+    for name, module in model.named_children():
+        if name == 'data_preprocessor':
+            non_blocking.copy_without_waiting(module)
+
+
 def _read_only_tensors():
     """Let no reader run code from a file.
 
@@ -212,6 +220,7 @@ def _build(cfg, loops, verbose):
     with build_errors_refused(*OF_NUMBERS):
         kind = ShardedRunner if is_sharded(cfg) else Runner
         runner = (kind if verbose else terminal.quiet(kind)).from_cfg(cfg)
+    adapt_to_gpus(_unwrapped(runner.model))
     with build_errors_refused():
         for loop in loops:
             if loader := cfg.get(f'{loop}_dataloader'):

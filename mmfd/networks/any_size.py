@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from mmpretrain.models.utils import resize_pos_embed
 
-from mmfd.fast.attention import attend
+from mmfd.fast.attention import attend, bias_of_pairs
 from mmfd.networks import image_size, relative_position
 
 CLS_ROWS = 3  # of a table, for a cls token: to it, from it, to itself
@@ -62,6 +62,7 @@ class GridAttention:
         self.cls_tokens = vit.num_extra_tokens
         device = vit.patch_embed.projection.weight.device
         self.index = position_index(grid, device)
+        self.matrices = relative_position.matrices(self.trained, grid, device)
         if not self.cls_tokens:
             self.index = self.index[1:, 1:]
         shared = vit.rel_pos_bias
@@ -75,9 +76,9 @@ class GridAttention:
             Tensor: (H, 1 + L, 1 + L).
         """
         table = relative_position.resize(table, self.trained, self.grid,
-                                         CLS_ROWS * self.cls_tokens)
-        bias = table.t().index_select(1, self.index.flatten())
-        return bias.unflatten(1, self.index.shape)
+                                         CLS_ROWS * self.cls_tokens,
+                                         self.matrices)
+        return bias_of_pairs(table, self.index)
 
     def __call__(self, attn, x, _, gamma):
         """gamma * attn(x) for tokens (B, 1 + L, C).
@@ -143,5 +144,6 @@ def position_index(grid, device=None):
         rows[:, None, :, None] * (2 * width - 1) + columns[None, :, None, :])
     index = F.pad(offsets.flatten(2).flatten(0, 1), (1, 0, 1, 0))
     count = (2 * height - 1) * (2 * width - 1)
-    index[0], index[:, 0], index[0, 0] = count, count + 1, count + 2
+    for i, part in enumerate((index[0], index[:, 0], index[0, 0])):
+        part.fill_(count + i)  # an assignment would copy, and wait for it
     return index

@@ -9,7 +9,7 @@ from mmfd.hosts import pytorch
 from mmfd.weights.checkpoints import DERIVED_BUFFERS
 
 
-def resize(table, source, target, extra=3):
+def resize(table, source, target, extra=3, by=None):
     """Resample a bias table for another grid, in geometric sequence.
 
     As BEiT and FD do (official file `utils.py`): the offsets of the source
@@ -25,9 +25,12 @@ def resize(table, source, target, extra=3):
         target (tuple[int]): the grid to resample for, in patches.
         extra (int): how many of the last rows are no offsets and stay as they
             are: the three to, from and within a cls token.
+        by (list[Tensor]): what `matrices` gives, where many tables are
+            resampled alike.
 
     Returns:
-        Tensor: a table as `table`, for the target grid.
+        Tensor: a table as `table`, for the target grid; itself, if that is
+        the source.
 
     Raises:
         Refused: if the table is not one of the source grid.
@@ -38,13 +41,25 @@ def resize(table, source, target, extra=3):
             f'a bias table of {len(table)} rows does not belong to a grid of '
             f'{source[0]} x {source[1]} patches, which has {height} x {width} '
             f'offsets and {extra} more')
+    if (*source, ) == (*target, ):
+        return table
     offsets, others = table[:height * width], table[height * width:]
     # in fp64, which autocast leaves alone
-    rows, columns = (
-        matrix(*sides).to(table.device) for sides in zip(source, target))
+    rows, columns = by or matrices(source, target, table.device)
     offsets = torch.einsum('ih,jw,hwn->ijn', rows, columns,
                            offsets.double().view(height, width, -1))
     return torch.cat([offsets.flatten(0, 1).to(table), others])
+
+
+def matrices(source, target, device):
+    """The matrices that resample rows and columns, on a device.
+
+    They are copied to it without waiting for what it computes.
+    """
+    return [
+        matrix(*sides).to(device, non_blocking=True)
+        for sides in zip(source, target)
+    ]
 
 
 def fit(table, rows, grid):
@@ -94,7 +109,7 @@ def matrix(source, target):
 
 def _spline_matrix(source, target):
     exact = dict(dtype=torch.float64, device='cpu')
-    if source == target:
+    if source == target:  # as one side of a grid may be
         return torch.eye(2 * source - 1, **exact)
     steps = common_ratio(source, target)**torch.arange(source - 1, **exact)
     known = steps.cumsum(0)

@@ -3,6 +3,7 @@
 Fake tensors have shapes and no memory, so a network of 3 billion parameters
 is counted on a laptop in a minute.
 """
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from weakref import WeakSet, finalize
@@ -59,7 +60,8 @@ def count_step(config,
         batch_size (int): images.
         img_size (int): their side in pixels.
         device (str): whose kernels and precisions to count. It need not be
-            there, except that `backward` on `cuda` needs a GPU.
+            there, except that `backward` on `cuda` needs a GPU. What is
+            counted of `cuda` is the same with a GPU and without one.
         dtype (torch.dtype): of autocast. None: none.
         recompute (str): pattern of the names of the blocks that activation
             checkpointing computes again, as `blocks` of `FullySharded`. None:
@@ -71,7 +73,9 @@ def count_step(config,
         StepCount
     """
     model = weightless_model(config)
-    with pytorch.fake_tensors():
+    cuda = device == 'cuda'
+    with pytorch.fake_tensors(), (pytorch.attention_as_on_cuda()
+                                  if cuda else nullcontext()):
         networks = [model, *teacher_backbones(model)]
         for network in networks:
             allocate(network, device, weight_dtype)

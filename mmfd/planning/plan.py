@@ -11,6 +11,7 @@ from mmengine.registry import DATASETS, OPTIMIZERS
 from torch import nn
 
 from mmfd.errors import Refused
+from mmfd.hosts import pytorch
 from mmfd.planning.count import count_step, mmpretrain_scope, weightless_model
 from mmfd.planning.quantities import Quantity, readable_bytes
 from mmfd.training.sharding import BLOCKS, sharding_units, teacher_backbones
@@ -87,7 +88,7 @@ class Plan:
         """`StepCount` of a step with CUDA's precisions.
 
         A backward on CUDA needs a GPU, so what it takes beside the tensors
-        that were saved for it is counted as on a CPU.
+        that were saved for it is counted as on a CPU with CUDA's attention.
 
         Raises:
             Refused: if the config does not say how large the images are.
@@ -101,7 +102,8 @@ class Plan:
             recompute=self.blocks if settings.recompute else None,
             weight_dtype=self.gathered_dtype if settings.sharded else None)
         cuda = count(device='cuda', backward=False)
-        cpu = count(device='cpu')
+        with pytorch.attention_as_on_cuda():
+            cpu = count(device='cpu')
         in_backward = cpu.peak_bytes - cpu.saved_bytes
         return replace(
             cpu,

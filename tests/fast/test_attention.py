@@ -6,7 +6,7 @@ from mmpretrain.models.utils import WindowMSA
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from mmfd.fast.attention import attend_windows, attention
+from mmfd.fast.attention import attend_windows, attention, bias_of_pairs
 
 
 def plain(qkv, bias, scale):
@@ -65,6 +65,20 @@ def test_attention_keeps_no_scores():
             lambda t: kept.append(t.shape) or t, lambda t: t):
         attention(*inputs(images=6))
     assert (6, 2, 17, 17) not in kept and len(kept) == 2
+
+
+def test_biases_are_the_rows_of_a_table_with_a_last_stride_of_one():
+    """For another stride CUDA has no fused attention."""
+    table = torch.randn(9, 2, requires_grad=True)
+    index = torch.randint(9, (5, 5))
+    plain = table[index].permute(2, 0, 1)
+    bias, grad = bias_of_pairs(table, index), torch.randn(2, 5, 5)
+    assert torch.equal(bias, plain) and bias.is_contiguous()
+    ours, theirs = (
+        torch.autograd.grad(x, table, grad)[0] for x in (bias, plain))
+    assert torch.equal(ours, theirs)
+    with torch.no_grad(), pytest.raises(AssertionError, match='fused'):
+        attention(torch.randn(2, 5, 3, 2, 8), plain[None])
 
 
 @pytest.mark.parametrize('masked', [True, False])

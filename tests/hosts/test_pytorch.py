@@ -236,6 +236,44 @@ def test_counting_relies_on_fake_tensors_dispatch_modes_and_flop_formulas(
     assert sum(cast for *_, cast in seen) >= 2  # of x and of the weight
 
 
+def fused_on_cuda(device, columns, dtype=torch.bfloat16):
+    """The operations of an attention that counts as CUDA's, and a gradient."""
+    seen = []
+    with pytorch.fake_tensors(), pytorch.attention_as_on_cuda():
+        q, k, v = torch.empty(3, 2, 4, 5, 16, device=device, dtype=dtype)
+        bias = torch.empty(1, 4, 5, columns, device=device, dtype=dtype)
+        bias.requires_grad_()
+        with pytorch.every_operation(
+                lambda func, *_: seen.append(func.overloadpacket.__name__)):
+            out = F.scaled_dot_product_attention(
+                q, k, v, attn_mask=bias[..., :5])
+            if device == 'cpu':
+                out.sum().backward()
+                assert bias.grad.shape == bias.shape
+    assert out.shape == (2, 4, 5, 16) and out.dtype == dtype
+    return seen
+
+
+@pytest.mark.parametrize('device', ['cpu', 'cuda'])
+def test_plans_rely_on_atens_fused_kernel_for_cuda(device, take_away):
+    seen = fused_on_cuda(device, 5)
+    assert '_scaled_dot_product_efficient_attention' in seen
+    assert 'constant_pad_nd' in seen  # rows of 5 are not aligned
+    assert 'constant_pad_nd' not in fused_on_cuda(device, 8)
+    assert not {'_safe_softmax', '_softmax', 'bmm'} & {*seen}
+    take_away('torch:ops.aten._scaled_dot_product_efficient_attention')
+    with pytest.raises(Refused, match='has no torch:ops.aten._scaled_dot_prod'):
+        fused_on_cuda(device, 5)
+
+
+def test_a_cpu_fuses_no_learnt_bias_but_in_a_plan_for_cuda():
+    assert not pytorch.fuses_learnt_bias(torch.device('cpu'))
+    assert pytorch.fuses_learnt_bias(torch.device('cuda'))
+    with pytorch.attention_as_on_cuda():
+        assert pytorch.fuses_learnt_bias(torch.device('cpu'))
+    assert not pytorch.fuses_learnt_bias(torch.device('cpu'))
+
+
 @pytest.mark.parametrize('gone', [
     'torch._subclasses.fake_tensor:FakeTensorMode',
     'torch.utils._python_dispatch:TorchDispatchMode',
