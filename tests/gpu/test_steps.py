@@ -1,0 +1,114 @@
+"""Training steps on the null device: kernels chosen, waits, devices.
+
+Small networks have the layers and biases of the large ones; `--full` counts
+the recipes themselves.
+"""
+import pytest
+from helpers import gpu_steps, models
+
+CLASSIFIER = dict(
+    type='mmpretrain.ImageClassifier',
+    data_preprocessor=dict(
+        type='mmpretrain.ClsDataPreprocessor',
+        mean=[127.5] * 3,
+        std=[64.] * 3,
+        num_classes=7),
+    backbone=models.downstream(),
+    head=dict(
+        type='mmpretrain.LinearClsHead',
+        num_classes=7,
+        in_channels=48,
+        loss=dict(type='mmpretrain.LabelSmoothLoss', label_smooth_val=0.1)),
+    train_cfg=dict(augments=[
+        dict(type='mmpretrain.Mixup', alpha=0.8),
+        dict(type='mmpretrain.CutMix', alpha=1.0),
+    ]))
+CASES = dict(
+    fd=dict(config=models.distillation(), side=32),
+    fd_of_a_swin=dict(
+        config=models.distillation(
+            models.esvit_teacher(),
+            backbone=models.swin_student(),
+            neck=dict(
+                type='mmfd.ProjectionNeck', in_channels=96, out_channels=64)),
+        side=64),
+    fine_tuning=dict(config=CLASSIFIER, side=32),
+    any_size=dict(
+        config=dict(
+            CLASSIFIER,
+            backbone=dict(
+                models.downstream(),
+                out_type='featmap',
+                window_size=3,
+                global_blocks=[1]),
+            neck=dict(type='mmpretrain.GlobalAveragePooling')),
+        side=56))
+BLOCKS = dict(fd=3 + 3, fd_of_a_swin=4 + 4, fine_tuning=3, any_size=3)
+
+PLANNED = 'fd', 'fd_of_a_swin', 'fine_tuning'
+
+
+@pytest.fixture(scope='module')
+def did(on_null_device):
+    """Name of a case -> facts in bf16; (name, 'plan') -> its plan."""
+    cases = {name: dict(case, batch=8) for name, case in CASES.items()}
+    cases |= {(name, 'plan'): dict(cases[name], plan=True) for name in PLANNED}
+    return dict(zip(cases, on_null_device(*cases.values())))
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_every_attention_is_fused(did, name):
+    assert (did[name]['fused'], did[name]['math']) == (BLOCKS[name], 0)
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_no_step_waits_for_the_gpu(did, name):
+    assert did[name]['waits'] == 0 and not did[name]['waits_at']
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_all_weights_are_on_the_gpu_in_fp32(did, name):
+    assert did[name]['off_device'] == []
+    assert did[name]['dtypes'] == ['torch.float32']
+
+
+def test_pixels_alone_are_copied_for_a_distillation(did):
+    assert did['fd']['to_device'] == 1
+
+
+@pytest.mark.parametrize('name', PLANNED)
+def test_a_plan_is_the_same_with_and_without_a_gpu(did, name):
+    here = gpu_steps.planned(**CASES[name], batch=8)
+    assert did[name, 'plan'] == here
+
+
+# --- the recipes ---
+
+GIB = 2**30
+FD, SWIN = 'configs/fd/clip_vitb_fd.py', 'configs/fd/esvit_swinb_fd.py'
+VITB = 'configs/classification/clip_vitb_fd_in1k.py'
+VITL = 'configs/classification/clip_vitl336_fd_in1k.py'
+UPERNET = 'configs/ade20k/clip_vitb_fd_ade20k.py'
+
+
+@pytest.mark.full
+@pytest.mark.parametrize('config, batch, blocks, peak', [
+    (FD, 128, 12 + 12, 12),
+    (SWIN, 128, 24 + 24, 30),
+    (VITB, 128, 12, 7.5),
+    (VITL, 16, 24, 9.6),
+    (UPERNET, 2, 12, 8),
+])
+def test_recipe_is_fused_without_waits_and_in_bounds(on_null_device, config,
+                                                     batch, blocks, peak):
+    facts, = on_null_device(dict(config=config, batch=batch))
+    assert (facts['fused'], facts['math']) == (blocks, 0)
+    assert facts['waits_at'] == {} and facts['waits'] == 0
+    assert facts['peak'] < peak * GIB
+
+
+@pytest.mark.full
+@pytest.mark.parametrize('dtype', ['float32', 'float16'])
+def test_other_precisions_are_fused_too(on_null_device, dtype):
+    cases = [dict(config=c, batch=8, dtype=dtype) for c in (FD, VITB)]
+    assert [f['math'] for f in on_null_device(*cases)] == [0, 0]
