@@ -52,7 +52,8 @@ def count_step(config,
                dtype=None,
                recompute=None,
                backward=True,
-               weight_dtype=None):
+               weight_dtype=None,
+               cuda_attention=False):
     """Count one training step of the model of a config.
 
     Args:
@@ -68,14 +69,16 @@ def count_step(config,
             none.
         weight_dtype (torch.dtype): of the weights while they are used. None:
             as the model is built.
+        cuda_attention (bool): count attention as it is on `cuda`.
 
     Returns:
         StepCount
     """
     model = weightless_model(config)
-    cuda = device == 'cuda'
-    with pytorch.fake_tensors(), (pytorch.attention_as_on_cuda()
-                                  if cuda else nullcontext()):
+    attention = nullcontext
+    if cuda_attention or device == 'cuda':
+        attention = pytorch.attention_as_on_cuda
+    with pytorch.fake_tensors(), attention():
         networks = [model, *teacher_backbones(model)]
         for network in networks:
             allocate(network, device, weight_dtype)
@@ -85,7 +88,8 @@ def count_step(config,
                 checkpoint,
                 block.forward,
                 use_reentrant=False,
-                preserve_rng_state=False)
+                preserve_rng_state=False,
+                context_fn=lambda: (nullcontext(), attention()))
         images = torch.empty(batch_size, 3, img_size, img_size, device=device)
         samples = _soft_labels(config, batch_size, device)
         packed = []

@@ -11,7 +11,6 @@ from mmengine.registry import DATASETS, OPTIMIZERS
 from torch import nn
 
 from mmfd.errors import Refused
-from mmfd.hosts import pytorch
 from mmfd.planning.count import count_step, mmpretrain_scope, weightless_model
 from mmfd.planning.quantities import Quantity, readable_bytes
 from mmfd.training.sharding import BLOCKS, sharding_units, teacher_backbones
@@ -102,8 +101,7 @@ class Plan:
             recompute=self.blocks if settings.recompute else None,
             weight_dtype=self.gathered_dtype if settings.sharded else None)
         cuda = count(device='cuda', backward=False)
-        with pytorch.attention_as_on_cuda():
-            cpu = count(device='cpu')
+        cpu = count(device='cpu', cuda_attention=True)
         in_backward = cpu.peak_bytes - cpu.saved_bytes
         return replace(
             cpu,
