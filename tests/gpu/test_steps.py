@@ -93,11 +93,10 @@ UPERNET = 'configs/ade20k/clip_vitb_fd_ade20k.py'
 
 @pytest.mark.full
 @pytest.mark.parametrize('config, batch, blocks, peak', [
-    (FD, 128, 12 + 12, 12),
-    (SWIN, 128, 24 + 24, 30),
+    (FD, 128, 12 + 12, 9),
+    (SWIN, 128, 24 + 24, 18),
     (VITB, 128, 12, 7.5),
-    (VITL, 16, 24, 9.6),
-    (UPERNET, 2, 12, 8),
+    (VITL, 16, 24, 10),
 ])
 def test_recipe_is_fused_without_waits_and_in_bounds(on_null_device, config,
                                                      batch, blocks, peak):
@@ -105,6 +104,13 @@ def test_recipe_is_fused_without_waits_and_in_bounds(on_null_device, config,
     assert (facts['fused'], facts['math']) == (blocks, 0)
     assert facts['waits_at'] == {} and facts['waits'] == 0
     assert facts['peak'] < peak * GIB
+
+
+@pytest.mark.full
+def test_a_segmentor_waits_for_its_logged_accuracy_alone(on_null_device):
+    facts, = on_null_device(dict(config=UPERNET, batch=2))
+    assert (facts['fused'], facts['math']) == (12, 0)
+    assert [*facts['waits_at']] == ['losses/accuracy.py:accuracy']
 
 
 @pytest.mark.full
