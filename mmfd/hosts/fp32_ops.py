@@ -181,7 +181,14 @@ def modulated_deform_conv_forward(input, weight, bias, ones, offset, mask,
         bias: (C', ), or empty.
         mask: (B, kh kw G, h, w).
         sizes: `stride_h`, `stride_w`, `pad_h` and so on.
+
+    Raises:
+        NotImplementedError: where (h, w) of the offsets is not the output's,
+            as in DyHead: mmcv reads the first of them.
     """
+    if offset.shape[2:] != output.shape[2:]:
+        lacking('modulated_deform_conv_forward with offsets of another size '
+                'than its output')
     inputs = [input, offset, weight, mask] + [bias] * with_bias
     output.copy_(_convolution(V2, sizes)(*_exact(*inputs)))
 
