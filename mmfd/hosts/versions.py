@@ -33,6 +33,8 @@ BESIDE_ORIGINAL = {'transformers': '<4.52', 'setuptools': '<81'}
 # are refused, as they lack functions that mmfd calls.
 PYTORCH = {'torch': '>=2.14.1,<2.16', 'torchvision': '>=0.29.1,<0.30'}
 LEAST = {'torch': '>=2.7'}
+# Whose networks are taken by name; not needed otherwise
+NETWORKS = {'timm': '>=1.0.31,<1.1'}
 
 
 def check():
@@ -89,7 +91,7 @@ def lacks(library, what):
     Returns:
         Refused: names the installed version and the tested ones.
     """
-    tested = PYTORCH | ORIGINAL | MAINTAINED
+    tested = PYTORCH | ORIGINAL | MAINTAINED | NETWORKS
     installed = {
         name: number
         for name, number in _installed(tested).items()

@@ -1,6 +1,7 @@
 """Leaves for teachers by name: both sides meet, and they are short."""
 from pathlib import Path
 
+import pytest
 import torch
 from helpers.configs import check_all, leaves, load
 from helpers.models import arch, pixels
@@ -12,7 +13,9 @@ from mmfd.networks import by_name
 LEAVES = leaves('fd/by_name')
 
 
-def test_student_has_its_teachers_tokens_and_width():
+@pytest.mark.parametrize(
+    'size', ['vitb', pytest.param('vitl', marks=pytest.mark.full)])
+def test_student_has_its_teachers_tokens_and_width(size):
 
     def check(leaf):
         model = load(leaf).model
@@ -24,7 +27,7 @@ def test_student_has_its_teachers_tokens_and_width():
         assert (facts.cls == 1) != (model.neck.get('tokens') == 'map')
         assert facts.mean and facts.source and facts.licence
 
-    check_all(check, LEAVES)
+    check_all(check, [leaf for leaf in LEAVES if size in leaf])
 
 
 def test_leaf_is_no_longer_than_twelve_lines():

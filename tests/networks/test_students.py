@@ -37,7 +37,7 @@ STUDENTS = {  # the first five, of a library each, in the default tests
     'timm vit': of_timm('vit_tiny_patch16_224', depth=2, fixed=True),
     'hf dinov3': of_huggingface('dinov3_vit', num_register_tokens=4, **VIT),
     'torchvision mobilenet': of_torchvision('mobilenet_v3_small'),
-    'mm mobilenet': 'mm:mobilenet-v2_8xb32_in1k',
+    'mm mobilenet': dict(type='mmpretrain.MobileNetV2'),
     'mmfd vit': student(img_size=SIZE, patch_size=16),
     'timm registers': of_timm(
         'vit_small_patch16_dinov3', depth=2, fixed=True),

@@ -118,7 +118,8 @@ def last_features(row, theirs, images):
     return out.permute(0, 3, 1, 2) if row.get('last') else out
 
 
-@pytest.mark.parametrize('square', [True, False])
+@pytest.mark.parametrize('square',
+                         [pytest.param(True, marks=pytest.mark.full), False])
 @pytest.mark.parametrize('name', NAMES)
 def test_target_is_made_of_the_librarys_own_features(name, square, tmp_path):
     torch.manual_seed(0)
