@@ -61,8 +61,8 @@ def test_internal_error_is_not_printed_as_a_users_mistake(tmp_path, tool):
         test=('launch.config_options', 'load_config'),
         convert=('weights.weight_files', 'sha256'),
         export=('weights.checkpoints', 'load'))[tool]
-    for name in 'x.py', 'x.pth':
-        (tmp_path / name).touch()
+    for file in 'x.py', 'x.pth':
+        (tmp_path / file).touch()
     status, output = run(
         tool,
         *arguments,
