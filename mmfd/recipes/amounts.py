@@ -1,8 +1,10 @@
 """How long, in which batches and at which rate, for the images at hand."""
-from math import ceil
+from math import ceil, inf
 from typing import NamedTuple
 
 import torch
+
+from mmfd.errors import Refused
 
 PASSES = 240_000  # that all images together go through a network
 SMALL_BATCH, LARGE_BATCH = 32, 128
@@ -78,7 +80,14 @@ def choose(known,
         images (int): to train on.
         width (int): channels of the network.
         epochs, batch_size, lr, amp: as asked for; None if not.
+
+    Raises:
+        Refused: for a number that is none of these.
     """
+    given = dict(epochs=epochs, batch_size=batch_size, lr=lr)
+    for name, value in given.items():
+        if value is not None and not 0 < value < inf:
+            raise Refused(f'{name}={value}: a number above 0 is expected')
     fewest, most = known.epochs
     why = []
     if epochs is None:

@@ -3,6 +3,7 @@ import os
 import re
 import shlex
 
+from mmfd.errors import Refused
 from mmfd.hosts import log
 from mmfd.networks import by_name
 from mmfd.networks.library_network import pair
@@ -10,6 +11,7 @@ from mmfd.recipes import amounts, images, runs
 from mmfd.recipes.config_text import code, config_text
 from mmfd.recipes.student import FILE, load_student, save_student
 from mmfd.training.last_checkpoint import last_valid_checkpoint
+from mmfd.weights.carried_config import is_trusted
 
 
 def distill(data,
@@ -78,6 +80,10 @@ def plan(data, teacher, student, out, epochs, img_size, batch_size, lr, amp):
     size = img_size or by_name.find(student).facts.img_size
     student, teacher = (
         by_name.find(text, size) for text in (student, teacher))
+    if not is_trusted(student.backbone):
+        raise Refused(f'{student.facts.name} cannot be read back from a file '
+                      'of weights, so it is distilled by a config: see '
+                      'docs/add_a_teacher.md')
     chosen = amounts.choose(amounts.DISTILLATION, found.train,
                             student.facts.width, epochs, batch_size, lr, amp)
     facts = [

@@ -88,13 +88,17 @@ def write(recipe, resume):
         Refused: if another run is there, or this one and `resume` is not set.
     """
     path = Path(recipe.out, 'recipe', f'{recipe.name}.py')
+    has_begun = find_checkpoints(recipe.out)
     for other in path.parent.glob('*.py'):
-        if other != path or other.read_text() != recipe.text:
+        if other == path and other.read_text() == recipe.text:
+            continue
+        if has_begun:
             raise Refused(
                 f'{recipe.out} holds another run: {other} differs. Name '
                 'another folder with --out, or go on with that run as it is: '
                 f'mmfd train {other} --resume')
-    if not resume and find_checkpoints(recipe.out):
+        other.unlink()  # of a run that did not begin
+    if has_begun and not resume:
         raise Refused(
             f'{recipe.out} holds checkpoints of this run: --resume goes on '
             'from the last one, --out names another folder')

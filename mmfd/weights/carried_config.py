@@ -16,7 +16,14 @@ TRUSTED = {  # all that such a config may name
     'mmfd.StudentViT', 'mmfd.StudentSwin', 'mmpretrain.BEiTViT',
     'mmpretrain.SwinTransformerV2', 'LN', 'GELU', 'Conv2d', 'mmfd.TimmNetwork',
     'mmfd.TorchvisionNetwork', 'mmfd.HuggingFaceNetwork', 'mmfd.MapMeanNeck',
-    'mmpretrain.GlobalAveragePooling'
+    'mmpretrain.GlobalAveragePooling', 'BN', 'SyncBN', 'LN2d', 'ReLU', 'ReLU6',
+    'Swish', 'SiLU', 'HSwish',
+    *(f'mmpretrain.{name}'
+      for name in ('VisionTransformer', 'DeiT3', 'DistilledVisionTransformer',
+                   'SwinTransformer', 'ConvNeXt', 'ResNet', 'ResNetV1c',
+                   'ResNetV1d', 'ResNeXt', 'SEResNet', 'RegNet', 'VGG',
+                   'MobileNetV2', 'MobileNetV3', 'EfficientNet',
+                   'EfficientNetV2', 'PoolFormer'))
 }
 # Settings of these that are looked up in a list or only shown, so they may be
 # any text: type -> keys

@@ -1,6 +1,7 @@
 """How long a run is, and in which batches, follows from its images."""
 import pytest
 
+from mmfd.errors import Refused
 from mmfd.recipes.amounts import DISTILLATION, FINE_TUNING, choose
 
 
@@ -27,6 +28,13 @@ def test_what_is_asked_for_is_taken_and_not_explained():
     chosen = choose(DISTILLATION, 100, 96, 7, 5, 0.1, True)
     assert chosen[:3] == (7, 5, 0.1) and chosen.why == []
     assert chosen.wrapper == 'mmfd.AmpOptimWrapper'
+
+
+@pytest.mark.parametrize('name', ['epochs', 'batch_size', 'lr'])
+@pytest.mark.parametrize('value', [0, -1, float('nan'), float('inf')])
+def test_numbers_that_are_none_are_refused(name, value):
+    with pytest.raises(Refused, match=f'{name}=.*above 0'):
+        choose(DISTILLATION, 100, 96, **{name: value})
 
 
 def test_rate_in_the_config_is_that_of_the_batch():

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 import mmfd
 from mmfd.errors import Refused
 from mmfd.launch.config_options import read_config
-from mmfd.recipes import distill
+from mmfd.recipes import distill, runs
 
 PLAN = dict.fromkeys(('out', 'epochs', 'batch_size', 'lr', 'amp'))
 
@@ -72,6 +72,67 @@ def test_same_run_is_not_begun_twice_and_goes_on_when_told(
         mmfd.distill(**options)
     with pytest.raises(Refused, match='holds another run'):
         mmfd.distill(**dict(options, epochs=3), resume=True)
+
+
+def test_what_did_not_begin_leaves_the_folder_to_others(tmp_path):
+    first, second = (
+        runs.Recipe(name, f'a = {name!r}', [], tmp_path)
+        for name in ('first', 'second'))
+    runs.write(first, resume=False)
+    path = runs.write(second, resume=False)
+    assert [*path.parent.iterdir()] == [path]
+    assert path.read_text() == second.text
+
+
+POOL = """
+import multiprocessing
+import mmfd
+
+def work(options):
+    mmfd.distill(**options)
+
+if __name__ == '__main__':
+    with multiprocessing.get_context('spawn').Pool(1) as pool:
+        pool.map(work, [{options!r}])
+"""
+
+
+@pytest.mark.full
+def test_spawned_process_that_may_start_no_others_trains_the_same(
+        student, teacher, shapes_root, tmp_path):
+    found, _ = student
+    options = dict(
+        data=str(shapes_root / 'imagenet'),
+        teacher=teacher,
+        student='timm:test_resnet',
+        out=str(tmp_path / 'fd'),
+        epochs=2,
+        img_size=64)
+    (tmp_path / 'pool.py').write_text(POOL.format(options=options))
+    command(str(tmp_path / 'pool.py'))
+    again = mmfd.load_student(tmp_path / 'fd').state_dict()
+    for name, value in found.state_dict().items():
+        assert torch.equal(value, again[name]), name
+
+
+@pytest.mark.full
+@pytest.mark.parametrize('name', [
+    'mm:resnet18_8xb32_in1k', 'torchvision:resnet18',
+    'timm:vit_tiny_patch16_224', 'mmfd:vitb16'
+])
+def test_students_of_all_libraries_become_classifiers(name, teacher,
+                                                      shapes_root, tmp_path):
+    options = dict(data=shapes_root / 'imagenet', epochs=1, batch_size=60)
+    mmfd.distill(
+        teacher=teacher,
+        student=name,
+        out=tmp_path / 'fd',
+        img_size=32,
+        **options)
+    mmfd.finetune(tmp_path / 'fd', out=tmp_path / 'classifier', **options)
+    [said] = mmfd.predict(tmp_path / 'classifier',
+                          next((shapes_root / 'imagenet/val').rglob('*.jpg')))
+    assert len(said['classes']) == 5
 
 
 @pytest.mark.full
