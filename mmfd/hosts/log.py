@@ -22,6 +22,7 @@ MEANINGLESS = (
     'The prefix is not set in metric class',
     'Reset `metainfo`',
     'Visualizer backend is not initialized',
+    'Line NMS is not compiled',
 )
 TALKATIVE = 'mmpretrain', 'mmseg'  # they print while they are imported
 MEANINGLESS_IN_PYTHON = (  # the same, by Python's own warnings

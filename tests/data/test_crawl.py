@@ -50,6 +50,7 @@ def train(root, run, *options, status=0, meanwhile=lambda: None):
     process = start(
         'train',
         'configs/demo/simclr_fd.py',
+        '--verbose',
         '--data-root',
         root,
         '--work-dir',

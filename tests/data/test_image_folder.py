@@ -16,6 +16,7 @@ from mmengine.registry import DATASETS, MODELS
 from mmfd.data import away, decode
 from mmfd.data.sampler import SeededIndex
 from mmfd.errors import Refused
+from mmfd.hosts import log
 
 PIPELINE = [
     dict(type='mmfd.LoadImage'),
@@ -217,7 +218,7 @@ def test_images_that_are_away_are_waited_for_and_not_broken(
     disk, unmounted = mounted
     root = disk / 'images'
     lines, dataset = [], folder(root, held_out=0)
-    monkeypatch.setattr(away, 'print_log', lambda line, _: lines.append(line))
+    monkeypatch.setattr(log, 'info', lines.append)
     before = [dataset[i]['inputs'] for i in range(10)]
     assert not lines
     disk.rename(unmounted)

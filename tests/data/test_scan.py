@@ -12,6 +12,7 @@ from helpers.rights import without_root_rights
 from mmfd.data import scan
 from mmfd.data.decode import BrokenImage, errors_as_broken_image, read
 from mmfd.errors import Refused
+from mmfd.hosts import log
 
 
 @pytest.fixture(autouse=True)
@@ -149,7 +150,7 @@ def test_long_scan_logs_how_far_it_is(tmp_path, monkeypatch):
     for name in 'a/1.jpg', 'b/2.jpg', 'b/c/3.jpg':
         solid(tmp_path / 'images' / name)
     lines = []
-    monkeypatch.setattr(scan, 'print_log', lambda line, _: lines.append(line))
+    monkeypatch.setattr(log, 'info', lines.append)
     scan.find_images(tmp_path / 'images', log_every=0.)
     assert len(lines) == 4
     assert lines[-1].endswith(': 3 images in 4 folders so far')

@@ -18,7 +18,7 @@ from helpers import corpus, foreign
 from helpers.openai_clip import write_clip
 from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.optim import lr_scheduler
 
@@ -288,7 +288,14 @@ def hugging_face(safe, shard='5GB'):
         model.save_pretrained(
             path, safe_serialization=safe, max_shard_size=shard)
         assert any(path.glob('*.index.json')) == (shard == SMALL)
-        return path, model.state_dict()
+        # transformers 5 saves other names than its networks have
+        expected = {}
+        for file in path.glob('*.safetensors'):
+            expected.update(load_file(file))
+        for file in path.glob('*.bin'):
+            expected.update(torch.load(file, weights_only=True))
+        assert len(expected) == len(model.state_dict())
+        return path, expected
 
     return write
 

@@ -5,10 +5,9 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
-    path
-    for pattern in ('*.md', 'docs/*.md', 'docs/notebooks/*.md',
-                    'configs/*/README.md', 'configs/fd/*/README.md',
-                    'benchmarks/README.md', 'evidence/README.md')
+    path for pattern in ('*.md', 'docs/*.md', 'docs/notebooks/*.md',
+                         'configs/*/README.md', 'configs/fd/*/README.md',
+                         'benchmarks/README.md', 'evidence/README.md')
     for path in ROOT.glob(pattern))
 # What a line of a command begins with, after variables
 COMMANDS = ('python', 'tools/', 'mmfd', 'make', 'mim', 'pip', 'git', 'source',

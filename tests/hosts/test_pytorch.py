@@ -262,7 +262,7 @@ def test_plans_rely_on_atens_fused_kernel_for_cuda(device, take_away):
     assert 'constant_pad_nd' not in fused_on_cuda(device, 8)
     assert not {'_safe_softmax', '_softmax', 'bmm'} & {*seen}
     take_away('torch:ops.aten._scaled_dot_product_efficient_attention')
-    with pytest.raises(Refused, match='has no torch:ops.aten._scaled_dot_prod'):
+    with pytest.raises(Refused, match='has no torch:ops.aten._scaled_dot'):
         fused_on_cuda(device, 5)
 
 

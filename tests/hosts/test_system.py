@@ -72,7 +72,7 @@ def test_importing_configs_and_training_in_one_process_need_no_linux(
         env=dict(os.environ, PYTHONPATH=ROOT))
     assert done.returncode == 0, done.stderr[-3000:]
     assert re.search(r'^\d{2,} configs$', done.stdout, re.M)
-    assert re.search(r'Epoch\(train\) +\[1\]\[3/3\]', done.stdout)
+    assert re.search(r'^iteration 3/3 ', done.stdout, re.M)
     assert (tmp_path / 'epoch_1.pth').exists()
 
 

@@ -51,8 +51,7 @@ def project(tmp_path, shapes_root, distilled):
     return tmp_path
 
 
-MEASURES = dict(
-    seg=r'mIoU:? ([\d.]+)', det=r'coco/bbox_mAP:? ([\d.]+)')
+MEASURES = dict(seg=r'mIoU:? ([\d.]+)', det=r'coco/bbox_mAP:? ([\d.]+)')
 
 
 @pytest.mark.parametrize('run, name, library', [
@@ -130,7 +129,8 @@ def test_compile_stays_the_hosts(project):
 
 
 def test_scales_are_refused_where_the_config_has_none():
-    message = refused('test', 'configs/demo/simclr_fd.py', 'any.pth', '--tta')
+    message = refused('test', 'configs/demo/simclr_fd.py',
+                      'configs/demo/student.pth', '--tta')
     assert message == ('error: --tta: the config has no tta_model and no '
                        'tta_pipeline')
 

@@ -21,9 +21,9 @@ finally:
     (['train', 'configs/demo/simclr_df.py'
       ], 'error: no config file configs/demo/simclr_df.py; did you mean '
      'configs/demo/simclr_fd.py?'),
-    (['train', CONFIG, '--data-root', '/nowhere'],
-     'error: no image folder /nowhere: name another with --data-root (with '
-     '--images in tools/analyze.py)'),
+    (['train', CONFIG, '--data-root', '/nowhere'
+      ], 'error: no image folder /nowhere: name another with --data-root '
+     '(--images of mmfd analyze, --data of mmfd distill)'),
     (['train', CONFIG, '--resume', 'no.pth'
       ], 'error: no weights file no.pth.'),
     (['test', CONFIG, 'no.pth'], 'error: no weights file no.pth.'),

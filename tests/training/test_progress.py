@@ -38,7 +38,7 @@ def test_few_lines_then_one_for_each_of_the_log(trained):
     assert [line for line in lines if line.startswith('epoch 2: ')]
     for row in 'teacher', 'student', 'run', 'device', 'output', 'log':
         assert len([x for x in lines if x.startswith(f'{row} ')]) == 1, lines
-    assert not [x for x in lines if 'mmengine' in x or 'arning' in x], lines
+    assert not [x for x in lines if 'mmengine' in x or 'Warning' in x], lines
 
 
 def test_a_line_of_progress_has_at_most_100_columns(trained):
