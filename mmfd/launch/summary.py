@@ -65,11 +65,10 @@ def _next(runner, config, last):
     """Commands that a user may want to run now."""
     last = _relative(last)
     if runner.cfg.model.get('teacher'):
-        yield f'python tools/export.py {last} student.pth'
-        yield (f'python tools/analyze.py {config} {last} --images DIR '
-               '--out DIR')
+        yield f'mmfd export {last} student.pth'
+        yield f'mmfd analyze {config} {last} --images DIR --out DIR'
     elif runner.cfg.get('test_dataloader'):
-        yield f'python tools/test.py {config} {last}'
+        yield f'mmfd test {config} {last}'
     yield f'tensorboard --logdir {_relative(runner.work_dir)}'
 
 

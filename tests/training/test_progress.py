@@ -63,7 +63,7 @@ def test_the_end_names_files_that_are_there(trained):
         [path] = [x.split()[1] for x in end if x.startswith(f'  {what} ')]
         assert os.path.exists(path)
     assert path == str(work_dir / 'epoch_3.pth')
-    assert any(f'export.py {path}' in x for x in end)
+    assert any(f'mmfd export {path}' in x for x in end)
 
 
 def test_a_test_prints_its_numbers(trained, config):
