@@ -3,12 +3,20 @@ import textwrap
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 import torch
 from helpers.models import randomise
 
 from mmfd.weights import checkpoints
 
 TINY = dict(width=128, layers=2, patch=8, size=32)
+
+
+def skip_without(kind):
+    """Skip a test if transformers is older than a `model_type` of it."""
+    import transformers
+    if kind not in transformers.CONFIG_MAPPING:
+        pytest.skip(f'transformers {transformers.__version__} has no {kind}')
 
 
 def open_clip_model(size, quick_gelu=True):

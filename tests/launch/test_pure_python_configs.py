@@ -139,6 +139,10 @@ def double(x):
 
 work_dir = str(Path(osp.join('runs', str(double(math.ceil(0.5))))))
 ''')
+    try:
+        Config.fromfile(leaf)
+    except RuntimeError:
+        pytest.skip('this mmengine calls no function that a config imports')
     cfg = read_config(leaf)
     assert cfg.work_dir == 'runs/2'
     assert {'math', 'osp', 'Path', 'double'}.isdisjoint(cfg)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import fault_hooks, tiny_runs
+from helpers import fault_hooks, tiny_runs  # noqa: F401: registers hooks
 from helpers.commands import command, refused
 from helpers.corpus import runs_command
 from helpers.models import student
@@ -305,7 +305,7 @@ def test_full_disk_is_one_message_though_the_log_is_on_it(tmp_path, capfd):
     cfg = tiny_runs.config(
         tmp_path / 'run',
         log_level='INFO',
-        custom_hooks=[dict(type=fault_hooks.FullDiskForLogs, iteration=6)])
+        custom_hooks=[dict(type='FullDiskForLogs', iteration=6)])
     try:
         with pytest.raises(
                 Refused,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.commands import command, refused
-from helpers.foreign import TINY, open_clip_model, timm_vit
+from helpers.foreign import TINY, open_clip_model, skip_without, timm_vit
 from helpers.models import clip_teacher, randomise
 from mmengine.registry import MODELS
 from safetensors.torch import save_file
@@ -370,6 +370,7 @@ def foreign(name):
     if name == 'dinov2':
         return transformers.Dinov2Model(transformers.Dinov2Config(**small))
     if name == 'dinov3':
+        skip_without('dinov3_vit')
         return transformers.DINOv3ViTModel(
             transformers.DINOv3ViTConfig(**small, num_register_tokens=2))
     if name == 'siglip':
