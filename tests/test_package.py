@@ -74,7 +74,7 @@ def built(tmp_path_factory):
         wheel_of_sdist=build('wheel', unpacked, root / 'unpacked'),
         names=modules | {
             f'{package}/.mim/{name}'
-            for package in ('mmfd', '_mmfd')
+            for package in ('mmfd', '+mmfd')
             for name in {*shipped, 'model-index.yml'}
         })
 
