@@ -74,9 +74,19 @@ def how_to_go_on():
     is_script = program.endswith('train.py')
     if get_world_size() > 1 or not (is_script or program == 'mmfd train'):
         return '--resume continues it'
-    arguments += ['--resume'] * ('--resume' not in arguments)
+    arguments = [*_without_checkpoint(arguments), '--resume']
     python = 'python ' * is_script
     return f'it goes on with\n  {python}{program} {shlex.join(arguments)}'
+
+
+def _without_checkpoint(arguments):
+    """Without `--resume` and the older checkpoint that may come after it."""
+    after = ''
+    for argument in arguments:
+        value = after == '--resume' and not argument.startswith('-')
+        if not value and argument.partition('=')[0] != '--resume':
+            yield argument
+        after = argument
 
 
 def _say(text):

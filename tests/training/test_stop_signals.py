@@ -155,3 +155,18 @@ def test_second_ctrl_c_ends_a_run_within_an_iteration(config, tmp_path):
     assert '--resume continues it' in log(work_dir)
     assert 'Traceback' not in log(work_dir)
     assert not [*work_dir.glob('*.pth*')]
+
+
+@pytest.mark.parametrize('command, expected', [
+    ('tools/train.py fd.py', 'python tools/train.py fd.py --resume'),
+    ('tools/train.py fd.py --resume --amp',
+     'python tools/train.py fd.py --amp --resume'),
+    ('tools/train.py fd.py --resume old/epoch_1.pth --work-dir new',
+     'python tools/train.py fd.py --work-dir new --resume'),
+    ('tools/train.py --resume=old/epoch_1.pth fd.py',
+     'python tools/train.py fd.py --resume'),
+])
+def test_run_goes_on_from_its_last_checkpoint_whatever_it_began_with(
+        command, expected, monkeypatch):
+    monkeypatch.setattr('sys.argv', command.split())
+    assert stop_signals.how_to_go_on() == f'it goes on with\n  {expected}'
