@@ -44,13 +44,7 @@ def main():
         '--batch-size', type=int, default=8, help='images at a time (8)')
     parser.add_argument(
         '--landscape-images', type=int, default=128, help='for a point (128)')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=command_line.Options,
-        default={},
-        metavar='KEY=VALUE',
-        help='settings that override every config')
+    command_line.add_cfg_options(parser, 'every config')
     args = parser.parse_args()
     if len(args.networks) not in (1, 2, 4):
         parser.error('expected CONFIG, CONFIG CHECKPOINT, or two such pairs')

@@ -28,13 +28,7 @@ def main():
         type=float,
         default=0.3,
         help='0-1, from which on objects are drawn (0.3)')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=command_line.Options,
-        default={},
-        metavar='KEY=VALUE',
-        help='settings that override the config')
+    command_line.add_cfg_options(parser, 'the config')
     args = parser.parse_args()
     with command_line.one_message():
         paths.check([args.config], [args.checkpoint])

@@ -2,6 +2,8 @@
 import inspect
 import re
 
+from mmengine.model import is_model_wrapper
+
 from mmfd.hosts import timm_models, versions
 from mmfd.hosts.lookup import find
 
@@ -163,3 +165,8 @@ def layout(network):
         before = None
     _, registers = timm_models.prefix_tokens(network)
     return before, registers, timm_models.is_channels_last(network)
+
+
+def unwrapped(model):
+    """The model within a wrapper for several processes."""
+    return model.module if is_model_wrapper(model) else model

@@ -42,13 +42,7 @@ def add_arguments(parser):
         nargs='+',
         metavar='DIR',
         help='folders of images, which replace every data_root')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=Options,
-        default={},
-        metavar='KEY=VALUE',
-        help='settings that override the config')
+    add_cfg_options(parser, 'the config')
     parser.add_argument(
         '--verbose',
         action='store_true',
@@ -64,6 +58,17 @@ def add_arguments(parser):
         type=int,
         default=0,
         help='number of this process on its machine: set by the launcher')
+
+
+def add_cfg_options(parser, overridden):
+    """Add `--cfg-options`, which override what is named so in its help."""
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=Options,
+        default={},
+        metavar='KEY=VALUE',
+        help=f'settings that override {overridden}')
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from statistics import mean, median
 import torch
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
 from mmfd.data.image_folder import ImageFolder
 from mmfd.hosts import openmmlab, system
@@ -116,8 +115,7 @@ class _Forecast:
         self.runner = runner
         self.hook = hook
         self.now = hook.first + len(hook.losses)
-        model = runner.model
-        self.model = model.module if is_model_wrapper(model) else model
+        self.model = openmmlab.unwrapped(runner.model)
         self.loader = runner.train_dataloader
         self.per_process = self.loader.batch_sampler.batch_size  # images
         self.accumulated = openmmlab.accumulative_counts(runner.optim_wrapper)

@@ -9,7 +9,7 @@ from functools import partial
 
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
-from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.model import BaseTTAModel
 from mmengine.runner import Runner
 from torch.utils import serialization
 
@@ -278,6 +278,5 @@ def _compile_blocks(runner):
 
 def _unwrapped(model):
     """The model within wrappers of several processes and several scales."""
-    if is_model_wrapper(model):
-        model = model.module
+    model = openmmlab.unwrapped(model)
     return model.module if isinstance(model, BaseTTAModel) else model

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import torch
 from mmengine.dist import get_world_size
-from mmengine.model import is_model_wrapper
 
 from mmfd.hosts import openmmlab
 from mmfd.training.hooks import SKIPPED_IMAGES
@@ -17,8 +16,7 @@ def beginning(runner):
     Args:
         runner (Runner): as `prepare` returns it.
     """
-    model = runner.model
-    model = model.module if is_model_wrapper(model) else model
+    model = openmmlab.unwrapped(runner.model)
     cfg, loader = runner.cfg, runner.train_dataloader
     rows = []
     if teacher := cfg.model.get('teacher'):

@@ -9,10 +9,9 @@ from math import isfinite
 import torch
 from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer
-from mmengine.model import is_model_wrapper
 
 from mmfd.errors import Refused
-from mmfd.hosts import pytorch
+from mmfd.hosts import openmmlab, pytorch
 from mmfd.training import optimizer_schema, schema
 from mmfd.training.loop import ResumableLoop
 from mmfd.training.lr_schedule import WarmupCosineHook
@@ -142,8 +141,7 @@ def check_run(checkpoint, path, runner):
     """
     _check_hooks(checkpoint, path, runner)
     _check_schedule(checkpoint, path, runner)
-    model = runner.model
-    model = model.module if is_model_wrapper(model) else model
+    model = openmmlab.unwrapped(runner.model)
     names = {param: name for name, param in model.named_parameters()}
     description = Fields(
         dict(

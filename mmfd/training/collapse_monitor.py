@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
 from mmfd.data.sampler import SeededIndex
 from mmfd.errors import Refused
+from mmfd.hosts import openmmlab
 from mmfd.registry import HOOKS
 from mmfd.training import faults
 from mmfd.training.lr_schedule import WarmupCosineHook
@@ -73,7 +73,8 @@ class CollapseMonitorHook(Hook):
         ]  # seeded, for training images are cropped at random
         self.batch = {key: [s[key] for s in samples] for key in samples[0]}
         self.first = measure(runner.model, self.batch)
-        model, samples = unwrapped(runner.model), self.batch['data_samples']
+        model, samples = openmmlab.unwrapped(
+            runner.model), self.batch['data_samples']
         pixels = self.first['pixels']
         self._warn(
             runner,
@@ -178,11 +179,6 @@ class CollapseMonitorHook(Hook):
                     runner.logger.warning(f'CollapseMonitorHook: {sentence}')
 
 
-def unwrapped(model):
-    """The model within a wrapper for several processes."""
-    return model.module if is_model_wrapper(model) else model
-
-
 @contextmanager
 def _recorded(modules):
     """Record the last call of modules: name -> (first argument, output)."""
@@ -216,7 +212,7 @@ def measure(model, batch):
         - teacher (B, ): a weighted sum of each target, to recognise the
           teacher by.
     """
-    inner = unwrapped(model)
+    inner = openmmlab.unwrapped(model)
     training = model.training
     model.eval()
     modules = dict(

@@ -9,10 +9,10 @@ import torch
 from mmengine.dist import (all_gather_object, all_reduce_dict, get_world_size,
                            is_main_process)
 from mmengine.hooks import Hook, LoggerHook, RuntimeInfoHook
-from mmengine.model import is_model_wrapper
 
 from mmfd.errors import Refused
 from mmfd.files import make_folder, os_errors_refused
+from mmfd.hosts import openmmlab
 from mmfd.hosts.lookup import check_methods
 from mmfd.networks.library_network import facts_of
 from mmfd.registry import HOOKS
@@ -238,7 +238,8 @@ class ProvenanceHook(Hook):
     def before_train(self, runner):
         if is_main_process() and not self.origins:
             self.origins = provenance.of_run(runner.cfg)
-            for part, facts in facts_of(_unwrapped(runner.model)).items():
+            for part, facts in facts_of(openmmlab.unwrapped(
+                    runner.model)).items():
                 self.origins.update(provenance.of_facts(part, facts))
 
     def before_save_checkpoint(self, runner, checkpoint):
@@ -246,8 +247,4 @@ class ProvenanceHook(Hook):
             self.origins, model=json.dumps(runner.cfg.model, default=str))
         if 'teacher' in runner.cfg.model:
             checkpoint['meta'][provenance.FINGERPRINT] = (
-                _unwrapped(runner.model).teacher.fingerprint)
-
-
-def _unwrapped(model):
-    return model.module if is_model_wrapper(model) else model
+                openmmlab.unwrapped(runner.model).teacher.fingerprint)
