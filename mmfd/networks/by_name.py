@@ -10,6 +10,7 @@
 Each may be followed by `=FILE`, its weights.
 """
 import re
+from functools import partial
 from pathlib import Path
 from typing import Callable, NamedTuple
 
@@ -104,19 +105,26 @@ def _facts(backbone):
         return MODELS.build(backbone).facts
 
 
+def _published_at(url, library, who, name):
+    """Finds the file at an address, if `who` publishes one."""
+
+    def published():
+        if url:
+            return hub.file_at(url)
+        raise Refused(f'{who} has published no weights for {name}: give a '
+                      f'file, {library}:{name}=FILE')
+
+    return published
+
+
 def _timm(name, img_size):
     said = timm_network.published(name)
     backbone = _sized(dict(type='mmfd.TimmNetwork', name=name), img_size)
-
-    def published():
-        if said.hf_hub_id:
-            names = [said.hf_hub_filename] if said.hf_hub_filename else None
-            return hub.file_of(said.hf_hub_id, *filter(None, [names]))
-        if said.url:
-            return hub.file_at(said.url)
-        raise Refused(f'timm has published no weights for {name}: give a '
-                      f'file, timm:{name}=FILE')
-
+    published = _published_at(said.url, 'timm', 'timm', name)
+    if said.hf_hub_id:
+        file = said.hf_hub_filename
+        published = partial(hub.file_of, said.hf_hub_id,
+                            [file] if file else weight_files.IN_FOLDER)
     return backbone, _facts(backbone), published
 
 
@@ -148,13 +156,8 @@ def _torchvision(name, img_size):
     said = torchvision_network.published(name)
     backbone = _sized(
         dict(type='mmfd.TorchvisionNetwork', name=name), img_size)
-
-    def published():
-        if said:
-            return hub.file_at(said.url)
-        raise Refused(f'torchvision has published no weights for {name}: give '
-                      f'a file, torchvision:{name}=FILE')
-
+    published = _published_at(said and said.url, 'torchvision', 'torchvision',
+                              name)
     return backbone, MODELS.build(backbone).facts, published
 
 
@@ -162,13 +165,7 @@ def _mmpretrain(name, img_size):
     backbone, statistics, url = mmpretrain_networks.find(name)
     if img_size and 'img_size' in backbone:
         backbone['img_size'] = [*img_size]
-
-    def published():
-        if url:
-            return hub.file_at(url)
-        raise Refused(f'mmpretrain has published no weights for {name}: give '
-                      f'a file, mm:{name}=FILE')
-
+    published = _published_at(url, 'mm', 'mmpretrain', name)
     return backbone, mmpretrain_networks.measure(
         backbone, f'mm:{name}', img_size, **statistics, source=url), published
 
