@@ -11,6 +11,7 @@ from mmengine.hooks import Hook
 
 from mmfd.data.image_folder import ImageFolder
 from mmfd.hosts import openmmlab, system
+from mmfd.launch import summary
 from mmfd.planning.plan import checkpoint_bytes
 from mmfd.planning.quantities import readable_bytes
 from mmfd.registry import HOOKS
@@ -131,7 +132,7 @@ class _Forecast:
     def quantities(self):
         """(name, text) of each quantity."""
         runner, groups = self.runner, self.runner.optim_wrapper.param_groups
-        yield 'device', self._device()
+        yield 'device', summary.device()
         yield 'images', (
             f'{len(self.loader.dataset):,}, short side '
             f'{median(self.hook.sides):g} pixels; {self._held_out()}')
@@ -212,11 +213,6 @@ class _Forecast:
         fp32 = not hasattr(self.runner.optim_wrapper, 'dtype')
         if torch.cuda.is_available() and fp32:
             yield 'the GPU computes in fp32: add --amp'
-
-    def _device(self):
-        if torch.cuda.is_available():
-            return torch.cuda.get_device_name()
-        return f'CPU, {torch.get_num_threads()} threads'
 
     def _held_out(self):
         if self.runner.val_loop is None:

@@ -29,8 +29,10 @@ def beginning(runner):
     images = (
         loader.batch_sampler.batch_size * get_world_size() *
         openmmlab.accumulative_counts(runner.optim_wrapper))
+    processes = f'{get_world_size()} x ' * torch.cuda.is_available()
     rows += [('run', f'{_length(runner)}, {images:,} images an update'),
-             ('device', f'{_device()}, {_precision(runner.optim_wrapper)}'),
+             ('device', f'{processes}{device()}, '
+              f'{_precision(runner.optim_wrapper)}'),
              ('output', _relative(runner.work_dir)),
              ('log', _relative(runner.logger.log_file or runner.log_dir))]
     return '\n'.join(f'{name:9}{text}' for name, text in rows)
@@ -82,9 +84,10 @@ def _length(runner):
     return f'{runner.max_iters:,} iterations'
 
 
-def _device():
+def device():
+    """What this process computes on."""
     if torch.cuda.is_available():
-        return f'{get_world_size()} x {torch.cuda.get_device_name()}'
+        return torch.cuda.get_device_name()
     return f'CPU, {torch.get_num_threads()} threads'
 
 
