@@ -47,7 +47,9 @@ def stop_signals():
 def outlive_stop_signals():
     """Let only a SIGTERM of its parent end this process, and no Ctrl-C.
 
-    Where nobody can tell who sent a signal, only the Ctrl-C is ignored.
+    Where nobody can tell who sent a signal, only the Ctrl-C is ignored. A
+    SIGTERM of the parent that arrives before this process has taken that of
+    somebody else is lost: to the system, two that wait are one.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if not hasattr(signal, 'sigwaitinfo'):
