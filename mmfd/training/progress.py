@@ -46,7 +46,11 @@ data 2%  ETA 3:10:12
                          batch_idx,
                          data_batch=None,
                          outputs=None):
-        due = self.first or self.every_n_inner_iters(batch_idx, self.interval)
+        loader = runner.train_dataloader
+        due = (
+            self.first or self.every_n_inner_iters(batch_idx, self.interval)
+            or len(loader) <= self.interval  # the log has its last iteration
+            and self.end_of_epoch(loader, batch_idx))
         self.first = False
         self._show(progress_line(runner), due)
 

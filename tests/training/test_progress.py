@@ -30,10 +30,17 @@ def trained(config, tmp_path_factory):
     return work_dir, output.splitlines()
 
 
+def iterations(lines):
+    return [
+        int(x.split('iteration ')[1].split('/')[0]) for x in lines
+        if PROGRESS.match(x)
+    ]
+
+
 def test_few_lines_then_one_for_each_of_the_log(trained):
     _, lines = trained
     begins = [bool(PROGRESS.match(line)) for line in lines]
-    assert sum(begins) == 12, lines
+    assert iterations(lines) == [*range(1, 13)], lines
     assert begins.index(True) <= 15, lines
     assert [line for line in lines if line.startswith('epoch 2: ')]
     for row in 'teacher', 'student', 'run', 'device', 'output', 'log':
@@ -43,6 +50,13 @@ def test_few_lines_then_one_for_each_of_the_log(trained):
 
 def test_a_line_of_progress_has_at_most_100_columns(trained):
     assert max(len(x) for x in trained[1] if PROGRESS.match(x)) <= 100
+
+
+def test_epoch_shorter_than_the_interval_ends_with_a_line(config, tmp_path):
+    output = commands.command('train', config, '--work-dir', tmp_path,
+                              '--cfg-options',
+                              'default_hooks.logger.interval=5')
+    assert iterations(output.splitlines()) == [1, 4, 8, 12], output
 
 
 def test_the_log_file_has_everything(trained):
