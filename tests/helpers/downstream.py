@@ -37,6 +37,8 @@ _base_ = [
     for name in ('models/upernet_beit', 'datasets/ade20k', 'default_runtime',
                  'schedules/schedule_160k')
 ]
+custom_imports = dict(
+    imports=['mmfd.hosts.mmcv_ops'], allow_failed_imports=False)
 heads = dict(norm_cfg=dict(type='{norm}'), num_classes=11)
 model = dict(
     data_preprocessor=dict(size=(96, 96)), {backbone}
