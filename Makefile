@@ -61,9 +61,10 @@ demo-curve: install
 demo-transfer: install
 	$(BIN)/python demo/segment_and_detect.py
 
-# docs/evidence.md: FD at a scale that two cores can afford, DATA is CIFAR-10
+# docs/evidence.md: FD at a scale that two cores can afford, DATA is CIFAR-10,
+# CAMVID street scenes for segmentation
 small: install
-	$(BIN)/python evidence/run.py '$(DATA)'
+	$(BIN)/python evidence/run.py '$(DATA)' $(if $(CAMVID),'$(CAMVID)')
 
 # two at a time, a file of tests always in one process
 PYTEST = python -m pytest -n 2 --dist loadfile

@@ -18,7 +18,7 @@ SCRATCH = 'simclr', 'captions'  # one for each set of images
 RATES = 4e-3, 8e-3, 16e-3  # of fine-tuning, per 512 images
 WIDEST = 5  # rates of a list that was extended at its edges
 TRIAL = 100  # seed of the runs that choose rates; no final run has it
-PRETRAINED, DISTILLED, FINE_TUNED = 40, 30, 12  # epochs
+PRETRAINED, DISTILLED, FINE_TUNED, SEGMENTED = 40, 30, 12, 40  # epochs
 CURVE = 4, 10, 100  # epochs of distillation, beside DISTILLED
 ABLATIONS = ('target_cls', 'target_mean', 'norm_none', 'norm_l2',
              'norm_affine', 'position_absolute', 'drop_path_t1_s1')
@@ -26,6 +26,7 @@ ABLATIONS = ('target_cls', 'target_mean', 'norm_none', 'norm_l2',
 
 class Step(NamedTuple):
     """A run of tools/train.py."""
+    images: str  # a function of images.py
     folder: str  # in work_dirs/small; two steps of one name are one step
     config: str  # name of a file in configs/small or configs/fd/ablations
     epochs: int
@@ -35,34 +36,44 @@ class Step(NamedTuple):
     def checkpoint(self):
         return f'work_dirs/small/{self.folder}/epoch_{self.epochs}.pth'
 
+    @property
+    def is_distillation(self):
+        return 'model.teacher.checkpoint' in self.options
+
 
 class Run(NamedTuple):
-    """Steps one after the other, the last of which gives a log its name."""
-    images: str  # a function of images.py
+    """Steps one after the other; the last one names the log, and is tested."""
     steps: tuple
 
     @property
     def name(self):
         return self.steps[-1].folder
 
+    @property
+    def images(self):
+        return self.steps[-1].images
 
-def of_kind(kind, images):
-    """The images of a teacher: those with captions are drawn."""
-    return f'shapes_{images}' if kind == 'captions' else images
+
+def of_kind(kind, stage):
+    """The images of a teacher: those with captions are drawn.
+
+    Args:
+        stage (str): `'selection'` of learning rates, or `'final'`.
+    """
+    return f'shapes_{stage}' if kind == 'captions' else stage
 
 
 def teacher(kind):
     name = f'{kind}_teacher'
     options = {'train_cfg.max_epochs': PRETRAINED}
-    return Run(
-        of_kind(kind, 'selection'),
-        (Step(name, f'{name}_small', PRETRAINED, options), ))
+    images = of_kind(kind, 'selection')
+    return Run((Step(images, name, f'{name}_small', PRETRAINED, options), ))
 
 
-def distil(kind, seed, epochs=DISTILLED, config='fd_small'):
+def distil(kind, stage, seed, epochs=DISTILLED, config='fd_small'):
     name = f'{kind}_{config.removesuffix("_small")}_{epochs}_epochs'
     return Step(
-        f'{name}_seed{seed}', config, epochs, {
+        of_kind(kind, stage), f'{name}_seed{seed}', config, epochs, {
             'train_cfg.max_epochs': epochs,
             'train_cfg.val_interval': epochs,
             'model.teacher.checkpoint': TEACHERS / f'{kind}.pth',
@@ -72,8 +83,10 @@ def distil(kind, seed, epochs=DISTILLED, config='fd_small'):
 
 def fine_tune(name, images, rate, seed, config, epochs=FINE_TUNED, **options):
     """The last step of a run, which the tables are made of."""
+    stage = images.rpartition('_')[-1]
     return Step(
-        f'{images}_{name}_lr{1000 * rate:g}e-3_seed{seed}', config, epochs, {
+        images, f'{stage}_{name}_lr{1000 * rate:g}e-3_seed{seed}', config,
+        epochs, {
             'train_cfg.max_epochs': epochs,
             'train_cfg.val_interval': epochs,
             'optim_wrapper.optimizer.lr': rate,
@@ -90,34 +103,50 @@ def from_file(path, prefix=''):
     }
 
 
-def before(kind, images, rate, seed, epochs=FINE_TUNED):
-    step = fine_tune(f'{kind}_before_{epochs}_epochs', images, rate, seed,
-                     'before_small', epochs,
-                     **from_file(TEACHERS / f'{kind}.pth'))
-    return Run(of_kind(kind, images), (step, ))
+def from_teacher(kind):
+    return from_file(TEACHERS / f'{kind}.pth')
 
 
-def after(kind, images, rate, seed):
-    student = distil(kind, seed)
-    run = from_student(images, rate, seed, student, 'after_small')
-    return run._replace(images=of_kind(kind, images))
+def from_student(step):
+    return from_file(step.checkpoint, 'backbone.')
 
 
-def from_student(images, rate, seed, student, config, **options):
-    name = student.folder.rpartition('_seed')[0]
-    start = from_file(student.checkpoint, 'backbone.')
-    return Run(
-        images,
-        (student,
-         fine_tune(name, images, rate, seed, config, **start, **options)))
+def before(kind, stage, rate, seed, epochs=FINE_TUNED):
+    step = fine_tune(f'{kind}_before_{epochs}_epochs', of_kind(kind, stage),
+                     rate, seed, 'before_small', epochs, **from_teacher(kind))
+    return Run((step, ))
 
 
-def scratch(kind, images, rate, seed):
+def tuned(first, rate, seed, config, **options):
+    """What a step trained, fine-tuned on the same images."""
+    name = first.folder.rpartition('_seed')[0]
+    step = fine_tune(name, first.images, rate, seed, config,
+                     **from_student(first), **options)
+    return Run((first, step))
+
+
+def after(kind, stage, rate, seed):
+    return tuned(distil(kind, stage, seed), rate, seed, 'after_small')
+
+
+def scratch(kind, stage, rate, seed):
     """From random weights, on the images of a teacher."""
-    images_of = of_kind(kind, images)
-    name = images_of.replace(images, 'scratch')
-    step = fine_tune(name, images, rate, seed, 'scratch_small')
-    return Run(images_of, (step, ))
+    images = of_kind(kind, stage)
+    name = images.replace(stage, 'scratch')
+    return Run((fine_tune(name, images, rate, seed, 'scratch_small'), ))
+
+
+def segment(arm, kind, stage, rate, seed):
+    """On street scenes: a teacher before, its student after, or neither."""
+    student = distil(kind, stage, seed)
+    steps, start = dict(
+        before=((), from_teacher(kind)),
+        after=((student, ), from_student(student)),
+        scratch=((), {}))[arm]
+    name = f'{kind}_{arm}_segment' if start else f'{arm}_segment'
+    step = fine_tune(name, f'camvid_{stage}', rate, seed,
+                     f'segment_{arm}_small', SEGMENTED, **start)
+    return Run((*steps, step))
 
 
 class Arms:
@@ -131,7 +160,7 @@ class Arms:
         """
         Args:
             logs (dict): name of a run -> its log.
-            arms: name -> function of images, rate and seed to a `Run`.
+            arms: name -> function of stage, rate and seed to a `Run`.
         """
         self.arms, self.rates, self.chosen = arms, [*RATES], {}
         while all(run.name in logs for run in self.trials()):
@@ -139,7 +168,7 @@ class Arms:
                 arm:
                 max(self.rates,
                     key=lambda rate: logs[self.arms[arm]('selection', rate,
-                                                         TRIAL).name]['top1'])
+                                                         TRIAL).name]['score'])
                 for arm in arms
             }
             low, high = min(self.rates), max(self.rates)
@@ -172,16 +201,41 @@ def of_scratch(kind, logs):
     return Arms(logs, scratch=partial(scratch, kind))
 
 
+def segmented(kind, logs):
+    return Arms(
+        logs,
+        before=partial(segment, 'before', kind),
+        after=partial(segment, 'after', kind))
+
+
+def segmented_scratch(logs):
+    return Arms(logs, scratch=partial(segment, 'scratch', 'simclr'))
+
+
+def pair(arms, seeds):
+    """All runs before and after: those that choose rates, and the final."""
+    return [
+        *arms.trials(), *arms.final('before', seeds),
+        *arms.final('after', seeds)
+    ]
+
+
 def main_table(logs):
     found = []
     for kind, seeds in SEEDS.items():
-        arms = of_teacher(kind, logs)
-        found += [teacher(kind), *arms.trials()]
-        found += [*arms.final('before', seeds), *arms.final('after', seeds)]
+        found += [teacher(kind), *pair(of_teacher(kind, logs), seeds)]
     for kind in SCRATCH:
         alone = of_scratch(kind, logs)
         found += [*alone.trials(), *alone.final('scratch', SEEDS[kind])]
     return found
+
+
+def dense_table(logs):
+    found = []
+    for kind, seeds in SEEDS.items():
+        found += pair(segmented(kind, logs), seeds)
+    alone = segmented_scratch(logs)
+    return [*found, *alone.trials(), *alone.final('scratch', 5)]
 
 
 def long(rate, seed):
@@ -192,11 +246,12 @@ def long(rate, seed):
 def more(rate, seed):
     """Control: the teacher, trained on with its own loss."""
     epochs = DISTILLED // 2  # of two views
-    step = Step(f'simclr_more_seed{seed}', 'simclr_more_small', epochs, {
-        'train_cfg.max_epochs': epochs,
-        'randomness.seed': seed
-    })
-    return from_student('final', rate, seed, step, 'before_small')
+    step = Step('final', f'simclr_more_seed{seed}', 'simclr_more_small',
+                epochs, {
+                    'train_cfg.max_epochs': epochs,
+                    'randomness.seed': seed
+                })
+    return tuned(step, rate, seed, 'before_small')
 
 
 def absolute(rate, seed, epochs=DISTILLED, own=False):
@@ -205,13 +260,13 @@ def absolute(rate, seed, epochs=DISTILLED, own=False):
     Args:
         own (bool): start from the teacher's own weights, too.
     """
-    step = distil('simclr', seed, epochs, 'absolute_fd_small')
+    step = distil('simclr', 'final', seed, epochs, 'absolute_fd_small')
     if own:
-        start = from_file(TEACHERS / 'simclr.pth')
+        start = from_teacher('simclr')
         start['model.backbone.init_cfg.type'] = 'Pretrained'
         step = step._replace(
             folder=f'own_{step.folder}', options=step.options | start)
-    return from_student('final', rate, seed, step, 'before_small')
+    return tuned(step, rate, seed, 'before_small')
 
 
 def controls(rates):
@@ -224,8 +279,7 @@ def controls(rates):
 
 def at(epochs, rate):
     """A point of the curve: a student of so many epochs, one seed."""
-    return from_student('final', rate, 0, distil('simclr', 0, epochs),
-                        'after_small')
+    return tuned(distil('simclr', 'final', 0, epochs), rate, 0, 'after_small')
 
 
 def curve(rates):
@@ -237,12 +291,12 @@ def curve(rates):
 
 
 def ablation(name, rate):
-    step = distil('simclr', 0, config=name)
+    step = distil('simclr', 'final', 0, config=name)
     positions = {
         'model.backbone.use_abs_pos_emb': True,
         'model.backbone.use_rel_pos_bias': False
     } if name == 'position_absolute' else {}
-    return from_student('final', rate, 0, step, 'after_small', **positions)
+    return tuned(step, rate, 0, 'after_small', **positions)
 
 
 def ablations(rates):
@@ -281,8 +335,7 @@ def elsewhere(run, folder):
 
 def runs(logs):
     """Every run that the logs allow to name, in the order of the budget."""
-    rates = of_teacher('simclr', logs).chosen
-    return main_table(logs) + [
-        run for rows in (controls, curve, ablations) if rates
-        for run in rows(rates)
-    ]
+    found, rates = main_table(logs), of_teacher('simclr', logs).chosen
+    for rows in (controls, curve, ablations) if rates else ():
+        found += rows(rates)
+    return found + dense_table(logs)

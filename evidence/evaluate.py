@@ -1,10 +1,14 @@
 """What a trained network does with test images, image by image."""
 import base64
+import io
+import zlib
 from pathlib import Path
 
 import numpy as np
 import torch
+from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
+from mmseg.evaluation import IoUMetric
 
 from mmfd.analysis.load_networks import load_pair
 from mmfd.analysis.probes import ridge
@@ -46,6 +50,27 @@ def hits(cfg, checkpoint):
 
 
 @torch.no_grad()
+def areas(cfg, checkpoint):
+    """Pixels of each class in each image that a segmentor is tested on.
+
+    Returns:
+        array: of intersection and union, (N, 2, classes) uint32.
+    """
+    [network] = load_pair(cfg, checkpoint)
+    head, found = network.model.decode_head, []
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        loader = Runner.build_dataloader(cfg.val_dataloader)
+    for batch in loader:
+        for sample in network.model.test_step(batch):
+            intersection, union, *_ = IoUMetric.intersect_and_union(
+                sample.pred_sem_seg.data.squeeze(0),
+                sample.gt_sem_seg.data.squeeze(0), head.num_classes,
+                head.ignore_index)
+            found.append(torch.stack([intersection, union]))
+    return torch.stack(found).numpy().astype(np.uint32)
+
+
+@torch.no_grad()
 def probe(cfg, checkpoint):
     """kNN and linear accuracy (%) of frozen teacher and student.
 
@@ -78,11 +103,13 @@ def _tokens(output):
 
 
 def pack(values):
-    """(N, ) bool as text, eight images a byte."""
-    return base64.b64encode(np.packbits(values)).decode()
+    """An array as text."""
+    file = io.BytesIO()
+    np.save(file, values)
+    return base64.b64encode(zlib.compress(file.getvalue())).decode()
 
 
-def unpack(text, count):
+def unpack(text):
     """The inverse of `pack`."""
-    bits = np.frombuffer(base64.b64decode(text), np.uint8)
-    return np.unpackbits(bits, count=count).astype(bool)
+    file = io.BytesIO(zlib.decompress(base64.b64decode(text)))
+    return np.load(file, allow_pickle=False)

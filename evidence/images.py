@@ -1,8 +1,8 @@
-"""The images of `make small`: which of CIFAR-10 are for what.
+"""The images of `make small`: which of CIFAR-10 and CamVid are for what.
 
-20,000 training images are trained on, 5,000 others are for choosing learning
-rates, the 10,000 test images are for the table. Which they are follows from
-their names alone.
+Of CIFAR-10, 20,000 training images are trained on, 5,000 others are for
+choosing learning rates, the 10,000 test images are for the table. Which they
+are follows from their names alone. CamVid comes with its three parts.
 """
 import fcntl
 import hashlib
@@ -23,11 +23,15 @@ from mmfd.files import os_errors_refused, output_file
 CLASSES = ('airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog',
            'horse', 'ship', 'truck')
 TRAINED, HELD_OUT, TESTED = 2000, 500, 1000  # images of each class
+PARTS = 'train', 'val', 'test'
 FOLDER = Path('data/small')
 DRAWN = FOLDER / 'drawn'  # images with captions
 DRAWN_FROM = 20_000  # number of the first; the demo has others
 EXPECTED = ('expected is CIFAR-10 as DATA/train/CLASS/IMAGE and '
             'DATA/test/CLASS/IMAGE (docs/evidence.md says how to make it)')
+CAMVID = ('expected is CamVid as CAMVID/images/PART/NAME.jpg and '
+          'CAMVID/annotations/PART/NAME.png with PART train, val or test '
+          '(docs/evidence.md says how to make it)')
 
 
 def selection(data):
@@ -110,6 +114,41 @@ def shapes_final(data):
     return _copy(DRAWN, 'shapes_final', train, val[held_out:])
 
 
+def camvid_selection(data):
+    """As `selection`, of street scenes; `annotations` lie beside `images`.
+
+    Raises:
+        Refused: if `data` is not CamVid.
+    """
+    return _copy(data, 'camvid_selection', _scenes(data, 'train'),
+                 _scenes(data, 'val'))
+
+
+def camvid_final(data):
+    """As `final`, of street scenes.
+
+    Raises:
+        Refused: if `data` is not CamVid.
+    """
+    return _copy(data, 'camvid_final', _scenes(data, 'train'),
+                 _scenes(data, 'test'))
+
+
+def _scenes(data, part):
+    """Paths below `data` of the images of a part and of their masks."""
+    folder = Path(data, 'images', part)
+    found = []
+    for name in sorted(path.name for path in folder.glob('*.jpg')):
+        mask = Path('annotations', part, name).with_suffix('.png')
+        if not Path(data, mask).is_file():
+            raise Refused(f'CAMVID={data}: {folder / name} has no mask '
+                          f'{mask}; {CAMVID}')
+        found += [f'images/{part}/{name}', str(mask)]
+    if not found:
+        raise Refused(f'CAMVID={data}: {folder} has no images; {CAMVID}')
+    return found
+
+
 def _drawn():
     """Paths below `DRAWN` of training images and of others, by number."""
     classes = len(toy_images.CLASSES)
@@ -152,8 +191,9 @@ def _copy(data, name, train, val):
     with os_errors_refused(f'{folder} cannot be written', 'make room for it'):
         for split, images in dict(train=train, val=val).items():
             for image in images:
-                *_, class_name, file = Path(image).parts
-                target = unfinished / split / class_name / file
+                *_, kind, file = (
+                    part for part in Path(image).parts if part not in PARTS)
+                target = unfinished / split / kind / file
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(Path(data, image), target)
         if folder.exists():  # another process was faster

@@ -1,6 +1,7 @@
 """Run what docs/evidence.md is made of, one run after the other.
 
-    make small DATA=DIR        # CIFAR-10 as a folder of images
+    make small DATA=DIR              # CIFAR-10 as a folder of images
+    make small DATA=DIR CAMVID=DIR   # and street scenes, for segmentation
 
 Runs that have a log in evidence/logs are not run again; one that was stopped
 goes on. A log is written when its run is done.
@@ -25,6 +26,7 @@ import tables
 import torch
 import torchvision
 import train
+import verdict
 
 import mmfd
 from mmfd import files
@@ -48,19 +50,26 @@ def images_for(name, data):
 
     Args:
         name (str): a function of `images.py`.
+        data (dict): `DATA` and `CAMVID`, folders or None.
 
     Raises:
         Refused: if a log is of others, or `data` is not as expected.
     """
-    folder = getattr(images, name)(data)
+    source = source_of(name)
+    folder = getattr(images, name)(data[source])
     for run, log in read_logs().items():
         if log['images'] == name and log['sum'] != folder.name:
             raise Refused(
                 f'{LOGS / run}.json is of the images {log["sum"]}, those of '
-                f'DATA={data} are {folder.name}: it is another version of the '
-                f'data. Move {LOGS} and {design.TEACHERS} away to run '
-                'everything on this one')
+                f'{source}={data[source]} are {folder.name}: it is another '
+                f'version of the data. Move {LOGS} and {design.TEACHERS} away '
+                'to run everything on this one')
     return folder
+
+
+def source_of(name):
+    """Which argument has the images of a function of `images.py`."""
+    return 'CAMVID' if name.startswith('camvid') else 'DATA'
 
 
 def log_of(run, data, held=()):
@@ -69,14 +78,14 @@ def log_of(run, data, held=()):
     Args:
         held (Sequence[int]): files of `claim`, which training holds too.
     """
-    folder = images_for(run.images, data)
-    for step in run.steps:
+    steps = [(step, images_for(step.images, data)) for step in run.steps]
+    for step, folder in steps:
         train.take(step, folder, held)
-    first, last = run.steps[0], run.steps[-1]
+    (first, folder_of_first), (last, folder) = steps[0], steps[-1]
     log = dict(
         images=run.images,
         sum=folder.name,
-        steps=[train.account(step, folder) for step in run.steps],
+        steps=[train.account(step, folder) for step, folder in steps],
         python=platform.python_version(),
         processor=processor(),
         **{library.__name__: library.__version__
@@ -85,14 +94,15 @@ def log_of(run, data, held=()):
         file = train.save_teacher(last)
         return log | dict(teacher=str(file), sha256=files.sha256(file))
     cfg = evaluate.read(train.config_of(last), last.options, folder)
-    hits = evaluate.hits(cfg, last.checkpoint)
+    measure = evaluate.areas if run.images.startswith(
+        'camvid') else evaluate.hits
+    values = measure(cfg, last.checkpoint)
     log |= dict(
-        top1=round(100 * float(hits.mean()), 3),
-        count=len(hits),
-        hits=evaluate.pack(hits))
-    if run.images.endswith(
-            'final') and 'model.teacher.checkpoint' in first.options:
-        cfg = evaluate.read(train.config_of(first), first.options, folder)
+        score=round(verdict.score(values[None]), 3),
+        values=evaluate.pack(values))
+    if run.images in ('final', 'shapes_final') and first.is_distillation:
+        cfg = evaluate.read(
+            train.config_of(first), first.options, folder_of_first)
         log['frozen'] = evaluate.probe(cfg, first.checkpoint)
     return log
 
@@ -132,7 +142,7 @@ def work(data, only):
     Several processes may do so side by side.
     """
     with command_line.one_message():
-        while ready := runs_without_log(only):
+        while ready := runs_without_log(data, only):
             for run in ready:
                 with ExitStack() as claims:
                     held = claim(run, claims)
@@ -144,12 +154,13 @@ def work(data, only):
                 time.sleep(10)
 
 
-def runs_without_log(only):
-    """Those whose teacher is there, if their name contains `only`."""
+def runs_without_log(data, only):
+    """Those whose images and teacher are there, if their name has `only`."""
     logs = read_logs()
     return [
-        run for run in design.runs(logs) if run.name not in logs
-        and only in run.name and design.needed(run) <= logs.keys()
+        run for run in design.runs(logs)
+        if run.name not in logs and only in run.name
+        and data[source_of(run.images)] and design.needed(run) <= logs.keys()
     ]
 
 
@@ -158,7 +169,7 @@ def write_log(name, log):
         file.write_text(json.dumps(log, indent=1) + '\n')
     tables.write(read_logs())
     seconds = sum(step['cpu_seconds'] for step in log['steps'])
-    result = f'top-1 {log["top1"]:.2f} %' if 'top1' in log else log['sha256']
+    result = f'{log["score"]:.2f} %' if 'score' in log else log['sha256']
     print(f'{name}: {result}, {seconds} s of one core', flush=True)
 
 
@@ -166,18 +177,20 @@ def again(name, data):
     """Run what has a log once more, in a folder of its own, and compare."""
     logs = read_logs()
     found = [run for run in design.runs(logs) if run.name == name]
-    if not found or 'top1' not in logs.get(name, {}):
+    if not found or 'score' not in logs.get(name, {}):
         raise Refused(f'{name}: expected is the name of a log in {LOGS} that '
-                      'has a top-1')
+                      'has a score')
     log = log_of(design.elsewhere(found[0], 'again'), data)
-    print(f'{name}: top-1 {log["top1"]:.2f} %, the log says '
-          f'{logs[name]["top1"]:.2f} %')
+    print(f'{name}: {log["score"]:.2f} %, the log says '
+          f'{logs[name]["score"]:.2f} %')
 
 
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument('data', metavar='DATA', help='folder of images')
+    parser.add_argument('data', metavar='DATA', help='folder of CIFAR-10')
+    parser.add_argument(
+        'camvid', metavar='CAMVID', nargs='?', help='folder of CamVid')
     parser.add_argument(
         '--only', default='', help='runs whose name contains this')
     parser.add_argument(
@@ -185,13 +198,18 @@ def main():
     parser.add_argument('--again', metavar='NAME', help='a run to run again')
     args = parser.parse_args()
     os.environ.update(train.ENVIRONMENT)
+    data = dict(DATA=args.data, CAMVID=args.camvid)
     with command_line.one_message():
-        images_for('selection', args.data)  # before anything is begun
+        images_for('selection', data)  # before anything is begun
+        if args.camvid:
+            images_for('camvid_selection', data)
+        else:
+            print('no CAMVID: segmentation is left out')
         if args.again:
-            return again(args.again, args.data)
+            return again(args.again, data)
     spawn = multiprocessing.get_context('spawn')
     workers = [
-        spawn.Process(target=work, args=(args.data, args.only))
+        spawn.Process(target=work, args=(data, args.only))
         for _ in range(args.jobs)
     ]
     for worker in workers:

@@ -6,6 +6,7 @@ A table stands between `<!-- table: NAME -->` and `<!-- end -->`, as in the
 README files. A row without all logs of the design has no verdict.
 """
 import re
+from itertools import product
 from pathlib import Path
 
 import design
@@ -35,20 +36,19 @@ class Group:
         return len(self.logs) == self.expected
 
     @property
-    def top1(self):
-        return np.array([log['top1'] for log in self.logs])
+    def scores(self):
+        return np.array([log['score'] for log in self.logs])
 
     @property
-    def hits(self):
-        return np.array(
-            [evaluate.unpack(log['hits'], log['count']) for log in self.logs])
+    def values(self):
+        return np.array([evaluate.unpack(log['values']) for log in self.logs])
 
     def mean(self):
         if not self.logs:
             return NOT_RUN
-        text = f'{self.top1.mean():.1f}'
+        text = f'{self.scores.mean():.1f}'
         if len(self.logs) > 1:
-            text += f' ± {self.top1.std(ddof=1):.1f}'
+            text += f' ± {self.scores.std(ddof=1):.1f}'
         if not self.complete:
             text += f' ({len(self.logs)} of {self.expected} seeds)'
         return text
@@ -65,10 +65,10 @@ def compared(before, after):
     """Cells: difference, its two intervals, verdict."""
     if not (before.complete and after.complete):
         return [NOT_RUN] * 4
-    intervals = (welch(before.top1,
-                       after.top1), bootstrap(before.hits, after.hits))
+    intervals = (welch(before.scores,
+                       after.scores), bootstrap(before.values, after.values))
     return [
-        f'{after.top1.mean() - before.top1.mean():+.1f}',
+        f'{after.scores.mean() - before.scores.mean():+.1f}',
         *(f'{low:+.1f} to {high:+.1f}' for low, high in intervals),
         verdict(*intervals)
     ]
@@ -77,33 +77,51 @@ def compared(before, after):
 INTERVALS = ['difference', 'over seeds', 'over images', 'verdict']
 
 
-def final(logs, kind, arm):
-    seeds = design.SEEDS[kind]
-    return Group(logs, design.of_teacher(kind, logs).final(arm, seeds), seeds)
+def groups(arms, logs, seeds):
+    """The final runs of each arm."""
+    return [Group(logs, arms.final(arm, seeds), seeds) for arm in arms.arms]
+
+
+def before_and_after(name, arms, logs, seeds):
+    before, after = groups(arms, logs, seeds)
+    return [name, before.mean(), after.mean(), *compared(before, after)]
+
+
+def from_scratch(name, arms, logs, seeds):
+    [group] = groups(arms, logs, seeds)
+    return [f'none: {name}', group.mean(), ''] + [''] * len(INTERVALS)
+
+
+HEAD = ['teacher', 'fine-tuned before', 'fine-tuned after', *INTERVALS]
 
 
 def main_table(logs):
-    head = ['teacher', 'fine-tuned before', 'fine-tuned after', *INTERVALS]
-    rows = []
-    for kind, name in KINDS.items():
-        before, after = (final(logs, kind, arm) for arm in ('before', 'after'))
-        rows.append(
-            [name, before.mean(),
-             after.mean(), *compared(before, after)])
-    for kind, name in dict(simclr='', captions=', drawn shapes').items():
-        seeds = design.SEEDS[kind]
-        runs = design.of_scratch(kind, logs).final('scratch', seeds)
-        group = Group(logs, runs, seeds)
-        rows.append([f'none: from scratch{name}',
-                     group.mean(), ''] + [''] * len(INTERVALS))
-    return head, rows
+    rows = [
+        before_and_after(name, design.of_teacher(kind, logs), logs,
+                         design.SEEDS[kind]) for kind, name in KINDS.items()
+    ]
+    names = dict(simclr='from scratch', captions='from scratch, drawn shapes')
+    return HEAD, rows + [
+        from_scratch(name, design.of_scratch(kind, logs), logs,
+                     design.SEEDS[kind]) for kind, name in names.items()
+    ]
+
+
+def dense_table(logs):
+    rows = [
+        before_and_after(name, design.segmented(kind, logs), logs,
+                         design.SEEDS[kind]) for kind, name in KINDS.items()
+    ]
+    alone = design.segmented_scratch(logs)
+    return HEAD, [*rows, from_scratch('from scratch', alone, logs, 5)]
 
 
 def frozen_table(logs):
     head = ['teacher', 'kNN before', 'after', 'linear before', 'after']
     rows = []
     for kind, name in KINDS.items():
-        after = final(logs, kind, 'after')
+        _, after = groups(
+            design.of_teacher(kind, logs), logs, design.SEEDS[kind])
         rows.append([name] + [
             after.frozen(side, probe) for probe in ('knn', 'linear')
             for side in ('teacher', 'student')
@@ -114,9 +132,9 @@ def frozen_table(logs):
 def controls_table(logs):
     """Each control beside FD, which is to be better than it."""
     head = ['SimCLR teacher', 'top-1', *(f'FD: {x}' for x in INTERVALS)]
-    rates = design.of_teacher('simclr', logs).chosen
-    after = final(logs, 'simclr', 'after')
-    rows = []
+    arms = design.of_teacher('simclr', logs)
+    _, after = groups(arms, logs, design.SEEDS['simclr'])
+    rates, rows = arms.chosen, []
     for name, control in {
             'fine-tuned twice as long': design.long,
             'trained on with its own loss': design.more,
@@ -156,12 +174,14 @@ def ablations_table(logs):
 
 def rates_table(logs):
     head = ['teacher', 'rates tried', 'before', 'after']
+    tasks = {'': design.of_teacher, ', on CamVid': design.segmented}
     rows = []
-    for kind, name in KINDS.items():
-        arms = design.of_teacher(kind, logs)
-        rows.append([name, ', '.join(f'{rate:g}' for rate in arms.rates)] + [
+    for (task, arms_of), (kind, name) in product(tasks.items(), KINDS.items()):
+        arms = arms_of(kind, logs)
+        tried = ', '.join(f'{rate:g}' for rate in arms.rates)
+        rows.append([name + task, tried] + [
             f'{arms.chosen[arm]:g}' if arms.chosen else NOT_RUN
-            for arm in ('before', 'after')
+            for arm in arms.arms
         ])
     return head, rows
 
@@ -171,7 +191,7 @@ def cost_table(logs):
     seconds = {}
     for name, log in logs.items():
         key = ('teachers'
-               if 'teacher' in log else log['images'].removeprefix('shapes_'))
+               if 'teacher' in log else log['images'].rpartition('_')[-1])
         spent = sum(step['cpu_seconds'] for step in log['steps'])
         seconds[key] = seconds.get(key, 0) + spent
     names = dict(
@@ -185,6 +205,7 @@ def cost_table(logs):
 
 TABLES = dict(
     main=main_table,
+    dense=dense_table,
     frozen=frozen_table,
     controls=controls_table,
     curve=curve_table,

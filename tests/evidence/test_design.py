@@ -14,7 +14,7 @@ def logs_of(runs, best):
     rate = 'optim_wrapper.optimizer.lr'
     return {
         run.name:
-        dict(top1=50 - abs(run.steps[-1].options.get(rate, 0) - best))
+        dict(score=50 - abs(run.steps[-1].options.get(rate, 0) - best))
         for run in runs
     }
 
@@ -30,7 +30,8 @@ def grow(design, best):
 
 def test_no_final_run_is_named_before_its_rate_is_chosen(design):
     assert {run.images
-            for run in design.runs({})} == {'selection', 'shapes_selection'}
+            for run in design.runs({})
+            } == {'selection', 'shapes_selection', 'camvid_selection'}
 
 
 def test_five_seeds_of_simclr_and_three_of_the_others_before_and_after(design):
@@ -54,7 +55,8 @@ def test_list_of_rates_grows_for_both_while_the_best_is_at_its_edge(
              for run in grow(design, best)
              for key in ['optim_wrapper.optimizer.lr']
              if run.name.startswith('selection_simclr')}
-    assert tried == {(f'{arm}_small', rate)
+    assert tried == {(f'{task}{arm}_small', rate)
+                     for task in ('', 'segment_')
                      for arm in ('before', 'after')
                      for rate in rates}
 
@@ -66,8 +68,23 @@ def test_no_final_run_has_the_seed_that_rates_were_chosen_by(design):
 
 
 def test_runs_of_the_captions_are_all_on_drawn_images(design):
-    sets = {run.images for run in grow(design, 8e-3) if 'captions' in run.name}
+    steps = [
+        step for run in grow(design, 8e-3) if 'captions' in run.name
+        for step in run.steps if not step.images.startswith('camvid')
+    ]
+    sets = {step.images for step in steps}
     assert sets == {'shapes_selection', 'shapes_final'}
+
+
+def test_what_segments_is_the_student_that_classifies(design):
+    runs = {run.name: run for run in grow(design, 8e-3)}
+    for kind, seeds in design.SEEDS.items():
+        for seed in range(seeds):
+            classifies, segments = (
+                runs[f'final_{kind}_{task}_lr8e-3_seed{seed}']
+                for task in ('fd_30_epochs', 'after_segment'))
+            assert segments.images == 'camvid_final'
+            assert segments.steps[0] == classifies.steps[0]
 
 
 def test_run_again_has_folders_of_its_own(design):

@@ -64,6 +64,38 @@ def test_other_classes_are_refused(images):
         images.selection('data')
 
 
+def scenes(folder, **parts):
+    """CamVid's folders with `parts`, numbers of images."""
+    for part, count in parts.items():
+        for kind, suffix in dict(images='jpg', annotations='png').items():
+            (folder / kind / part).mkdir(parents=True)
+            for i in range(count):
+                path = folder / kind / part / f'{i}.{suffix}'
+                path.write_text(f'{kind} {part} {i}')
+
+
+def test_street_scenes_come_with_their_masks(images):
+    scenes(Path('scenes'), train=3, val=2)
+    folder = images.camvid_selection('scenes')
+    found = {
+        str(path.relative_to(folder)): path.read_text()
+        for path in folder.rglob('*.*')
+    }
+    assert len(found) == 10
+    assert found['train/annotations/2.png'] == 'annotations train 2'
+    assert found['val/images/1.jpg'] == 'images val 1'
+    with pytest.raises(Refused, match='scenes/images/test has no images'):
+        images.camvid_final('scenes')
+
+
+def test_street_scene_without_a_mask_is_refused(images):
+    scenes(Path('scenes'), train=3, val=2)
+    os.remove('scenes/annotations/val/1.png')
+    with pytest.raises(
+            Refused, match='1.jpg has no mask annotations/val/1.png'):
+        images.camvid_selection('scenes')
+
+
 def test_data_that_is_not_there_is_one_message(tmp_path):
     status, output = run('evidence/run.py', tmp_path / 'none')
     assert status == 1

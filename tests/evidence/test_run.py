@@ -28,8 +28,11 @@ def log(harness, name, **facts):
     (harness.LOGS / f'{name}.json').write_text(json.dumps(facts))
 
 
-def names(harness, only=''):
-    return [run.name for run in harness.runs_without_log(only)]
+DATA = dict(DATA='data', CAMVID=None)
+
+
+def names(harness, only='', data=DATA):
+    return [run.name for run in harness.runs_without_log(data, only)]
 
 
 def test_nothing_but_teachers_and_scratch_runs_without_a_teacher(harness):
@@ -49,22 +52,30 @@ def test_what_has_a_log_is_not_run_again_and_its_followers_are(harness):
     ]
 
 
+def test_segmentation_is_run_where_its_images_are_named(harness):
+    for teacher in harness.design.teachers():
+        log(harness, teacher)
+    assert not names(harness, 'segment')
+    found = names(harness, 'segment', dict(DATA, CAMVID='scenes'))
+    assert len(found) == 3 * (4 * 2 + 1)  # rates; before, after; scratch
+
+
 def test_logs_of_other_images_are_refused(harness):
-    folder = harness.images_for('selection', 'data')
+    folder = harness.images_for('selection', DATA)
     log(harness, 'simclr_teacher', images='selection', sum=folder.name)
-    assert harness.images_for('selection', 'data') == folder
+    assert harness.images_for('selection', DATA) == folder
     Path('data/train/cat/0.jpg').write_text('another cat')
     Path('data/train/cat/1.jpg').write_text('another cat')
     with pytest.raises(
             Refused,
             match='simclr_teacher.json is of the images '
             f'{folder.name}, those of DATA=data are selection_'):
-        harness.images_for('selection', 'data')
+        harness.images_for('selection', DATA)
 
 
 def test_run_whose_first_step_another_process_takes_is_left_to_it(harness):
     log(harness, 'masked_teacher')
-    students = harness.runs_without_log('masked_fd')
+    students = harness.runs_without_log(DATA, 'masked_fd')
     with ExitStack() as mine, ExitStack() as others:
         assert harness.claim(students[0], mine)
         assert not harness.claim(students[1], others)  # the same student
@@ -74,7 +85,7 @@ def test_run_whose_first_step_another_process_takes_is_left_to_it(harness):
 
 def test_what_is_trained_stays_locked_if_its_starter_is_killed(harness):
     log(harness, 'masked_teacher')
-    [run, *_] = harness.runs_without_log('masked_fd')
+    [run, *_] = harness.runs_without_log(DATA, 'masked_fd')
     with ExitStack() as mine:
         held = harness.claim(run, mine)
         child = subprocess.Popen(['sleep', '60'], pass_fds=held)
@@ -88,4 +99,4 @@ def test_what_is_trained_stays_locked_if_its_starter_is_killed(harness):
 
 def test_only_a_run_with_a_result_can_be_run_again(harness):
     with pytest.raises(Refused, match='expected is the name of a log'):
-        harness.again('simclr_teacher', 'data')
+        harness.again('simclr_teacher', DATA)

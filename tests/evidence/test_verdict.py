@@ -33,6 +33,25 @@ def test_images_that_both_get_right_do_not_widen_the_interval(judge):
     assert judge.bootstrap(same, same) == (0, 0)
 
 
+def test_iou_is_of_all_pixels_and_not_the_mean_of_images(judge):
+    """Class 0: 1 of 4 and 3 of 4 pixels; class 1: 2 of 2 and 0 of 0."""
+    areas = np.array([[[[1, 2], [4, 2]], [[3, 0], [4, 0]]]], np.uint32)
+    assert judge.score(areas) == pytest.approx(100 * (4 / 8 + 1) / 2)
+
+
+def test_bootstrap_of_iou_is_the_normal_interval_where_it_is_large(judge):
+    """Images of one pixel, one class: an IoU is a share of images."""
+    before, after = np.zeros((2, 1, 10_000), bool)
+    after[0, :600] = True
+    before[0, 600:1000] = True
+    areas = [
+        np.stack([x, np.ones_like(x)], -1)[..., None].astype(np.uint32)
+        for x in (before, after)
+    ]
+    assert judge.bootstrap(*areas) == pytest.approx(
+        judge.bootstrap(before, after))
+
+
 @pytest.mark.parametrize('intervals, expected', [
     ([(0.1, 2), (0.2, 3)], 'seen'),
     ([(0.1, 0.5), (0.2, 0.6)], 'seen'),
