@@ -10,11 +10,13 @@ from mmengine.logging import print_log
 
 from mmfd.errors import Refused
 from mmfd.hosts import mmcv_ops, openmmlab, versions
-from mmfd.launch import config_variables, processes
+from mmfd.launch import processes
+from mmfd.launch.checks import config_variables
+from mmfd.launch.checks.setting_takers import (TOP_LEVEL, known_keys, scope_of,
+                                               takers_of, takes)
+from mmfd.launch.checks.type_names import name_of
+from mmfd.launch.config_tree import dicts
 from mmfd.launch.paths import find_config
-from mmfd.launch.setting_takers import (TOP_LEVEL, known_keys, scope_of,
-                                        takers_of, takes)
-from mmfd.launch.type_names import name_of
 from mmfd.registry import RENAMED
 
 # Libraries that come with an extra of setup.cfg
@@ -91,26 +93,13 @@ def override(cfg, options):
     _replace_former_names(cfg)
 
 
-def nested_dicts(node):
-    """Every dict in a part of a config, at any depth, the outer ones first.
-
-    What a config imports lazily is not imported.
-    """
-    if isinstance(node, dict):
-        yield node
-        node = [*dict.values(node)]
-    if isinstance(node, (list, tuple)):
-        for value in node:
-            yield from nested_dicts(value)
-
-
 def _name_types(cfg):
     """Let a pure-Python config name types as others do.
 
     Its classes become text, once, so whoever reads a `type` finds text, and
     the config that a run writes down is that which it was given.
     """
-    for node in nested_dicts(openmmlab.sections(cfg)):
+    for _, node in dicts(openmmlab.sections(cfg)):
         for key in {'type', 'constructor'} & node.keys():
             dict.__setitem__(node, key, name_of(dict.get(node, key)))
 
@@ -119,7 +108,7 @@ def _replace_former_names(cfg):
     """Let a config name hooks as version 0.1 did, and say so once each."""
     former = {f'mmfd.{old}': f'mmfd.{new}' for old, new in RENAMED.items()}
     seen = set()
-    for node in nested_dicts(openmmlab.sections(cfg)):
+    for _, node in dicts(openmmlab.sections(cfg)):
         name = dict.get(node, 'type')
         if isinstance(name, str) and name in former:
             node['type'] = former[name]
@@ -151,7 +140,7 @@ def _set_data_root(cfg, folders):
     replaced = set()
     for loop in ('train', 'val', 'test'):
         loader = cfg.get(f'{loop}_dataloader')
-        for dataset in nested_dicts(loader):
+        for _, dataset in dicts(loader):
             if 'data_root' not in dataset:
                 continue
             name = str(dataset.get('type'))
@@ -161,7 +150,7 @@ def _set_data_root(cfg, folders):
             replaced.add(str(dataset['data_root']))
             dataset['data_root'] = folders if others else first
     for loop in ('val', 'test'):
-        for metric in nested_dicts(cfg.get(f'{loop}_evaluator')):
+        for _, metric in dicts(cfg.get(f'{loop}_evaluator')):
             path = str(metric.get('ann_file') or '')
             for root in filter(path.startswith, replaced):
                 metric['ann_file'] = os.path.join(first,

@@ -11,7 +11,7 @@ from mmengine.visualization import Visualizer
 from mmfd import files
 from mmfd.errors import Refused
 from mmfd.hosts import openmmlab
-from mmfd.launch.type_names import no_such_type
+from mmfd.launch.checks.type_names import no_such_type
 
 OF_NUMBERS = ValueError, ArithmeticError  # one that is out of its range
 

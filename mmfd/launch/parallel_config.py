@@ -1,7 +1,7 @@
 """Adapt a config to the processes and devices of its run."""
 import torch
 
-from mmfd.launch.config_options import nested_dicts
+from mmfd.launch.config_tree import dicts
 
 # Settings of a loader's worker processes, which PyTorch refuses without any
 OF_WORKERS = ('persistent_workers', 'prefetch_factor', 'timeout',
@@ -30,7 +30,7 @@ def _adapt_loader(loader):
 
 def replace_sync_batch_norm(cfg):
     """Replace `SyncBN`, which needs several GPUs, by `BN`."""
-    for node in nested_dicts(cfg.model):
+    for _, node in dicts(cfg.model):
         if node.get('type') == 'SyncBN':
             node['type'] = 'BN'
 

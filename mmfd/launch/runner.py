@@ -17,15 +17,16 @@ from mmfd import files
 from mmfd.errors import Refused
 from mmfd.fast import compile_blocks, non_blocking
 from mmfd.hosts import fp32_modules, log, openmmlab
-from mmfd.launch import (config_checks, dataset_checks, parallel_config,
-                         processes, resume_checks, schedule_checks,
-                         starting_weights, student_checks, summary, terminal)
+from mmfd.launch import (parallel_config, processes, starting_weights, summary,
+                         terminal)
+from mmfd.launch.checks import (config_checks, dataset_checks, resume_checks,
+                                schedule_checks, student_checks)
+from mmfd.launch.checks.type_names import find_class, no_such_type
 from mmfd.launch.config_options import DOWNSTREAM
 from mmfd.launch.dry_run import NO_CHECKPOINT
 from mmfd.launch.failed_start import (OF_NUMBERS, build_errors_refused,
                                       data_errors_refused, traces_removed)
 from mmfd.launch.parallel_config import is_sharded
-from mmfd.launch.type_names import find_class, no_such_type
 from mmfd.networks.library_network import facts_of
 from mmfd.training import cached_teacher, optimizer_schema, run_folder
 from mmfd.training.loop import StopTraining

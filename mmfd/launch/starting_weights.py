@@ -7,7 +7,7 @@ from torch.utils import serialization
 
 from mmfd.errors import Refused
 from mmfd.hosts import log
-from mmfd.launch.config_options import nested_dicts
+from mmfd.launch.config_tree import dicts
 from mmfd.networks.library_network import LibraryNetwork
 from mmfd.weights import checkpoints, strict_loading
 from mmfd.weights.weight_files import first_few
@@ -27,7 +27,7 @@ def pretrained_files(model):
     Raises:
         Refused: for an `init_cfg` that names no file.
     """
-    for init in nested_dicts(model):
+    for _, init in dicts(model):
         if init.get('type') == 'Pretrained':
             file = init.get('checkpoint')
             if not isinstance(file, str):

@@ -5,9 +5,9 @@ import pytest
 from mmengine.visualization import Visualizer
 
 from mmfd.errors import Refused
+from mmfd.launch.checks.type_names import find_class
 from mmfd.launch.failed_start import (build_errors_refused,
                                       data_errors_refused, traces_removed)
-from mmfd.launch.type_names import find_class
 
 HOSTS = dict(type='mmdet.CocoDataset')
 

@@ -7,9 +7,10 @@ from helpers.commands import command
 from mmengine.config import Config
 
 from mmfd.errors import Refused
-from mmfd.launch.config_options import nested_dicts, override, read_config
-from mmfd.launch.resume_checks import check_same_model
-from mmfd.launch.type_names import find_class
+from mmfd.launch.checks.resume_checks import check_same_model
+from mmfd.launch.checks.type_names import find_class
+from mmfd.launch.config_options import override, read_config
+from mmfd.launch.config_tree import dicts
 
 BASE = '''
 from mmengine.dataset import DefaultSampler, default_collate
@@ -110,7 +111,7 @@ def test_every_type_is_a_name_that_means_its_class(leaf):
     pairs = [
         (a['type'], b['type']) for key in imported
         if isinstance(named.get(key), (dict, list))
-        for a, b in zip(nested_dicts(imported[key]), nested_dicts(named[key]))
+        for (_, a), (_, b) in zip(dicts(imported[key]), dicts(named[key]))
         if 'type' in b
     ]
     assert len(pairs) > 30

@@ -13,8 +13,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, TRANSFORMS
 from PIL import Image
 
-from mmfd.launch.config_checks import check_sharding
-from mmfd.launch.resume_checks import check_same_model
+from mmfd.launch.checks.config_checks import check_sharding
+from mmfd.launch.checks.resume_checks import check_same_model
 from mmfd.planning.count import target_shape
 from mmfd.planning.plan import img_size_of
 from mmfd.training import cached_teacher

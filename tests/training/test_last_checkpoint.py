@@ -8,7 +8,7 @@ from helpers.runs import final, run
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 
-from mmfd.launch.resume_checks import checkpoint_to_fit, last_checkpoint
+from mmfd.launch.checks.resume_checks import checkpoint_to_fit, last_checkpoint
 from mmfd.training import run_folder
 from mmfd.training.last_checkpoint import (last_valid_checkpoint,
                                            resume_position)

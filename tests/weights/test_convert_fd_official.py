@@ -17,7 +17,7 @@ from helpers.small_configs import FINETUNE
 from mmengine.registry import MODELS
 
 from mmfd.errors import Refused
-from mmfd.launch.resume_checks import check_not_classified
+from mmfd.launch.checks.resume_checks import check_not_classified
 from mmfd.weights import checkpoints, strict_loading
 from mmfd.weights.convert import convert
 

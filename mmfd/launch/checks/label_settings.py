@@ -1,6 +1,8 @@
 """Which settings of a config count classes, and which say what is ignored."""
 from typing import NamedTuple
 
+from mmfd.launch.config_tree import dicts, outer_paths
+
 # Parts of a model with classes of their own, not those of the labels
 OTHER_PARTS = {
     'rpn_head', 'semantic_head', 'reid', 'track_head', 'task_heads', 'teacher'
@@ -96,15 +98,13 @@ def ignored_labels(sections):
     return found
 
 
-def _parts(node, path=''):
-    """(dotted path, dict) of every dict in a config but `OTHER_PARTS`."""
-    if isinstance(node, dict):
-        if str(node.get('type')).split('.')[-1] in OTHER_HEADS:
-            return
-        yield path, node
-        items = [(k, v) for k, v in node.items() if k not in OTHER_PARTS]
-    else:
-        items = enumerate(node)
-    for key, value in items:
-        if isinstance(value, (dict, list, tuple)):
-            yield from _parts(value, f'{path}.{key}' if path else str(key))
+def _parts(sections):
+    """(dotted path, dict) of every dict but those of other classes."""
+    heads = [
+        path for path, part in dicts(sections)
+        if str(part.get('type')).split('.')[-1] in OTHER_HEADS
+    ]
+    for path, part in dicts(sections):
+        is_other = OTHER_PARTS & {*path.split('.')}
+        if not is_other and not {path, *outer_paths(path)} & {*heads}:
+            yield path, part

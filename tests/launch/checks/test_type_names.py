@@ -2,7 +2,7 @@
 import pytest
 from torch.optim import AdamW
 
-from mmfd.launch.type_names import find_class, no_such_type
+from mmfd.launch.checks.type_names import find_class, no_such_type
 from mmfd.teacher import Teacher
 
 

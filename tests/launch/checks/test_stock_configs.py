@@ -10,9 +10,9 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 
 from mmfd.errors import Refused
-from mmfd.launch import student_checks
-from mmfd.launch.dataset_checks import check_classes
-from mmfd.launch.label_settings import class_counts, ignored_labels
+from mmfd.launch.checks import student_checks
+from mmfd.launch.checks.dataset_checks import check_classes
+from mmfd.launch.checks.label_settings import class_counts, ignored_labels
 from mmfd.weights import checkpoints, provenance
 
 FIRST = 4  # of each library, without --full

@@ -11,7 +11,7 @@ from helpers.configs import leaves
 from mmengine.config import Config
 
 from mmfd.errors import Refused
-from mmfd.launch import config_checks, schedule_checks
+from mmfd.launch.checks import config_checks, schedule_checks
 from mmfd.launch.config_options import load_config
 
 FD = f'{ROOT}/configs/fd/clip_vitb_fd.py'

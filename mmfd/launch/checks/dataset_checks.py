@@ -13,7 +13,8 @@ from mmengine.structures import BaseDataElement
 from mmfd.data.image_folder import ImageFolder
 from mmfd.errors import Refused
 from mmfd.hosts import log, openmmlab
-from mmfd.launch.label_settings import IGNORED, class_counts, ignored_labels
+from mmfd.launch.checks.label_settings import (IGNORED, class_counts,
+                                               ignored_labels)
 from mmfd.training.cached_teacher import seeded
 from mmfd.weights.weight_files import first_few
 

@@ -8,8 +8,8 @@ from helpers.commands import command, refused
 from mmengine.config import Config
 
 from mmfd.errors import Refused
-from mmfd.launch.resume_checks import (check_files, check_resumable,
-                                       check_same_model)
+from mmfd.launch.checks.resume_checks import (check_files, check_resumable,
+                                              check_same_model)
 from mmfd.weights import checkpoints
 
 

@@ -5,8 +5,9 @@ from mmengine.hooks import (CheckpointHook, DistSamplerSeedHook, EMAHook,
 
 from mmfd.errors import Refused
 from mmfd.hosts import log, openmmlab
-from mmfd.launch.config_variables import assigned_by_user, words_of_libraries
-from mmfd.launch.setting_takers import class_of
+from mmfd.launch.checks.config_variables import (assigned_by_user,
+                                                 words_of_libraries)
+from mmfd.launch.checks.setting_takers import class_of
 from mmfd.training.lr_schedule import WarmupCosineHook
 
 # Of each of these a run needs one

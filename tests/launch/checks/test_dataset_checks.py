@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from mmfd.data import toy_images
 from mmfd.data.image_folder import ImageFolder
 from mmfd.errors import Refused
-from mmfd.launch import dataset_checks
+from mmfd.launch.checks import dataset_checks
 
 
 def test_head_of_another_number_of_classes_is_refused(project, unchanged):

@@ -7,6 +7,7 @@ detectors and segmentors have those of their own backbones.
 import os
 
 from mmfd.errors import Refused
+from mmfd.launch.config_tree import dicts
 from mmfd.weights import checkpoints, provenance
 
 OURS = ('StudentViT', 'StudentSwin', 'TimmNetwork', 'HuggingFaceNetwork',
@@ -24,23 +25,15 @@ def check(cfg):
     Raises:
         Refused: naming the lines to set.
     """
-    for path, model in _models(cfg['model'], 'model'):
+    for path, model in dicts(cfg['model'], 'model'):
+        if not isinstance(model.get('backbone'), dict):
+            continue
         kind = model['backbone'].get('type')  # of a lazy config a class
         is_ours = str(getattr(kind, '__name__', kind)).endswith(OURS)
         if is_ours:
             _check_pretrained(path, model)
         if 'teacher' not in model:
             _check_statistics(path, model, cfg, is_ours)
-
-
-def _models(node, path):
-    """(dotted path, part of a config) that has a backbone."""
-    if not isinstance(node, dict):
-        return
-    if isinstance(node.get('backbone'), dict):
-        yield path, node
-    for key, value in node.items():
-        yield from _models(value, f'{path}.{key}')
 
 
 def _check_pretrained(path, model):

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from mmfd.errors import Refused
 from mmfd.hosts import openmmlab
+from mmfd.launch.config_tree import settings
 
 # Sections of configs of OpenMMLab 1, which have other names now
 FORMER = dict(
@@ -89,16 +90,6 @@ def words_of_libraries(filename):
         for word in re.findall(r'\w+',
                                Path(file.path).read_text())
     }
-
-
-def settings(node, path=''):
-    """(dotted path, value) of every setting in a part of a config."""
-    if isinstance(node, (dict, list, tuple)):
-        items = node.items() if isinstance(node, dict) else enumerate(node)
-        for key, value in items:
-            inner = f'{path}.{key}' if path else str(key)
-            yield inner, value
-            yield from settings(value, inner)
 
 
 def places_of(name, value, sections):

@@ -6,10 +6,10 @@ from math import inf
 from mmpretrain.models import ImageClassifier
 
 from mmfd.errors import Refused
-from mmfd.launch import schedule_checks, setting_takers
-from mmfd.launch.config_variables import settings
+from mmfd.launch.checks import schedule_checks, setting_takers
+from mmfd.launch.checks.setting_takers import SECTIONS, class_of
+from mmfd.launch.config_tree import settings
 from mmfd.launch.parallel_config import is_sharded
-from mmfd.launch.setting_takers import SECTIONS, class_of
 
 # Sections without which there is nothing to do
 TO_TRAIN = 'model', 'train_dataloader', 'train_cfg', 'optim_wrapper'

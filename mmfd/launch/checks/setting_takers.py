@@ -23,8 +23,10 @@ from torch.utils.data import DataLoader
 
 from mmfd.errors import Refused
 from mmfd.launch import processes
-from mmfd.launch.config_variables import words_of_libraries
-from mmfd.launch.type_names import find_class, find_classes, no_such_type
+from mmfd.launch.checks.config_variables import words_of_libraries
+from mmfd.launch.checks.type_names import (find_class, find_classes,
+                                           no_such_type)
+from mmfd.launch.config_tree import dicts, outer_paths
 
 # Sections of a config from which the Runner builds something
 SECTIONS = {*inspect.signature(Runner).parameters} - {'cfg', 'work_dir'}
@@ -111,7 +113,7 @@ def _check_names(cfg):
 
     The host builds some of them when the training has begun.
     """
-    for path, node, _ in _dicts({key: cfg.get(key) for key in SECTIONS}):
+    for path, node, _ in _parts(cfg):
         for key in NAMING & node.keys():
             name = node[key]
             if isinstance(name, str) and not find_class(name, scope_of(cfg)):
@@ -121,8 +123,7 @@ def _check_names(cfg):
 def unread_in(cfg):
     """(dotted path, value, why) of each setting that nothing reads."""
     scope = scope_of(cfg)
-    sections = {key: cfg.get(key) for key in sorted(SECTIONS)}
-    for path, node, around in _dicts(sections):
+    for path, node, around in _parts(cfg):
         if path.endswith('.metainfo'):
             for key in FORMER_METAINFO.keys() & node.keys():
                 why = f'did you mean {FORMER_METAINFO[key]!r}?'
@@ -136,6 +137,21 @@ def unread_in(cfg):
         for key in unread:
             if not _read_by_name(key, takers, around, cfg):
                 yield f'{path}.{key}', node[key], _why(key, node, takers)
+
+
+def _parts(cfg):
+    """(dotted path, dict, those around it) of every dict in the sections.
+
+    Those around it are (dotted path, dict) too, the outer ones first. What
+    `FOREIGN` transforms hold is left out.
+    """
+    found = dict(dicts({key: cfg.get(key) for key in sorted(SECTIONS)}))
+    for path, node in found.items():
+        around = [(outer, found[outer]) for outer in outer_paths(path)
+                  if outer in found]
+        if path and not any(
+                outer.get('type') in FOREIGN for _, outer in around):
+            yield path, node, around
 
 
 def _read_by_name(key, takers, around, cfg):
@@ -361,23 +377,6 @@ def _keys_read(constructor):
 
 def _quotes(text, key):
     return re.search(rf"""['"]{re.escape(str(key))}['"]""", text)
-
-
-def _dicts(node, path='', around=()):
-    """(dotted path, dict, those around it) of every dict in a config.
-
-    Those around it are (dotted path, dict) too, the outer ones first.
-    """
-    if isinstance(node, dict):
-        if path:
-            yield path, node, around
-            around = *around, (path, node)
-        if node.get('type') in FOREIGN:
-            return
-    if isinstance(node, (dict, list, tuple)):
-        items = node.items() if isinstance(node, dict) else enumerate(node)
-        for key, value in items:
-            yield from _dicts(value, f'{path}.{key}' if path else key, around)
 
 
 def _why(key, node, takers):

@@ -3,7 +3,7 @@ import pytest
 from mmengine.config import Config
 
 from mmfd.errors import Refused
-from mmfd.launch.config_checks import check_settings, check_sharding
+from mmfd.launch.checks.config_checks import check_settings, check_sharding
 
 
 def test_shards_are_not_compiled():
