@@ -222,13 +222,6 @@ STORAGES = dict(
     Double=torch.float64,
     ComplexFloat=torch.complex64,
     ComplexDouble=torch.complex128)
-# Dicts with another class: options, and what a training is called with
-DICTS = ('addict.addict.Dict', 'addict.Dict', 'easydict.EasyDict',
-         'lightning.fabric.utilities.data.AttributeDict',
-         'lightning_fabric.utilities.data.AttributeDict',
-         'mmcv.utils.config.ConfigDict', 'mmengine.config.config.ConfigDict',
-         'pytorch_lightning.utilities.parsing.AttributeDict',
-         'yacs.config.CfgNode')
 # Libraries of which weights need no object, beside those named above
 LEFT_OUT = re.compile(
     r'(accelerate|apex|deepspeed|fairseq|hydra|lightning|lightning_fabric|'
@@ -236,103 +229,81 @@ LEFT_OUT = re.compile(
 # Tensors that are no plain numbers: sparse, quantised, nested
 OTHER_TENSORS = re.compile(r'torch\._utils\._rebuild_.*|torch\.q[iu].*|'
                            r'torch\.Q\w+Storage')
+DTYPES = {
+    name: value
+    for name, value in vars(torch).items()
+    if isinstance(value, torch.dtype) and not name.startswith('q')
+}
+# What is made where a file calls one of these names
+CALLS = {
+    _tensor:
+    ['torch._utils._rebuild_tensor', 'torch._utils._rebuild_tensor_v2'],
+    _tensor_of_dtype: ['torch._utils._rebuild_tensor_v3'],
+    _unwrapped: [
+        'torch._utils._rebuild_parameter',
+        'torch._utils._rebuild_parameter_with_state',
+        'torch.nn.parameter.Parameter', 'torch.nn.parameter.Buffer'
+    ],
+    _rebuilt: ['torch._tensor._rebuild_from_type_v2'],
+    _same: [
+        'torch.Tensor', 'torch.serialization._get_layout',
+        'torch.jit._pickle.restore_type_tag',
+        *(f'torch.jit._pickle.build_{kind}list'
+          for kind in ('int', 'double', 'bool', 'tensor'))
+    ],
+    _size: ['torch.Size'],
+    _device: ['torch.device'],
+    _dict: [  # those with another class hold options of a training
+        'collections.OrderedDict', 'collections.defaultdict',
+        'addict.addict.Dict', 'addict.Dict', 'easydict.EasyDict',
+        'lightning.fabric.utilities.data.AttributeDict',
+        'lightning_fabric.utilities.data.AttributeDict',
+        'mmcv.utils.config.ConfigDict', 'mmengine.config.config.ConfigDict',
+        'pytorch_lightning.utilities.parsing.AttributeDict',
+        'yacs.config.CfgNode'
+    ],
+    _list: ['collections.deque'],
+    _counter: ['collections.Counter'],
+    _set: ['builtins.set', 'builtins.frozenset'],
+    _bytes: ['builtins.bytes', 'builtins.bytearray'],
+    _encode: ['_codecs.encode'],
+    _attribute: ['builtins.getattr'],
+    _left_out: [  # of what a defaultdict makes what is missing in it
+        f'builtins.{name}'
+        for name in ('bool', 'dict', 'float', 'int', 'list', 'long', 'str')
+    ],
+    _stub: [  # what a training checkpoint holds beside weights
+        'mmengine.logging.history_buffer.HistoryBuffer',
+        'argparse.Namespace',
+        'types.SimpleNamespace',
+        'builtins.complex',
+        'numpy.ndarray',
+        'numpy.dtype',
+        *(f'datetime.{kind}'
+          for kind in ('date', 'datetime', 'time', 'timedelta', 'timezone')),
+        *(
+            f'{module}.{system}Path'
+            for module in ('pathlib', 'pathlib._local')  # of Python 3.13
+            for system in ('Posix', 'Windows', 'PurePosix', 'PureWindows')),
+        *(f'numpy.{core}.{name}' for core in ('core', '_core')
+          for name in ('multiarray._reconstruct', 'multiarray.scalar',
+                       'numeric._frombuffer'))
+    ],
+}
 NAMES = {
     **{
         f'torch.{kind}Storage': dtype
         for kind, dtype in STORAGES.items()
     },
-    'torch.storage.UntypedStorage':
-    torch.uint8,
+    'torch.storage.UntypedStorage': torch.uint8,
     **{
         f'torch.{name}': dtype
-        for name, dtype in vars(torch).items() if isinstance(
-            dtype, torch.dtype) and not name.startswith('q')
-    },
-    'torch._utils._rebuild_tensor':
-    _tensor,
-    'torch._utils._rebuild_tensor_v2':
-    _tensor,
-    'torch._utils._rebuild_tensor_v3':
-    _tensor_of_dtype,
-    'torch._utils._rebuild_parameter':
-    _unwrapped,
-    'torch._utils._rebuild_parameter_with_state':
-    _unwrapped,
-    'torch.nn.parameter.Parameter':
-    _unwrapped,
-    'torch.nn.parameter.Buffer':
-    _unwrapped,
-    'torch._tensor._rebuild_from_type_v2':
-    _rebuilt,
-    'torch.Tensor':
-    _same,
-    'torch.Size':
-    _size,
-    'torch.device':
-    _device,
-    'torch.serialization._get_layout':
-    _same,
-    'torch.jit._pickle.restore_type_tag':
-    _same,
-    **{
-        f'torch.jit._pickle.build_{kind}list': _same
-        for kind in ('int', 'double', 'bool', 'tensor')
-    },
-    'collections.OrderedDict':
-    _dict,
-    'collections.defaultdict':
-    _dict,
-    'collections.deque':
-    _list,
-    'collections.Counter':
-    _counter,
-    'builtins.set':
-    _set,
-    'builtins.frozenset':
-    _set,
-    'builtins.bytes':
-    _bytes,
-    'builtins.bytearray':
-    _bytes,
-    **{  # of what a defaultdict makes what is missing in it
-        f'builtins.{name}': _left_out
-        for name in ('bool', 'dict', 'float', 'int', 'list', 'long', 'str')
-    },
-    'builtins.getattr':
-    _attribute,
-    '_codecs.encode':
-    _encode,
-    # what a training checkpoint holds beside weights
-    **dict.fromkeys(DICTS, _dict),
-    'mmengine.logging.history_buffer.HistoryBuffer':
-    _stub,
-    'argparse.Namespace':
-    _stub,
-    'types.SimpleNamespace':
-    _stub,
-    'builtins.complex':
-    _stub,
-    **{
-        f'datetime.{kind}': _stub
-        for kind in ('date', 'datetime', 'time', 'timedelta', 'timezone')
+        for name, dtype in DTYPES.items()
     },
     **{
-        f'{module}.{system}Path': _stub
-        for module in ('pathlib', 'pathlib._local')  # of Python 3.13
-        for system in ('Posix', 'Windows', 'PurePosix', 'PureWindows')
-    },
-    'numpy.ndarray':
-    _stub,
-    'numpy.dtype':
-    _stub,
-    **{
-        f'numpy.{core}.multiarray.{name}': _stub
-        for core in ('core', '_core')
-        for name in ('_reconstruct', 'scalar')
-    },
-    **{
-        f'numpy.{core}.numeric._frombuffer': _stub  # since protocol 5
-        for core in ('core', '_core')
+        name: made
+        for made, names in CALLS.items()
+        for name in names
     },
 }
 
