@@ -1,7 +1,9 @@
 import gc
+import logging
 
 import pytest
 import torch
+from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 
 from mmfd.hosts import mmcv_ops
@@ -28,6 +30,18 @@ def scope():
     """The library that a Runner was of is not that of the next test."""
     yield
     DefaultScope._instance_dict.clear()
+
+
+@pytest.fixture
+def warned():
+    """The texts of what a test has logged as warnings."""
+    found = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: found.append(record.getMessage())
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(handler)
+    yield found
+    logger.removeHandler(handler)
 
 
 @pytest.fixture(autouse=True)

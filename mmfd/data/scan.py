@@ -1,12 +1,9 @@
 """List the images below a folder, and cache the list of a large one."""
 import hashlib
 import json
-import logging
 import os
 import re
 import time
-
-from mmengine.logging import print_log
 
 from mmfd.data.away import why_away
 from mmfd.errors import Refused
@@ -158,8 +155,7 @@ def _write_cache(root, listings):
             temporary.write_text(json.dumps(listings), encoding='ascii')
     except OSError as error:
         # only a help, so the run goes on without it
-        print_log(
+        log.warn(
             f'the list of images in {root} could not be cached in {path}: '
             f'{error.strerror}. They will be listed again next time; set '
-            'XDG_CACHE_HOME to a folder of your own with room', 'current',
-            logging.WARNING)
+            'XDG_CACHE_HOME to a folder of your own with room')

@@ -1,9 +1,7 @@
 """Compile the students' blocks, where a config says `compile`."""
-import logging
 from functools import partial
 
 import torch
-from mmengine.logging import print_log
 
 from mmfd.errors import Refused
 from mmfd.hosts import log, pytorch
@@ -61,10 +59,9 @@ def _can_compile(device, options):
             compiled(torch.ones(16, device=device))
     except Exception as error:  # each compiler has its own
         lines = [*filter(None, str(error).split('\n'))]
-        print_log(
+        log.warn(
             'compile: this machine cannot compile '
             f'({type(error).__name__}: {lines[0] if lines else ""}), so '
-            'nothing is compiled. A C++ compiler brings it: apt install g++',
-            'current', logging.WARNING)
+            'nothing is compiled. A C++ compiler brings it: apt install g++')
         return False
     return True

@@ -41,6 +41,11 @@ def info(text):
     MMLogger.get_current_instance().info(text, extra=dict(of_mmfd=True))
 
 
+def warn(text):
+    """Log a warning, which a console shows too."""
+    MMLogger.get_current_instance().warning(text)
+
+
 def is_for_users(record):
     """Whether a console shows a `logging.LogRecord`."""
     text = record.getMessage()

@@ -1,15 +1,13 @@
 """Read a config and apply the options of a command line to it."""
 import difflib
-import logging
 import os
 import re
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.logging import print_log
 
 from mmfd.errors import Refused
-from mmfd.hosts import mmcv_ops, openmmlab, versions
+from mmfd.hosts import log, mmcv_ops, openmmlab, versions
 from mmfd.launch import processes
 from mmfd.launch.checks import config_variables
 from mmfd.launch.checks.setting_takers import (TOP_LEVEL, known_keys, scope_of,
@@ -114,7 +112,7 @@ def _replace_former_names(cfg):
             node['type'] = former[name]
             seen.add(name)
     for name in sorted(seen) if not processes.rank() else ():
-        print_log(f'{name} is now {former[name]}', 'current', logging.WARNING)
+        log.warn(f'{name} is now {former[name]}')
 
 
 def _leave_out_hooks(cfg):

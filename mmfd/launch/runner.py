@@ -1,5 +1,4 @@
 """From a config to a Runner that is ready to train or to test."""
-import logging
 import os
 import sys
 import tempfile
@@ -8,7 +7,6 @@ from contextlib import nullcontext
 from functools import partial
 
 from mmengine.dist import is_main_process
-from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel
 from mmengine.runner import Runner
 from torch.utils import serialization
@@ -74,8 +72,7 @@ def prepare(cfg, train, verbose=True):
             loops = ('train', 'val') if train else ('test', )
             runner = _build(cfg, loops, verbose)
             if resume and not checkpoint:
-                print_log(f'{cfg.work_dir} {NO_CHECKPOINT}', 'current',
-                          logging.WARNING)
+                log.warn(f'{cfg.work_dir} {NO_CHECKPOINT}')
             for part, facts in facts_of(_unwrapped(runner.model)).items():
                 log.info(f'{part or "backbone"}: {facts.describe()}')
             _load_weights(runner, checkpoint, meta)

@@ -6,7 +6,6 @@ are new every time, would never be found: `StoredViews` limits their number.
 """
 import hashlib
 import json
-import logging
 import os
 import random
 import zlib
@@ -19,11 +18,10 @@ import numpy as np
 import torch
 from mmengine.dataset import Compose
 from mmengine.dist import is_main_process
-from mmengine.logging import print_log
 
 from mmfd.errors import Refused
 from mmfd.files import OWN_FILE, make_own_folder, read_own, written_whole
-from mmfd.hosts import system
+from mmfd.hosts import log, system
 from mmfd.registry import MODELS, TRANSFORMS
 from mmfd.teacher import Teacher
 
@@ -270,10 +268,10 @@ class CachedTeacher(Teacher):
                 part.write_bytes(data)
         except OSError as error:
             self.writable = False
-            print_log(
+            log.warn(
                 f'no more targets are written to the cache {self.folder}: '
                 f'{error.strerror or error}. Training continues; the teacher '
-                'computes missing targets', 'current', logging.WARNING)
+                'computes missing targets')
 
     def _make_folder(self, path):
         if self.shared:  # with the permissions that the group has chosen

@@ -1,14 +1,12 @@
 """Find the checkpoint that a run resumes from, by what the files say."""
-import logging
 import os
 import re
 import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
-from mmengine.logging import print_log
-
 from mmfd.errors import Refused
+from mmfd.hosts import log
 from mmfd.training import run_folder
 from mmfd.training.run_folder import UNNAMED
 from mmfd.weights import checkpoints
@@ -135,4 +133,4 @@ def _log_damage(file, reason):
 
 
 def _log(message):
-    print_log(message, 'current', logging.WARNING)
+    log.warn(message)

@@ -1,15 +1,13 @@
 """How weights are updated: parameter groups, mixed precision, LARS."""
-import logging
 from contextlib import contextmanager
 
 import torch
 from mmengine.device import get_device
-from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch.distributed.tensor import DTensor
 
 from mmfd.errors import Refused
-from mmfd.hosts import pytorch
+from mmfd.hosts import log, pytorch
 from mmfd.registry import (OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS,
                            OPTIMIZERS)
 
@@ -112,11 +110,9 @@ class AmpOptimWrapper(OptimWrapper):
         fast = _fast_dtype(self.device)
         self.dtype = getattr(torch, dtype) if dtype else fast
         if fast is not torch.bfloat16 and dtype in (None, 'bfloat16'):
-            print_log(
-                f'this {self.device} does not support bf16: ' +
-                (f'it is emulated, which is slow; leave out dtype to train in '
-                 f'{fast}' if dtype else f'training in {fast}'), 'current',
-                logging.WARNING)
+            log.warn(f'this {self.device} does not support bf16: ' + (
+                f'it is emulated, which is slow; leave out dtype to train in '
+                f'{fast}' if dtype else f'training in {fast}'))
         self.scaler = torch.amp.GradScaler(
             self.device, enabled=self.dtype is torch.float16)
         self.norm = None  # of the last gradients, before clipping

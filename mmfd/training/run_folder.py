@@ -5,7 +5,6 @@ often the run had been started. The file `run.json` names the run that the
 folder is used by now; `run.lock` is locked while it is.
 """
 import json
-import logging
 import os
 import socket
 from contextlib import contextmanager
@@ -14,11 +13,10 @@ from typing import NamedTuple
 from uuid import uuid4
 
 from mmengine.dist import broadcast_object_list, is_main_process
-from mmengine.logging import print_log
 
 from mmfd import files
 from mmfd.errors import Refused
-from mmfd.hosts import system
+from mmfd.hosts import log, system
 
 RUN, LOCK = 'run.json', 'run.lock'
 UNNAMED = ''  # the run of checkpoints that name none, as older ones
@@ -147,10 +145,8 @@ def _reserve(path):
             os.close(descriptor)  # its holder removed it meanwhile
             continue
         if locked is None:
-            print_log(
-                f'this system or the file system of {path.parent} has no '
-                'locks, so nothing keeps a second run from writing there',
-                'current', logging.WARNING)
+            log.warn(f'this system or the file system of {path.parent} has no '
+                     'locks, so nothing keeps a second run from writing there')
         os.ftruncate(descriptor, 0)
         os.write(descriptor,
                  f'process {os.getpid()} on {socket.gethostname()}'.encode())

@@ -1,11 +1,11 @@
 """Checkpoints as mmengine's Runner needs them to resume."""
-import logging
 import re
 
 import numpy as np
-from mmengine.logging import HistoryBuffer, print_log
+from mmengine.logging import HistoryBuffer
 
 from mmfd.errors import Refused
+from mmfd.hosts import log
 from mmfd.weights import checkpoints
 from mmfd.weights.pickled_names import Stub
 
@@ -29,9 +29,9 @@ def load_for_mmengine(filename, map_location=None):
         return checkpoint
     meta = checkpoint.get('meta')
     if isinstance(meta, dict) and meta.pop('config', None) is not None:
-        print_log(
+        log.warn(
             f'{filename}: the config in it was left out, because mmengine '
-            'would run it as Python', 'current', logging.WARNING)
+            'would run it as Python')
     rebuild_numbers(checkpoint, filename)
     return checkpoint
 

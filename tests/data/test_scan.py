@@ -1,6 +1,5 @@
 """Images are found in any folder, and listed once."""
 import json
-import logging
 import os
 import re
 import resource
@@ -167,18 +166,15 @@ def test_damaged_cache_is_made_anew(tmp_path, eager, cache, content):
 
 
 def test_no_room_for_the_cache_is_a_warning_and_leaves_nothing(
-        tmp_path, eager, cache, monkeypatch):
+        tmp_path, eager, cache, warned):
     solid(tmp_path / 'images/1.jpg')
-    lines = []
-    monkeypatch.setattr(scan, 'print_log', lambda *args: lines.append(args))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))  # bytes a file
     try:
         assert scan.find_images(tmp_path / 'images') == ['1.jpg']
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    [(message, _, level)] = lines
-    assert level == logging.WARNING
+    [message] = warned
     assert 'File too large' in message and 'XDG_CACHE_HOME' in message
     assert not list(cache.iterdir())
 
@@ -240,16 +236,14 @@ def test_list_that_others_could_write_is_not_read(tmp_path, eager, cache,
 
 
 def test_cache_of_somebody_else_is_a_warning_and_not_used(
-        tmp_path, eager, cache, monkeypatch):
+        tmp_path, eager, cache, warned):
     if os.geteuid():
         pytest.skip('only root can give files away')
     solid(tmp_path / 'images/1.jpg')
     cache.mkdir(parents=True)
     os.chown(cache, 12345, 12345)
-    lines = []
-    monkeypatch.setattr(scan, 'print_log', lambda *args: lines.append(args))
     assert scan.find_images(tmp_path / 'images') == ['1.jpg']
-    [(message, _, level)] = lines
-    assert level == logging.WARNING and not [*cache.iterdir()]
+    [message] = warned
+    assert not [*cache.iterdir()]
     assert 'it is of user 12345, not 0' in message
     assert 'set XDG_CACHE_HOME to a folder of your own' in message

@@ -244,10 +244,7 @@ def small_files():
 @pytest.mark.parametrize('how, reason', [('spare', 'less than 1e+09 GiB'),
                                          ('limit', 'File too large')])
 def test_full_disk_is_one_message_and_targets_are_computed(
-        tmp_path, how, reason, monkeypatch, small_files):
-    messages = []
-    monkeypatch.setattr(cached_teacher, 'print_log',
-                        lambda text, *_: messages.append(text))
+        tmp_path, how, reason, small_files, warned):
     cached = teacher(tmp_path, spare=1e9 if how == 'spare' else 0)
     target = uncached()(images())
     if how == 'limit':
@@ -256,7 +253,7 @@ def test_full_disk_is_one_message_and_targets_are_computed(
         torch.testing.assert_close(
             cached(images()), target, rtol=2**-8, atol=0)
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, ) * 2)
-    [message] = messages
+    [message] = warned
     assert 'no more targets are written' in message
     assert reason in message and 'Training continues' in message
     assert not [

@@ -6,7 +6,6 @@ import pytest
 import torch
 from helpers.runs import final, run
 from mmengine.config import Config
-from mmengine.logging import MMLogger
 
 from mmfd.launch.checks.resume_checks import checkpoint_to_fit, last_checkpoint
 from mmfd.training import run_folder
@@ -53,12 +52,9 @@ def test_last_undamaged_checkpoint_is_that_of_the_latest_time_in_the_files(
 
 
 @pytest.fixture
-def passed_over(caplog):
+def passed_over(warned):
     """A function: names of the files that the log has passed over so far."""
-    logger = MMLogger.get_current_instance()
-    logger.addHandler(caplog.handler)
-    yield lambda: re.findall(r'(\S+\.pth) is passed over', caplog.text)
-    logger.removeHandler(caplog.handler)
+    return lambda: re.findall(r'(\S+\.pth) is passed over', '\n'.join(warned))
 
 
 def test_last_checkpoint_is_one_of_the_run_that_the_folder_names(
