@@ -174,15 +174,16 @@ def ablations(models):
     rows = []
     for path in sorted(ROOT.glob('configs/fd/ablations/*.py')):
         what, value, table, finding = re.match(
-            r'"""(.*?): (.*)\n\n(Table \d) of the paper: (.*?)\.\s',
-            path.read_text(), re.S).groups()
+            r'"""(.*?): (.*)\n\n(Table \d|Not) (?:of|in) the paper: '
+            r'(.*?)\.\s', path.read_text(), re.S).groups()
         rows.append([
-            f'[{path.name}]({path.relative_to(ROOT)})', table, what, value,
+            f'[{path.name}]({path.relative_to(ROOT)})',
+            table.replace('Not', NOTHING), what, value,
             ' '.join(finding.split())
         ])
     return ('config', 'paper', 'ablation', 'value',
             'what the paper finds'), sorted(
-                rows, key=lambda row: row[1])
+                rows, key=lambda row: (row[1] == NOTHING, row[1]))
 
 
 def named(models):

@@ -83,8 +83,15 @@ def flat(node, path=''):
 
 
 def test_every_leaf_is_listed_here_and_in_the_demo(tool):
-    names = {path.stem for path in FOLDER.glob('*.py')}
+    names = {path.stem for path in FOLDER.glob('*.py')} - {'student_rotary'}
     assert names == CHANGES.keys() == {path.stem for path in tool.leaves()}
+
+
+def test_student_with_rotary_positions_is_of_the_same_size():
+    built = on_meta_device(load(leaf('student_rotary')))
+    assert built.backbone.network.rope and built.neck.projection
+    table, biases_of_keys = (27**2 + 3) * 12, 12 * 768
+    assert parameters(built.backbone) == 85_665_360 - table + biases_of_keys
 
 
 def test_leaf_changes_what_it_says_and_nothing_else():
