@@ -71,16 +71,15 @@ def decode(data, max_pixels, value_range=None):
     Args:
         value_range (tuple[float]): the values of black and of white in images
             of more than 8 bits, as (0, 4095) for 12 bits in a 16-bit file.
-            None: of 16 bits (0, 65535); floats have no known range.
+            None: of 16 bits (0, 65535), of a PPM what it says; floats,
+            negative numbers, and those up to 255 have no known range.
     """
     pixels = decode_plain_jpeg(data, max_pixels)
     if pixels is None:
         image = open_image(data, max_pixels)
-        if value_range is not None and _is_deep_colour(image, data):
-            return _scaled(
-                cv2.imdecode(
-                    np.frombuffer(data, np.uint8),
-                    cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH), value_range)
+        deep = None if value_range is None else _deep(image, data)
+        if deep is not None:
+            return _scaled(deep, value_range)
         pixels = np.array(_to_rgb(image, value_range))[..., ::-1]
     return pixels
 
@@ -162,24 +161,41 @@ def _to_8_bits(image, value_range):
     if value_range is not None:
         return _scaled(np.asarray(image), value_range)
     numbers = np.asarray(image)
-    # 16 bits, which some formats store in 32; or it would be black
-    if image.mode.startswith('I;16') or (image.mode == 'I'
-                                         and 255 < numbers.max() <= 65535):
-        return (numbers >> 8).clip(0, 255).astype(np.uint8)
-    kind = 'floating-point' if image.mode == 'F' else '32-bit'
-    raise BrokenImage(f'it holds {kind} numbers of unknown range; value_range '
-                      'of mmfd.LoadImage and mmfd.LoadCrop tells it')
+    low, high = numbers.min(), numbers.max()
+    # 16 bits, which some formats store in 32; of fewer it would be black
+    if image.mode != 'F' and 0 <= low and 255 < high <= 65535:
+        return (numbers >> 8).astype(np.uint8)
+    kind = 'floating-point' if image.mode == 'F' else 'whole'
+    raise BrokenImage(f'it holds {kind} numbers, {low:g} to {high:g}, of '
+                      'unknown range; value_range of mmfd.LoadImage and '
+                      'mmfd.LoadCrop tells it')
 
 
 def _scaled(numbers, value_range):
     black, white = value_range
-    scaled = (np.nan_to_num(numbers.astype(np.float32)) -
-              black) * (255 / (white - black))
-    return scaled.clip(0, 255).round().astype(np.uint8)
+    numbers = np.nan_to_num(numbers.astype(np.float32)).clip(black, white)
+    scaled = (numbers - black) * (255 / (white - black))
+    return scaled.round().astype(np.uint8)
+
+
+def _deep(image, data):
+    """The numbers in a file, (H, W, 3), of which Pillow makes others.
+
+    Of colours of 16 bits it keeps 8, and it stretches all that a PPM has.
+
+    Returns:
+        ndarray | None: BGR uint16; None of other images.
+    """
+    if not (image.format == 'PPM' or _is_deep_colour(image, data)):
+        return None
+    numbers = cv2.imdecode(
+        np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    is_deep = numbers is not None and numbers.dtype == np.uint16
+    return numbers if is_deep else None
 
 
 def _is_deep_colour(image, data):
-    """Whether an image has colours of 16 bits, of which Pillow keeps 8."""
+    """Whether an image has colours of 16 bits."""
     if image.format == 'TIFF':
         return image.mode == 'RGB' and image.tag_v2.get(BITS, (8, ))[0] == 16
     return image.format == 'PNG' and data[24] == 16 and data[25] in (2, 6)
@@ -187,6 +203,6 @@ def _is_deep_colour(image, data):
 
 def _reason(error):
     if isinstance(error, UnidentifiedImageError):
-        return f'it is none of {", ".join(FORMATS)}'
+        return f'it is none of {", ".join(FORMATS)}, or a rare kind of one'
     text = error.strerror if isinstance(error, OSError) else None
     return text or str(error) or type(error).__name__

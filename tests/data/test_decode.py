@@ -96,6 +96,48 @@ def test_deep_colours_have_a_range_too(tmp_path, suffix):
     assert np.array_equal(pixels, colours)
 
 
+@pytest.mark.parametrize('top', [1000, 4095, 65535])
+@pytest.mark.parametrize('channels', [1, 3])
+def test_range_of_a_ppm_is_what_it_says_or_what_is_set(top, channels):
+    """Pillow stretches its numbers to 8 or 16 bits, whatever they are."""
+    numbers = np.stack([gradient()] * channels, -1) * 15.
+    head = f'P{5 if channels == 1 else 6} 8 12 {top} '.encode()
+    data = head + numbers.astype('>u2').tobytes()
+    if numbers.max() <= top:
+        pixels = decode(data, 100) * (top / 255)
+        assert abs(pixels - numbers).max() <= top / 128
+    pixels = decode(data, 100, (0, 255 * 15)).astype(int)
+    assert np.array_equal(pixels[..., 0], gradient())
+
+
+@pytest.mark.parametrize('kind, numbers', [
+    (np.int16, gradient() * 8. - 1024),
+    (np.int32, gradient() * 8. - 1024),
+    (np.uint16, gradient()),
+])
+def test_numbers_that_are_not_of_16_bits_are_not_taken_for_such(
+        tmp_path, kind, numbers):
+    """As those of a CT, or 8 bits in a file of 16, which would be black."""
+    file = str(tmp_path / 'a.tiff')
+    if kind is np.int32:
+        Image.fromarray(numbers.astype(kind)).save(file)
+    else:
+        cv2.imwrite(file, numbers.astype(kind))
+    data, ends = Path(file).read_bytes(), (numbers.min(), numbers.max())
+    said = 'whole numbers, {:g} to {:g}, of unknown'.format(*ends)
+    with pytest.raises(BrokenImage, match=said):
+        decode(data, 100)
+    spread = decode(data, 100, ends).astype(int)[..., 0]
+    assert (spread.min(), spread.max()) == (0, 255)
+
+
+def test_number_without_end_is_white(tmp_path):
+    numbers = np.array([[0, 1, np.inf, -np.inf, np.nan]], np.float32)
+    Image.fromarray(numbers).save(tmp_path / 'a.tif')
+    pixels = decode((tmp_path / 'a.tif').read_bytes(), 100, (0, 1))
+    assert pixels[0, :, 0].tolist() == [0, 255, 255, 0, 0]
+
+
 @pytest.mark.parametrize('value_range', [3, [9], [4, 4], ['a', 1]])
 def test_value_range_is_two_numbers(value_range):
     with pytest.raises(Refused, match='the values of black and white'):
