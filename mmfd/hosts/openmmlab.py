@@ -136,6 +136,26 @@ def reads_label_maps(transform):
     return type(transform).__name__ == 'LoadAnnotations'
 
 
+def reads_images(transform):
+    """Whether a transform of mmcv reads the file of an image."""
+    return type(transform).__name__ == 'LoadImageFromFile'
+
+
+def reduces_zero_label(dataset):
+    """`reduce_zero_label` of the files that mmseg names a data set after.
+
+    Returns:
+        bool | None: as its class has it by default; None of a data set whose
+        classes are not those of its class.
+    """
+    classes = getattr(dataset, 'METAINFO', {}).get('classes') or ()
+    if not classes or [*classes] != [*dataset.metainfo['classes']]:
+        return None
+    arguments = inspect.signature(type(dataset)).parameters
+    return 'reduce_zero_label' in arguments and (
+        arguments['reduce_zero_label'].default)
+
+
 def is_window_attention(module):
     """Whether a module is Swin V1's window attention, of any library."""
     return type(module).__name__ == 'WindowMSA'

@@ -3,7 +3,6 @@
 What is wrong is refused with the setting to change. The hosts would train on
 it for nothing, or fail with an index error in a loss.
 """
-import copy
 import os
 from numbers import Integral
 
@@ -12,28 +11,15 @@ from mmengine.structures import BaseDataElement
 
 from mmfd.data.image_folder import ImageFolder
 from mmfd.errors import Refused
-from mmfd.hosts import log, openmmlab
-from mmfd.launch.checks.label_settings import (IGNORED, class_counts,
-                                               ignored_labels)
+from mmfd.hosts import log
+from mmfd.launch.checks import label_maps
+from mmfd.launch.checks.label_settings import (NEEDED, class_counts,
+                                               ignored_labels, no_labels,
+                                               sections)
 from mmfd.training.cached_teacher import seeded
 from mmfd.weights.weight_files import first_few
 
-LABEL_MAPS = 20  # read in advance, spread over the dataset
-MORE_LABEL_MAPS = 200  # where these leave a doubt
 LABELS = 2000  # of images, looked at in the same way
-# What a sample has to have -> the parts of models that learn from it, and
-# which settings of a data set give it
-NEEDED = {
-    'gt_sem_seg':
-    (('decode_head', ), 'data_prefix.seg_map_path of the data set, and '
-     'LoadAnnotations in its pipeline'),
-    'gt_instances.labels':
-    (('bbox_head', 'roi_head', 'mask_head', 'panoptic_head'),
-     'ann_file of the data set, and LoadAnnotations in its pipeline'),
-    'gt_label':
-    (('head', ), 'with_label=True of the data set, with the images '
-     'of each class in a folder of its own'),
-}
 
 
 def check(cfg, loaders):
@@ -82,7 +68,7 @@ def check_classes(cfg, loop, metainfo):
     if not metainfo.get('classes'):
         return
     wrong = [
-        count for count in class_counts(_sections(cfg, loop), metainfo)
+        count for count in class_counts(sections(cfg, loop), metainfo)
         if count.value not in count.allowed and (
             loop == 'train' or not count.settings.endswith('class_weight'))
     ]  # a loss is computed in training alone
@@ -92,12 +78,6 @@ def check_classes(cfg, loop, metainfo):
             f'the images have {len(metainfo["classes"])} classes, the model '
             f'{numbers}: set --cfg-options ' + ' '.join(count.options
                                                         for count in wrong))
-
-
-def _sections(cfg, loop):
-    """The parts of a config that have to do with the labels of a loop."""
-    names = ('model', ) if loop == 'train' else ('model', f'{loop}_evaluator')
-    return {name: cfg[name] for name in names if cfg.get(name)}
 
 
 def _check_length(loop, loader):
@@ -156,7 +136,7 @@ def _check_labels(cfg, loop, dataset, inner):
     """Look at labels: whether there are any, and whether they have a class."""
     classes = len(dataset.metainfo.get('classes') or ())
     if hasattr(inner, 'reduce_zero_label'):  # of mmseg: maps of labels
-        _check_label_maps(cfg, loop, inner, classes)
+        label_maps.check(cfg, loop, inner)
     elif len(inner) and hasattr(inner, 'get_data_info'):
         _check_numbers(inner, classes or _classes_of_head(cfg))
     if loop == 'train' and len(dataset):
@@ -170,7 +150,7 @@ def _classes_of_head(cfg):
 
 def _check_numbers(dataset, classes):
     """Check the labels of images, which mmpretrain has as numbers."""
-    infos = map(dataset.get_data_info, _spread(len(dataset), LABELS))
+    infos = map(dataset.get_data_info, label_maps.spread(len(dataset), LABELS))
     labels = {
         info['gt_label']: info.get('img_path')
         for info in infos if isinstance(info.get('gt_label'), Integral)
@@ -203,16 +183,9 @@ def _check_sample(cfg, dataset):
     data = sample.get('data_samples') if isinstance(sample, dict) else None
     [field, *_] = needed
     if isinstance(data, BaseDataElement) and not _has(data, field):
-        raise _no_labels(field)
+        raise no_labels(field)
     if isinstance(data, BaseDataElement) and field == 'gt_sem_seg':
         _check_padding(cfg, sample['inputs'].shape[-2:])
-
-
-def _no_labels(field):
-    return Refused(f'the model learns from labels, and the images of '
-                   f'train_dataloader have none ({field}): set '
-                   f'{NEEDED[field][1]}; or distil, which needs no labels '
-                   '(configs/fd)')
 
 
 def _learns(head):
@@ -243,115 +216,3 @@ def _check_padding(cfg, size):
         raise Refused(
             f'label maps are padded with {pad}, and the heads ignore {label}: '
             f'set --cfg-options model.data_preprocessor.seg_pad_val={label}')
-
-
-def _labels_in_maps(dataset, read, count=LABEL_MAPS):
-    """The labels in some of a data set's maps: label -> path of its map.
-
-    Args:
-        dataset (Dataset): of mmseg.
-        read (callable): the transform that reads a map.
-        count (int): of maps.
-    """
-    found = {}
-    for index in _spread(len(dataset), count):
-        info = dataset.get_data_info(index)
-        if 'seg_map_path' not in info:
-            raise _no_labels('gt_sem_seg')
-        path = info['seg_map_path']
-        try:
-            label_map = read(info)['gt_seg_map']
-        except (OSError, ValueError) as error:
-            raise Refused(
-                f'the label map {path} cannot be read ({error}): check '
-                '--data-root, and data_prefix and seg_map_suffix of its '
-                'dataset') from error
-        for label in set(label_map.flatten().tolist()) - found.keys():
-            found[label] = path
-    return found
-
-
-def _check_label_maps(cfg, loop, dataset, classes):
-    """Check that each label in the maps is of a class, or ignored."""
-    read = [
-        t for t in dataset.pipeline.transforms if openmmlab.reads_label_maps(t)
-    ]
-    if not read or not classes:
-        return
-    found = _labels_in_maps(dataset, read[0])
-    settings = ignored_labels(_sections(cfg, loop))
-    if loop != 'train':  # no loss is computed
-        metrics = {k: v for k, v in settings.items() if '_evaluator' in k}
-        settings = metrics or settings
-    ignored = [label for label in settings.values() if label is not None
-               ] or [dataset.ignore_index]
-    strange = sorted(label for label in found
-                     if label >= classes and not all(label == value
-                                                     for value in ignored))
-    own = dataset.ignore_index
-    if settings and own not in (IGNORED, *ignored):
-        strange = sorted({*strange, own})
-        found.setdefault(
-            own, f'ignore_index={own} of the data set says that '
-            'a label map')
-    if strange:
-        raise Refused(
-            f'{found[strange[0]]} has the labels {strange[:5]}, and there are '
-            f'{classes} classes: ' + _advice(cfg, strange, found, classes))
-    _check_shift(dataset, read[0], classes)
-    missing = [
-        name for label, name in enumerate(dataset.metainfo['classes'])
-        if label not in found
-    ]
-    log.info(
-        f'{loop}: {len(_spread(len(dataset), LABEL_MAPS))} label maps have '
-        f'the labels {sorted(found)}' +
-        (f'; no pixel is of {first_few(missing)}' if missing else ''))
-
-
-def _check_shift(dataset, read, classes):
-    """Refuse labels that would all have a class if they began one further.
-
-    What then has no class is ignored, so that no label is strange.
-    """
-    reduced, transform = dataset.reduce_zero_label, copy.copy(read)
-    transform.reduce_zero_label = False
-
-    def as_stored(info):
-        return transform(dict(info, reduce_zero_label=False))
-
-    begin = int(reduced)  # the number of the first class
-    first, last = (0, classes - 1) if reduced else (1, classes)
-    beside = classes if reduced else 0  # what right labels would have
-    for count in LABEL_MAPS, MORE_LABEL_MAPS:
-        found = _labels_in_maps(dataset, as_stored, count)
-        if beside in found or not {*range(first, last + 1)} <= found.keys():
-            return
-    raise Refused(
-        f'the label maps have the labels {first} to {last}, and none has '
-        f'{beside}. With reduce_zero_label={reduced} the {classes} classes '
-        f'are {begin} to {begin + classes - 1}, and '
-        f'{0 if reduced else classes} is ignored: set '
-        f'reduce_zero_label={not reduced} of every dataset')
-
-
-def _advice(cfg, strange, found, classes):
-    """What to set, for labels of no class that are not ignored."""
-    if strange == [classes] and 0 not in found:
-        return ('the labels begin with 1, set reduce_zero_label=True of every '
-                'dataset')
-    general = 'set metainfo.classes, or reduce_zero_label, of every dataset'
-    if len(strange) > 1:
-        return general
-    [label] = strange
-    names = [f'{loop}_evaluator' for loop in ('val', 'test')]
-    sections = {name: cfg[name] for name in ('model', *names) if cfg.get(name)}
-    options = ' '.join(f'{setting}={label}'
-                       for setting in ignored_labels(sections))
-    return (f'if {label} is to be ignored, set --cfg-options {options}; else '
-            f'{general}')
-
-
-def _spread(length, count):
-    """At most so many indices, spread over all."""
-    return range(0, length, -(-length // count) or 1)

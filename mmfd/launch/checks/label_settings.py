@@ -1,6 +1,7 @@
-"""Which settings of a config count classes, and which say what is ignored."""
+"""Which settings count classes, say what is ignored, or bring labels."""
 from typing import NamedTuple
 
+from mmfd.errors import Refused
 from mmfd.launch.config_tree import dicts, outer_paths
 
 # Parts of a model with classes of their own, not those of the labels
@@ -21,6 +22,19 @@ OWN_IGNORED = {
     'TverskyLoss': 'ignore_index',
 }
 IGNORED = 255  # in mmseg, where nothing is set
+# What a sample has to have -> the parts of models that learn from it, and
+# which settings of a data set give it
+NEEDED = {
+    'gt_sem_seg':
+    (('decode_head', ), 'data_prefix.seg_map_path of the data set, and '
+     'LoadAnnotations in its pipeline'),
+    'gt_instances.labels':
+    (('bbox_head', 'roi_head', 'mask_head', 'panoptic_head'),
+     'ann_file of the data set, and LoadAnnotations in its pipeline'),
+    'gt_label':
+    (('head', ), 'with_label=True of the data set, with the images '
+     'of each class in a folder of its own'),
+}
 
 
 class Count(NamedTuple):
@@ -38,11 +52,33 @@ class Count(NamedTuple):
     options: str
 
 
-def class_counts(sections, metainfo):
+def sections(cfg, loop):
+    """The parts of a config that have to do with the labels of a loop.
+
+    Args:
+        cfg (dict): of the run.
+        loop (str): `train`, `val` or `test`.
+
+    Returns:
+        dict: name -> part of the config: `model`, and evaluators.
+    """
+    names = ('model', ) if loop == 'train' else ('model', f'{loop}_evaluator')
+    return {name: cfg[name] for name in names if cfg.get(name)}
+
+
+def no_labels(field):
+    """The error for images without the field that a model learns from."""
+    return Refused(f'the model learns from labels, and the images of '
+                   f'train_dataloader have none ({field}): set '
+                   f'{NEEDED[field][1]}; or distil, which needs no labels '
+                   '(configs/fd)')
+
+
+def class_counts(parts, metainfo):
     """Every number of classes in a config, from the fields that mean one.
 
     Args:
-        sections (dict): name -> part of a config: `model`, and evaluators.
+        parts (dict): of a config, as of `sections`.
         metainfo (dict): of a data set: `classes`, and perhaps
             `thing_classes`, those of boxes.
 
@@ -51,7 +87,7 @@ def class_counts(sections, metainfo):
     """
     classes = len(metainfo['classes'])
     things = len(metainfo.get('thing_classes') or metainfo['classes'])
-    for path, part in _parts(sections):
+    for path, part in _parts(parts):
         names = {*path.split('.')}
         expected = things if names & OF_THINGS else classes
         count, weights = part.get('num_classes'), part.get('class_weight')
@@ -75,17 +111,17 @@ def class_counts(sections, metainfo):
                 f'{settings[0]}={classes - number} {settings[1]}={number}')
 
 
-def ignored_labels(sections):
+def ignored_labels(parts):
     """The label that heads of maps, their losses and metrics ignore.
 
     Args:
-        sections (dict): as of `class_counts`.
+        parts (dict): of a config, as of `sections`.
 
     Returns:
         dict: setting -> label, or None.
     """
     found = {}
-    for path, part in _parts(sections):
+    for path, part in _parts(parts):
         kind, names = str(part.get('type')), path.split('.')
         key = None
         if kind.endswith(METRICS_OF_MAPS) or path.rstrip('.0123456789').split(

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from mmfd.data import toy_images
 from mmfd.data.image_folder import ImageFolder
 from mmfd.errors import Refused
+from mmfd.hosts import log
 from mmfd.launch.checks import dataset_checks
 
 
@@ -113,6 +114,96 @@ def test_labels_and_their_maps_are_looked_at_in_advance():
         check({}, Maps([good, dict(seg_map_path='b.png', label=7)]))
     with pytest.raises(Refused, match='label map broken.png cannot be read'):
         check({}, Maps([dict(good, seg_map_path='broken.png')]))
+
+
+UPON = dict(reduce_zero_label=True)
+
+
+@pytest.mark.parametrize('labels, kwargs, lines', [
+    ([0, 1, 2, 4, 5, 6], UPON, ['ignores the label 0 of the files and takes 1 '
+                                'for class 0. That no map has 7 leaves it']),
+    ([0, 1, 2, 3, 4, 5, 6, 7], UPON, []),
+    ([1, 2, 4], UPON, []),
+    ([1, 2, 4], {}, ['no map has the label 0, class 0: if 1 is class 0, set '
+                     'reduce_zero_label=True']),
+    ([0, 2, 4], {}, []),
+])  # yapf: disable
+def test_what_maps_leave_open_of_reduce_zero_label_is_said(
+        tmp_path, monkeypatch, labels, kwargs, lines):
+    said = []
+    monkeypatch.setattr(log, 'info', said.append)
+    write(tmp_path, labels)
+    check({}, data_set(tmp_path, 7, **kwargs))
+    said = [line for line in said if 'reduce_zero_label' in line]
+    assert len(said) == len(lines)
+    assert all(line in text for line, text in zip(lines, said))
+
+
+@pytest.mark.parametrize('labels, reduced, line', [
+    ([0, 1, 2, 3, 4, 5, 6], True, 'takes 1 for background. That no map has 7'),
+    ([0, 1, 2, 3, 4, 5, 6], False, 'LoveDADataset as it is published has '
+     'reduce_zero_label=True, and False is set'),
+])  # yapf: disable
+def test_data_set_by_its_published_name_is_taken_for_it(
+        tmp_path, monkeypatch, labels, reduced, line):
+    """Of LoveDA's seven classes, with 0 for no data, a part has six."""
+    write(tmp_path, labels)
+    named = data_set(tmp_path, 7)
+    from mmseg.datasets import LoveDADataset
+    data = LoveDADataset(
+        data_root=str(tmp_path),
+        data_prefix=dict(img_path='images', seg_map_path='maps'),
+        pipeline=[*named.pipeline.transforms],
+        reduce_zero_label=reduced)
+    said = []
+    monkeypatch.setattr(log, 'info', said.append)
+    check({}, data)
+    assert any(line in text for text in said)
+
+
+def picture(tmp_path, mode):
+    """Replace the last label map by another picture of labels 0 to 2."""
+    write(tmp_path, [0, 1, 2, 1])
+    file = tmp_path / 'maps/2.png'
+    Image.open(file).convert(mode).save(file)
+
+
+@pytest.mark.parametrize('mode, numbers', [('RGB', 3), ('LA', 2)])
+def test_coloured_pictures_are_no_label_maps(tmp_path, mode, numbers):
+    picture(tmp_path, mode)
+    with pytest.raises(
+            Refused,
+            match=f'2.png has {numbers} numbers a pixel, as '
+            'coloured pictures have'):
+        check({}, data_set(tmp_path, 3))
+
+
+def test_map_of_another_image_is_refused(tmp_path):
+    """In training one of half the size may be; later it could not."""
+    write(tmp_path, [0, 1, 2, 1, 0, 1])
+    file, data = tmp_path / 'maps/1.png', data_set(tmp_path, 3)
+    rows = Image.open(file)
+    rows.resize((3, 2), Image.Resampling.NEAREST).save(file)
+    check({}, data)
+    message = r'1.png has {} pixels, and its image .*/1.png, upright, 4 x 6: '
+    with pytest.raises(Refused, match=message.format('2 x 3')):
+        check({}, data, loop='val')
+    rows.transpose(Image.Transpose.ROTATE_90).save(file)
+    with pytest.raises(Refused, match=message.format('6 x 4')):
+        check({}, data)
+
+
+def test_masks_of_black_and_white_are_refused(tmp_path):
+    """Else white would be ignored, and black the only thing to learn."""
+    write(tmp_path, [0, 255, 255, 0])
+    with pytest.raises(
+            Refused,
+            match='0 and 255 alone, and 255 is ignored, so that '
+            'nothing is class 1: write 1 in the place of 255'):
+        check({}, data_set(tmp_path, 2))
+    check({}, data_set(tmp_path, 3))
+    write(tmp_path, [0, 255, 1, 0])
+    check({}, data_set(tmp_path, 2))
 
 
 def test_dataset_of_no_host_library_is_not_asked_for_classes():
