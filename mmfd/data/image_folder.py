@@ -45,8 +45,8 @@ class ImageFolder(BaseDataset):
             is named so.
         pipeline (list[dict]): transforms, from `mmfd.LoadImage` on.
         with_label (bool): whether the first folder of a path below its split
-            is the class of the image. None: yes, if every root has splits and
-            every image lies in a class folder.
+            is the class of the image. None: yes, if every root has splits,
+            every image lies in a class folder, and no other can be it.
         held_out (float): share of the images, 0-1, that is `val` where no
             folder is.
         indices (int or list[int]): take only the first so many, or these.
@@ -157,8 +157,8 @@ class ImageFolder(BaseDataset):
         images = [image for tree in trees for image in self._images_of(tree)]
         with_label = self.with_label
         if with_label is None:
-            with_splits = all(tree.has_splits for tree in trees)
-            with_label = with_splits and all(label for label, _ in images)
+            sure = all(t.has_splits and not t.layout.doubt for t in trees)
+            with_label = sure and all(label for label, _ in images)
         classes = self._classes(trees, images) if with_label else ()
         source = self._source(trees, len(images), classes)
         numbers = {name: number for number, name in enumerate(classes)}
@@ -206,6 +206,9 @@ class ImageFolder(BaseDataset):
 
     def _classes(self, trees, images):
         """Sorted names of the classes of training and validation."""
+        for tree in trees:
+            if tree.layout.doubt:
+                raise Refused(f'{tree.root}: {tree.layout.doubt}')
         for label, path in images:
             if not label:
                 raise Refused(f'{path} lies in no class folder: move it into '

@@ -5,6 +5,7 @@ from collections import Counter
 from typing import NamedTuple
 
 from mmfd.errors import Refused
+from mmfd.weights.weight_files import first_few
 
 # split -> words that name it, in any case
 WORDS = dict(
@@ -38,9 +39,11 @@ class Layout(NamedTuple):
         places (dict): folder -> (split, class) of the images in it. The split
             is None if no folder is one; the class is '' if they have none.
         folders (dict): split -> the folder that it was read from.
+        doubt (str): why other folders can be the classes; '' if none can.
     """
     places: dict
     folders: dict
+    doubt: str = ''
 
     def classes(self, split):
         """The classes of a split, with '' if some of its images have none."""
@@ -119,13 +122,14 @@ def find_splits(paths, chosen=None):
     """
     root = tree_of(paths)
     if chosen:
-        return _of_splits({
+        layout = _of_splits({
             split: [
                 _find(root, folder)
                 for folder in ([value] if isinstance(value, str) else value)
             ]
             for split, value in chosen.items()
         })
+        return layout._replace(doubt='')
     top = _unwrapped(root)
     if chosen is None:
         splits = _named_splits(top.names())
@@ -137,7 +141,8 @@ def find_splits(paths, chosen=None):
             })
         if _splits_are_in_classes(top):
             return _of_classes(top)
-    return Layout(dict(_places(top, None)), {None: ''})
+    doubt = _doubt(top, 'dict()') if chosen is None else ''
+    return Layout(dict(_places(top, None)), {None: ''}, doubt)
 
 
 def _find(root, path):
@@ -151,14 +156,37 @@ def _find(root, path):
 
 def _of_splits(splits):
     """The layout of split -> folders that hold classes or images."""
-    places, folders, classes = {}, {}, set()
+    places, folders, classes, doubt = {}, {}, set(), ''
     for split in sorted(splits, key=[*WORDS].index):  # train is the first
         parts = [_unwrapped(part, split, classes) for part in splits[split]]
         for part in parts:
             places.update(_places(part, split))
+            doubt = doubt or _doubt(part, f'dict({split}={part.path!r})')
         folders[split] = ' and '.join(part.path for part in parts)
         classes |= {label for _, label in places.values()}
-    return Layout(places, folders)
+    return Layout(places, folders, doubt)
+
+
+def _doubt(folder, splits):
+    """Why a folder's folders may not be the classes, but those in them.
+
+    Each has the same in it, as domains and folds have: `Art/bus`, `Photo/bus`.
+
+    Args:
+        splits (str): what to set if they are the classes.
+
+    Returns:
+        str: '' if there is no doubt.
+    """
+    outer = [folder.folders[name] for name in folder.names()]
+    inner = set.intersection(*({*f.names()} for f in outer)) if outer else ()
+    if len(outer) < 2 or len(inner) < 2 or any(f.images for f in outer):
+        return ''
+    paths = [f.path for f in outer[:2]]
+    return (f'{first_few(sorted(inner), 3)} are in each of '
+            f'{first_few(sorted(folder.names()), 3)}, and either can be the '
+            'classes: set dataset.splits to the folders that hold the classes,'
+            f' as dict(train={paths}), or to {splits}')
 
 
 def _places(folder, split):

@@ -148,6 +148,48 @@ def test_chosen_folders_take_the_place_of_names(tmp_path):
         counts(root, 'train', splits=dict(dev='check'))
 
 
+@pytest.mark.parametrize('above, splits, outer', [
+    ('', {}, dict(art=6, photo=6)),
+    ('train/', dict(train='train'), dict(art=6, photo=6)),
+])  # yapf: disable
+def test_folders_with_the_same_classes_in_them_can_be_domains_or_classes(
+        tmp_path, above, splits, outer):
+    root = touch(
+        tmp_path,
+        *(f'{above}{domain}/{name}/{i}.jpg' for domain in ('art', 'photo')
+          for name in ('bus', 'cat') for i in range(3)),
+        *(f'val/bus/{i}.jpg' for i in range(2 * bool(above))))
+    domains = [f'{above}art', f'{above}photo']
+    with pytest.raises(
+            Refused,
+            match='bus, cat are in each of art, photo, and either can'
+            ' be the classes: set dataset.splits to the folders that hold the '
+            rf'classes, as dict\(train=\[.{domains[0]}'):
+        counts(root, 'train', with_label=True)
+    without = counts(root, 'train', held_out=0.)
+    assert without == {'': 12}  # FD needs no labels
+    assert counts(
+        root,
+        'train',
+        splits=dict(train=domains),
+        held_out=0.,
+        with_label=True) == dict(
+            bus=6, cat=6)
+    assert counts(
+        root, 'train', splits=splits, held_out=0., with_label=True) == outer
+
+
+def test_folders_that_share_few_names_are_classes(tmp_path):
+    """Views of a class, one folder in each, or classes of several kinds."""
+    for i, folders in enumerate(('a/front b/front', 'a/x a/y b/y b/z',
+                                 'a/x a/y b/x b/y b', 'a/x a/y')):
+        root = touch(tmp_path / str(i),
+                     *(f'train/{f}/0.jpg' for f in folders.split()),
+                     'val/b/0.jpg')
+        touch(tmp_path / str(i), 'train/b/1.jpg')
+        assert counts(root, 'train', with_label=True).keys() == {'a', 'b'}
+
+
 KNOWN = dict(  # data set -> folders, classes of its splits
     intel=('seg_train/seg_train/sea seg_test/seg_test/sea seg_pred/seg_pred',
            dict(train='sea', test='sea')),
