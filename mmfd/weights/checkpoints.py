@@ -178,6 +178,23 @@ def _check_plain(name, value, path):
                       'changed otherwise')
 
 
+def check_finite(weights, path):
+    """Refuse weights that are not finite, such as of a run that diverged.
+
+    Args:
+        weights (dict): name -> tensor. Derived buffers may be NaN.
+        path (str): for the message.
+
+    Raises:
+        Refused: with the name of one of them.
+    """
+    for name, value in weights.items():
+        if (value.is_floating_point() and not value.isfinite().all()
+                and not name.endswith(DERIVED_BUFFERS)):
+            raise Refused(f'{path}: {name} has numbers that are not finite, '
+                          'as after a run that diverged: give an earlier file')
+
+
 def fingerprint(tensors):
     """The sha256 of names and numbers, whatever file they came in.
 

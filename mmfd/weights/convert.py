@@ -2,7 +2,7 @@
 from functools import partial
 
 from mmfd.errors import Refused
-from mmfd.weights import convert_swin, convert_vit, saved_networks
+from mmfd.weights import checkpoints, convert_swin, convert_vit, saved_networks
 from mmfd.weights.convert_fd_official import fd_official_to_mmpretrain
 from mmfd.weights.rename import HALF
 from mmfd.weights.weight_files import first_few
@@ -50,14 +50,16 @@ def find(kind, checkpoint, path, take=''):
 
     Raises:
         Refused: as `saved_networks.find`; if the file is of another kind, it
-            says of which, if it knows.
+            says of which, if it knows. Also for weights that are not finite.
     """
     try:
-        return _find(kind, checkpoint, path, take)
+        network, others = _find(kind, checkpoint, path, take)
     except Refused as error:
-        others = kinds(checkpoint, path)
-        hint = f'. Kind {" or ".join(others)} takes it' if others else ''
+        fitting = kinds(checkpoint, path)
+        hint = f'. Kind {" or ".join(fitting)} takes it' if fitting else ''
         raise Refused(f'{error}{hint}') from None
+    checkpoints.check_finite(network.fitted, path)
+    return network, others
 
 
 def convert(kind, state_dict):

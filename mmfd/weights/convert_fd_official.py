@@ -4,7 +4,7 @@ import re
 from mmfd.errors import Refused
 from mmfd.weights.convert_swin import swinv2_to_mmpretrain
 from mmfd.weights.convert_vit import BLOCK_NAMES
-from mmfd.weights.rename import FULL, Renamed, check_has, rename
+from mmfd.weights.rename import WHOLE, Renamed, check_has, rename
 
 TABLE = 'relative_position_bias_table'
 
@@ -96,7 +96,7 @@ def _fd_swin(state_dict):
         if '.cpb_mlp.' in key:
             raise Refused("this is not FD's Swin V2, which has rpe_mlp in the "
                           f'place of {key!r}')
-        if value.is_floating_point() and value.dtype not in FULL:
+        if value.is_floating_point() and value.dtype not in WHOLE:
             raise Refused(f'{key!r} is in {value.dtype}, and FD is published '
                           'in torch.float32: this copy has lost digits; take '
                           'the original')

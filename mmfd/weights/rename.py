@@ -7,6 +7,7 @@ from mmfd.errors import Refused
 
 FULL = (torch.float32, )
 HALF = (torch.float32, torch.float16, torch.bfloat16)
+WHOLE = (torch.float32, torch.float64)  # no digit of fp32 is lost in them
 # name that a table does not know -> the kind of network that has such a name;
 # what only one kind has stands before what several have
 OTHER_NETWORKS = {
@@ -106,7 +107,7 @@ def rename(state_dict, names, network, prefix='', dtypes=FULL):
         if name in renamed:
             raise Refused(f'this is not {network}: {key!r} and another key '
                           f'become {name!r}')
-        if value.dtype not in dtypes:
+        if value.dtype not in (*dtypes, *WHOLE):
             published = ' or '.join(map(str, dtypes))
             lost = ': this copy has lost digits' if value.dtype in HALF else ''
             raise Refused(

@@ -5,7 +5,7 @@ from mmfd.errors import Refused
 from mmfd.hosts import log, pytorch
 from mmfd.weights import checkpoints, convert, rename, saved_networks
 from mmfd.weights.convert_swin import ALIKE, COORDINATES
-from mmfd.weights.rename import HALF
+from mmfd.weights.rename import HALF, WHOLE
 from mmfd.weights.weight_files import first_few
 
 # Names that may lack in a file: norms that a backbone has only for
@@ -54,7 +54,7 @@ def load_into(module,
     Raises:
         Refused: as `checkpoints.load`, and if a weight of the module has no
             counterpart in the file or the other way round, except for those
-            of `MAY_LACK` and `MAY_REMAIN`.
+            of `MAY_LACK` and `MAY_REMAIN`, or is not finite.
     """
     checkpoint = checkpoints.load(path, source)
     network, expected = type(module).__name__, module.state_dict()
@@ -84,6 +84,7 @@ def load_into(module,
     _check_kinds(state_dict, expected, path)
     precision = check_precision(in_file if translate else state_dict, path,
                                 half)
+    checkpoints.check_finite(state_dict, path)
     for line in (*precision, *saved_networks.describe(
             found, others, 'to use those, save '
             'them in a file of their own')):
@@ -150,7 +151,7 @@ def check_precision(state_dict, path, half=False):
         Refused: with the name of one of them.
     """
     for name, value in state_dict.items():
-        if value.is_floating_point() and value.dtype != torch.float32:
+        if value.is_floating_point() and value.dtype not in WHOLE:
             if half and value.dtype in HALF:
                 return [
                     f'{name!r} and perhaps others are in {value.dtype}, '

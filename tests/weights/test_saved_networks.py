@@ -167,6 +167,8 @@ IN_A_FILE = {  # how it is saved -> what `torch.save` is given
         'student.backbone.', other(w)) | {'student.head.x': torch.ones(2)},
     'bfloat16': lambda w: {k: v.bfloat16() if v.is_floating_point() else v
                            for k, v in w.items()},
+    'float64': lambda w: {k: v.double() if v.is_floating_point() else v
+                          for k, v in w.items()},
     'TorchScript': None,
 }
 
@@ -295,6 +297,16 @@ def test_half_precision_becomes_whole_and_is_said(tmp_path):
     path = write('timm', 'bfloat16', tmp_path / 'file.pth')
     output = command('convert', 'timm', path, tmp_path / 'out.pth')
     assert 'torch.bfloat16 became fp32: digits that the original' in output
+
+
+def test_network_that_diverged_is_refused_by_name():
+    weights = dict(network('timm').state_dict())
+    weights['norm.bias'] = weights['norm.bias'] * float('nan')
+    with pytest.raises(
+            Refused,
+            match='^file.pth: ln1.bias has numbers that are not '
+            'finite, as after a run that diverged: give an earlier file$'):
+        convert.find('timm', weights, 'file.pth')
 
 
 @pytest.mark.parametrize('averaged', [False, True])

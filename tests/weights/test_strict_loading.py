@@ -48,6 +48,25 @@ def test_whole_and_imaginary_numbers_are_no_weights(tmp_path, dtype):
     assert load_into(net, file) == [] and net.steps == 7
 
 
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_weights_of_a_run_that_diverged_are_refused_by_name(tmp_path, value):
+    file, linear = tmp_path / 'w.pth', torch.nn.Linear(2, 2)
+    weights = dict(linear.state_dict(), bias=torch.tensor([1., value]))
+    checkpoints.save(weights, file, {})
+    with pytest.raises(Refused, match='w.pth: bias has numbers that are not '):
+        load_into(linear, file)
+
+
+def test_double_precision_has_every_digit(tmp_path):
+    file, linear = tmp_path / 'w.pth', torch.nn.Linear(2, 2)
+    weights = {k: v.double() for k, v in linear.state_dict().items()}
+    checkpoints.save(weights, file, {})
+    loaded = torch.nn.Linear(2, 2)
+    load_into(loaded, file)
+    assert loaded.weight.dtype == torch.float32
+    assert torch.equal(loaded.weight, linear.weight)
+
+
 def test_loading_tells_what_it_left_out(tmp_path):
     file = tmp_path / 'classifier.pth'
     weights = torch.nn.Linear(2, 2).state_dict(prefix='backbone.')
