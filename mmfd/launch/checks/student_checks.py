@@ -59,8 +59,9 @@ def _check_statistics(path, model, cfg, is_ours):
     if not isinstance(file, str) or not os.path.exists(file):
         return  # trained from random weights, or refused elsewhere
     given, place = model.get('data_preprocessor'), f'{path}.data_preprocessor'
-    if not given:  # mmpretrain's configs have it beside the model
-        given, place = cfg.get('data_preprocessor') or {}, 'data_preprocessor'
+    if 'data_preprocessor' not in model:  # mmpretrain's have it beside it
+        given, place = cfg.get('data_preprocessor'), 'data_preprocessor'
+    given = given or {}
     if 'data_preprocessor' in given:  # within one for several branches
         given, place = given['data_preprocessor'], f'{place}.data_preprocessor'
     known = provenance.statistics(checkpoints.meta(file))

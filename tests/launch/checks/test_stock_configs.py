@@ -142,6 +142,14 @@ def test_students_statistics_and_weights_are_its_own(distilled, library, name,
         with_student(library, name, distilled, **options)
 
 
+def test_model_without_statistics_has_not_those_beside_it(distilled):
+    """The Runner gives it them only where the model's key is not there."""
+    beside = {'data_preprocessor': dict(mean=MEAN, std=STD, bgr_to_rgb=True)}
+    with pytest.raises(Refused, match=r'it mean=None, std=None, bgr_to_rgb=N'):
+        with_student(*MASK2FORMER, distilled,
+                     **{'model.data_preprocessor': None}, **beside)
+
+
 def test_student_with_its_own_statistics_passes(distilled):
     with_student(*MASK2FORMER, distilled)
     with_student(*STDC, distilled)
