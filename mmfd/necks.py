@@ -66,8 +66,10 @@ class TokenSelector:
         elif tokens.ndim != 3:
             raise Refused(
                 f'{self.side}backbone gives {tuple(tokens.shape)}, neither '
-                'tokens (B, L, C) nor a map (B, C, h, w): set '
-                f"{self.side}backbone.out_type='raw', or write a neck for it")
+                'tokens (B, L, C) nor a map (B, C, h, w): '
+                f"{self.side}backbone.out_type='raw' gives those of networks "
+                'of mmpretrain, mmfd.TimmNetwork those of timm; for others '
+                'write a neck')
         if (self.tokens, self.grid) == ('all', None):
             return tokens
         before, (h, w) = self._layout(feats)

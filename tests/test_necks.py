@@ -407,6 +407,20 @@ def test_map_with_its_channels_last_is_read_as_the_network_says():
     assert torch.equal(teacher(images), right.flatten(1, 2))
 
 
+def test_network_of_timm_without_its_tokens_is_told_how_it_gives_them():
+    """TIMMBackbone has no out_type; here it gives the pooled cls token."""
+    name, images = 'deit_tiny_distilled_patch16_224', torch.rand(
+        1, 3, 224, 224)
+    teacher = timm_teacher(dict(), model_name=name, depth=1)
+    with pytest.raises(
+            Refused, match=r'gives \(1, 192\), .* mmfd.TimmNetwork those of'):
+        teacher(images)
+    backbone = MODELS.build(
+        dict(type='mmfd.TimmNetwork', name=name, model_args=dict(depth=1)))
+    feats = features_of(backbone, backbone(images), (224, 224))
+    assert neck('PlainNeck', tokens='map')(feats).shape == (1, 14 * 14, 192)
+
+
 class Silent(torch.nn.Module):
     """A network that says nothing of what it gives."""
 

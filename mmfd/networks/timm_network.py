@@ -34,8 +34,8 @@ class TimmNetwork(LibraryNetwork):
         init_cfg (dict): see `LibraryNetwork`.
 
     Raises:
-        Refused: for a name that timm does not know, or a size that patches do
-            not cover.
+        Refused: for a name that timm does not know, a network that pools in
+            any case, or a size that patches do not cover.
     """
 
     def __init__(self,
@@ -55,10 +55,10 @@ class TimmNetwork(LibraryNetwork):
             args['img_size'] = size
         try:
             network, self_filter = timm_models.create(name, **args)
+            network.reset_classifier(0, '')
         except (AssertionError, RuntimeError, TypeError, ValueError) as error:
-            raise Refused(f'timm builds no {name} with {args}: '
-                          f'{error}') from error
-        network.reset_classifier(0, '')
+            raise Refused(f'timm builds no {name} with {args} that gives all '
+                          f'its features: {error}') from error
         facts = _facts(name, network, said).override(facts)
         if fixed:
             check_size(name, size, facts.patch)

@@ -118,6 +118,13 @@ def test_message_says_what_there_is(text, message):
         by_name.find(text)
 
 
+def test_network_that_always_pools_is_one_message():
+    with pytest.raises(
+            Refused,
+            match='no coat_tiny .* that gives all its features: .*po'):
+        built(by_name.find('timm:coat_tiny'))
+
+
 @pytest.mark.parametrize('text, file', [
     ('timm:vit_small_patch14_dinov2', 'model.safetensors of timm/vit_small'),
     ('torchvision:resnet18', 'resnet18-'),
