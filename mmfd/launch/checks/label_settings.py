@@ -134,13 +134,13 @@ def ignored_labels(parts):
     return found
 
 
-def _parts(sections):
+def _parts(parts):
     """(dotted path, dict) of every dict but those of other classes."""
     heads = [
-        path for path, part in dicts(sections)
+        path for path, part in dicts(parts)
         if str(part.get('type')).split('.')[-1] in OTHER_HEADS
     ]
-    for path, part in dicts(sections):
+    for path, part in dicts(parts):
         is_other = OTHER_PARTS & {*path.split('.')}
         if not is_other and not {path, *outer_paths(path)} & {*heads}:
             yield path, part
