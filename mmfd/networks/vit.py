@@ -48,8 +48,9 @@ class StudentViT(BEiTViT):
 
     Raises:
         Refused: if the patch does not divide the image, if an index is that
-            of no block, or if a checkpoint does not fit in every weight that
-            it should have.
+            of no block, if a cls token is to be returned and there is none,
+            or if a checkpoint does not fit in every weight that it should
+            have.
     """
 
     def __init__(self,
@@ -66,6 +67,10 @@ class StudentViT(BEiTViT):
                       '_freeze_stages')
         image_size.check_multiple(img_size, patch_size,
                                   f'patch_size={patch_size}')
+        if out_type == 'cls_token' and not kwargs.get('with_cls_token', True):
+            raise Refused(
+                "out_type='cls_token' with with_cls_token=False: set "
+                "backbone.out_type='avg_featmap'")
         super().__init__(
             arch=arch,
             img_size=img_size,

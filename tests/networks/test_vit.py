@@ -145,6 +145,11 @@ def test_image_that_the_patch_does_not_divide_is_refused():
         fd_student(img_size=225, patch_size=16)
 
 
+def test_cls_token_that_is_not_there_is_refused():
+    with pytest.raises(Refused, match="set backbone.out_type='avg_featmap'"):
+        fd_student(with_cls_token=False, out_type='cls_token')
+
+
 def test_image_of_another_size_than_the_network_is_refused():
     with pytest.raises(Refused, match='48 x 32 .* img_size=32'):
         fd_student()(torch.zeros(1, 3, 48, 32))

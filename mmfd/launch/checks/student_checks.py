@@ -75,6 +75,8 @@ def _check_statistics(path, model, cfg, is_ours):
         library = cfg.get('default_scope')
         key = CHANNEL_ORDERS[library in ('mmseg', 'mmdet')]
         wrong[key] = True
+    if given.get('rgb_to_bgr'):  # which mmengine refuses beside bgr_to_rgb
+        wrong['rgb_to_bgr'] = False
     if wrong:
         options = ' '.join(f'{place}.{key}={value}'.replace(' ', '')
                            for key, value in wrong.items())

@@ -129,6 +129,9 @@ def with_student(library, name, file, **options):
     (*MASK2FORMER, {
         'model.data_preprocessor.bgr_to_rgb': False
     }, r'cfg-options model\.data_preprocessor\.bgr_to_rgb=True$'),
+    (*MASK2FORMER, {
+        'model.data_preprocessor.rgb_to_bgr': True
+    }, r'cfg-options model\.data_preprocessor\.rgb_to_bgr=False$'),
     ('mmdet', 'yolox/yolox_l_8xb8-300e_coco', {}, r'mean=\[123\.675'),
     ('mmpretrain', 'beit/benchmarks/beit-base-p16_8xb128-coslr-100e_in1k', {},
      r'cfg-options data_preprocessor\.mean=\[123\.675'),
