@@ -6,7 +6,9 @@ warnings of the libraries, but not those that mean nothing to a user.
 import importlib
 import io
 import logging
+import os
 import re
+import textwrap
 import warnings
 from contextlib import redirect_stdout
 
@@ -31,6 +33,34 @@ MEANINGLESS_IN_PYTHON = (  # the same, by Python's own warnings
     'pkg_resources is deprecated',
     "'pin_memory' argument is set as true but no accelerator",
 )
+COMMAND = re.compile(r'\s*(mmfd|python|tensorboard|tools/\S+) ')
+HANGING = re.compile(r'\s*(\w+ {2,})?')  # what further lines are indented by
+
+
+def wrapped(text, stream):
+    """Text whose lines fit into a terminal, broken between words.
+
+    A command stays on one line, to be copied, and so does a path with its
+    name. Where a stream is no terminal, nothing is changed.
+
+    Args:
+        stream (TextIO): that it will be written to.
+    """
+    if not stream.isatty():
+        return text
+    columns = os.get_terminal_size(stream.fileno()).columns or 80
+    return '\n'.join(_wrapped(line, columns - 1) for line in text.split('\n'))
+
+
+def _wrapped(line, width):
+    if len(line) <= width or COMMAND.match(line) or len(line.split()) < 3:
+        return line
+    return textwrap.fill(
+        line,
+        width,
+        subsequent_indent=' ' * len(HANGING.match(line)[0]),
+        break_long_words=False,
+        break_on_hyphens=False)
 
 
 def info(text):

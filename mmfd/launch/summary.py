@@ -4,9 +4,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import torch
-from mmengine.dist import get_world_size
+from mmengine.dist import get_world_size, is_main_process
 
 from mmfd.hosts import openmmlab
+from mmfd.training import curves
 from mmfd.training.hooks import SKIPPED_IMAGES
 
 
@@ -41,6 +42,8 @@ def beginning(runner):
 def ending(runner, seconds):
     """What a run has written, and what to do with it: lines of text.
 
+    The curves are drawn first, to be named.
+
     Args:
         runner (Runner): that has trained.
         seconds (float): that it took.
@@ -51,6 +54,8 @@ def ending(runner, seconds):
     if best := written.get('best_ckpt'):
         lines += [f'  best     {_relative(best)}']
     lines += [f'  last     {_relative(last)}'] if last else []
+    if is_main_process() and (picture := curves.draw(runner.work_dir)):
+        lines += [f'  curves   {_relative(picture)}']
     skipped = Path(runner.work_dir) / SKIPPED_IMAGES
     if skipped.exists():
         lines += [f'  skipped  images are listed in {_relative(skipped)}']

@@ -18,7 +18,8 @@ class ConsoleHandler(logging.StreamHandler):
 
     def format(self, record):
         warned = record.levelno >= logging.WARNING
-        return 'warning: ' * warned + record.getMessage()
+        return log.wrapped('warning: ' * warned + record.getMessage(),
+                           self.stream)
 
     def emit(self, record):
         try:

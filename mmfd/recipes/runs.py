@@ -1,5 +1,4 @@
 """Write the config of a run, train it, and read what it logged."""
-import json
 import multiprocessing
 import shlex
 import tempfile
@@ -13,6 +12,7 @@ from mmfd.errors import Refused
 from mmfd.hosts import log
 from mmfd.launch import command_line, runner, terminal
 from mmfd.launch.config_options import load_config
+from mmfd.training import curves
 from mmfd.training.last_checkpoint import find_checkpoints
 
 
@@ -116,8 +116,8 @@ def history(work_dir):
         again after it was stopped counts once.
     """
     found = {}
-    for file in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):
-        for line in map(json.loads, file.read_text().splitlines()):
+    for lines in curves.logged(work_dir):
+        for line in lines:
             found['loss' in line, line['step']] = line
     return [*found.values()]
 

@@ -9,6 +9,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook, LoggerHook
 from tqdm import tqdm
 
+from mmfd.hosts import log
 from mmfd.registry import HOOKS
 
 COLUMNS = 100  # a line is cut off there, or where a narrower terminal ends
@@ -89,7 +90,7 @@ data 2%  ETA 3:10:12
 
     def _print(self, line):
         if is_main_process():
-            tqdm.write(line, file=sys.stdout)
+            tqdm.write(log.wrapped(line, sys.stdout), file=sys.stdout)
             sys.stdout.flush()
 
 

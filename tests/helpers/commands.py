@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 IMPORTED = [
     'mmfd.launch.config_options', 'mmfd.launch.runner', 'mmpretrain.models',
     'mmpretrain.datasets', 'mmpretrain.evaluation', 'mmpretrain.visualization',
-    'torch.utils.tensorboard'
+    'torch.utils.tensorboard', 'matplotlib.backends.backend_agg'
 ]
 ENVIRONMENT = dict(os.environ)  # before a test changes it
 server = get_context('forkserver')

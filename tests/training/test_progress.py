@@ -18,7 +18,7 @@ from mmfd.hosts import log
 from mmfd.launch.terminal import ConsoleHandler
 
 PROGRESS = re.compile(
-    r'^epoch \d/3  iteration \d+/12  loss \d\.\d+  .* img/s  '
+    r'^epoch \d/3  iteration \d+/12  (loss \d\.\d+  )?.* img/s  '
     r'data \d+%  ETA \d:\d\d:\d\d$')
 
 
@@ -41,6 +41,7 @@ def test_few_lines_then_one_for_each_of_the_log(trained):
     _, lines = trained
     begins = [bool(PROGRESS.match(line)) for line in lines]
     assert iterations(lines) == [*range(1, 13)], lines
+    assert all('  loss ' in x for x in lines if PROGRESS.match(x)), lines
     assert begins.index(True) <= 15, lines
     assert [line for line in lines if line.startswith('epoch 2: ')]
     for row in 'teacher', 'student', 'run', 'device', 'output', 'log':
@@ -73,7 +74,7 @@ def test_the_log_file_has_everything(trained):
 def test_the_end_names_files_that_are_there(trained):
     work_dir, lines = trained
     end = lines[[x.startswith('done in ') for x in lines].index(True):]
-    for what in 'best', 'last':
+    for what in 'best', 'curves', 'last':
         [path] = [x.split()[1] for x in end if x.startswith(f'  {what} ')]
         assert os.path.exists(path)
     assert path == str(work_dir / 'epoch_3.pth')
@@ -140,7 +141,13 @@ def test_a_terminal_has_one_line_that_is_redrawn(config, tmp_path, columns):
     drawn = [x for x in re.split('[\r\n]', text) if 'iteration ' in x]
     assert any('iteration 11/12' in x for x in drawn)
     assert max(map(len, drawn)) < columns
-    assert not [x for x in text.split('\n') if PROGRESS.match(x)]
+    lines = text.split('\n')
+    assert not [x for x in lines if PROGRESS.match(x)]
+    # what is longer is a command, or a path behind a name at most
+    wide = [x for x in lines if len(x.split('\r')[-1]) >= columns]
+    assert not [
+        x for x in wide if not log.COMMAND.match(x) and len(x.split()) > 2
+    ]
 
 
 def test_a_dumb_terminal_gets_lines(config, tmp_path):
