@@ -20,7 +20,8 @@ DEFAULT = ('attention', 'tokens', 'whitening')
 def main():
     threads.wait_briefly()  # before PyTorch is imported
     from mmfd.analysis.diagnosis import MEASURES
-    from mmfd.launch import command_line
+    from mmfd.launch import command_line, paths
+    from mmfd.weights.checkpoints import RANDOM
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument(
@@ -49,6 +50,8 @@ def main():
     if len(args.networks) not in (1, 2, 4):
         parser.error('expected CONFIG, CONFIG CHECKPOINT, or two such pairs')
     with command_line.one_message():
+        files = [path for path in args.networks[1::2] if path != RANDOM]
+        paths.check(args.networks[::2], files, [args.images])
         report = analyze(args, shlex.join(['mmfd', 'analyze', *sys.argv[1:]]))
         print(f'{report}: open it in a browser')
 

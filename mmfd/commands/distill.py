@@ -33,6 +33,6 @@ def main():
         args.img_size = args.img_size[0], args.img_size[-1]
     from mmfd.launch import command_line, paths
     with command_line.one_message():
-        paths.check(folders=args.data)
+        paths.check(folders=args.data, networks=[args.teacher, args.student])
         from mmfd.recipes.distill import distill
         distill(**vars(args))

@@ -6,10 +6,8 @@
 --out gets a picture for each image, under the same name, as .png.
 """
 import argparse
-import os
 import sys
 
-from mmfd.errors import Refused
 from mmfd.launch import threads
 
 
@@ -31,9 +29,7 @@ def main():
     command_line.add_cfg_options(parser, 'the config')
     args = parser.parse_args()
     with command_line.one_message():
-        paths.check([args.config], [args.checkpoint])
-        if not os.path.exists(args.images):
-            raise Refused(f'no image or folder {args.images}')
+        paths.check([args.config], [args.checkpoint], existing=[args.images])
         from mmfd.launch import terminal
         from mmfd.launch.config_options import override, read_config
         from mmfd.launch.predictions import predict

@@ -16,10 +16,8 @@ from mmfd.errors import Refused
 
 
 def main():
-    from mmfd.launch import command_line
-    from mmfd.launch.config_options import read_config
+    from mmfd.launch import command_line, paths
     from mmfd.weights import provenance
-    from mmfd.weights.carried_config import carried_config
     from mmfd.weights.export import LIBRARIES
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -49,6 +47,9 @@ def main():
         help='config the checkpoint was trained with, if it carries none')
     args = parser.parse_args()
     with command_line.one_message():
+        paths.check([args.config] if args.config else (), [args.checkpoint])
+        from mmfd.launch.config_options import read_config
+        from mmfd.weights.carried_config import carried_config
         dst, origin = Path(args.dst), _origin(args, provenance)
         if args.config:
             model = read_config(args.config).get('model', {})

@@ -24,6 +24,6 @@ def main():
     args = parser.parse_args()
     from mmfd.launch import command_line, paths
     with command_line.one_message():
-        paths.check(folders=args.data)
+        paths.check(folders=args.data, existing=[args.student])
         from mmfd.recipes.finetune import finetune
         finetune(**vars(args))

@@ -23,8 +23,9 @@ def main():
     parser.add_argument(
         '--json', action='store_true', help='print JSON in place of lines')
     args = parser.parse_args()
-    from mmfd.launch import command_line
+    from mmfd.launch import command_line, paths
     with command_line.one_message():
+        paths.check(existing=[args.model, *args.images])
         from mmfd.recipes.predict import predict
         found = predict(args.model, args.images, args.top)
         if args.json:

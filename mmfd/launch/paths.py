@@ -10,23 +10,29 @@ from mmfd.weights import weight_files
 SHIPPED = Path(mmfd.__file__).parent / '.mim'  # with configs/ in it
 
 
-def check(configs=(), checkpoints=(), folders=()):
+def check(configs=(), checkpoints=(), folders=(), networks=(), existing=()):
     """Refuse what is not there.
 
     Args:
         configs (Sequence[str]): config files, or paths of those of mmfd.
         checkpoints (Sequence[str]): weights files, or folders with one.
         folders (Sequence[str]): of images.
+        networks (Sequence[str]): by name, LIBRARY:NAME or LIBRARY:NAME=FILE.
+        existing (Sequence[str]): files or folders of any kind.
 
     Raises:
         Refused: with the first that is missing.
     """
     for path in configs:
         find_config(path)
-    for path in checkpoints:
+    files_named = (text.partition('=')[2] for text in networks)
+    for path in (*checkpoints, *filter(None, files_named)):
         weight_files.resolve(path)
     for path in folders:
         files.check_image_folder(path)
+    for path in existing:
+        if not Path(path).exists():
+            raise Refused(f'there is no file and no folder {path}')
 
 
 def find_config(path):

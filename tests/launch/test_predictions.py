@@ -66,7 +66,7 @@ def test_prediction_is_that_of_the_checkpoint(classifier, images):
 
 @pytest.mark.parametrize('config, images, message', [
     ('configs/demo/simclr_fd.py', 'x.jpg', 'predicts no classes'),
-    (CONFIG, 'nowhere', 'no image or folder nowhere'),
+    (CONFIG, 'nowhere', 'no file and no folder nowhere'),
 ])
 def test_what_cannot_be_predicted_is_one_message(classifier, config, images,
                                                  message, tmp_path):
