@@ -20,6 +20,7 @@ import yaml
 from mmengine.config import Config
 
 from mmfd.networks import timm_network
+from mmfd.planning.plan import IMAGENET_IMAGES
 from mmfd.weights.published import PUBLISHED
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,9 +30,13 @@ READMES = [
     ROOT / 'configs/fd/ablations/README.md',
     ROOT / 'configs/fd/by_name/README.md',
     ROOT / 'docs/teachers.md',
+    ROOT / 'docs/gpu.md',
 ]
 PLACE = re.compile(r'(<!-- table: (\w+) -->\n\n).*?(\n<!-- end -->)', re.S)
 NOTHING = '-'
+GPUS = dict(A100=312, H100=989, B200=2250)  # dense bf16 TFLOP/s, as published
+USED, TOGETHER = 1 / 3, 8  # share of these that is assumed; GPUs of a run
+HOURS = f'hours on {TOGETHER} H100, counted'
 
 
 def read_metafiles():
@@ -84,6 +89,22 @@ def sides(before, after):
 def official(model):
     address = model['Metadata'].get('Official Weights')
     return f'[weights]({address})' if address else NOTHING
+
+
+def operations(model):
+    """Of a whole run; the metafile has what docs/count_operations.py counts.
+
+    They are those of a training step on one image.
+    """
+    facts = model['Metadata']
+    images = facts.get('Images of an Epoch', IMAGENET_IMAGES)
+    return facts['Operations of an Image'] * images * facts['Epochs']
+
+
+def hours(model, gpu='H100'):
+    """That a run would take by its operations; nobody has measured it."""
+    seconds = operations(model) / (GPUS[gpu] * 1e12 * USED * TOGETHER)
+    return f'{seconds / 3600:,.{seconds < 36000:d}f}'
 
 
 # --- README.md ---
@@ -143,11 +164,12 @@ def students(models):
         link(x),
         fact(x, 'Teacher'), f'{fact(x, "Student")}, {size(x)}',
         fact(x, 'Epochs'),
+        hours(x),
         change(x, 'classification'),
         change(x, 'ade20k'),
         official(x)
     ] for x in of_folder(models, 'fd')]
-    return ('config', 'teacher', 'student', 'epochs',
+    return ('config', 'teacher', 'student', 'epochs', HOURS,
             'ImageNet-1K top-1, before -> after',
             'ADE20K mIoU, before -> after', 'official student'), rows
 
@@ -227,26 +249,42 @@ def by_name(models):
             'statistics', 'before the map', 'licence'), rows
 
 
+# --- docs/gpu.md ---
+
+
+def how_long(models):
+    tuned = [x for _, x in before_and_after(models, 'classification')]
+    rows = [[
+        f'{link(x)}, {fact(x, "Epochs")} epochs',
+        f'{operations(x):.1e}'.replace('e+', 'e'), *(hours(x, gpu)
+                                                     for gpu in GPUS)
+    ] for x in of_folder(models, 'fd') + tuned]
+    peaks = [f'{gpu} ({peak:,})' for gpu, peak in GPUS.items()]
+    return ('recipe', 'operations', *peaks), rows
+
+
 # --- the tasks ---
 
 
 def fine_tuning(models):
     rows = [[
         fact(after, 'Network'),
-        fact(after, 'Epochs'), *sides(before, after),
+        fact(after, 'Epochs'),
+        hours(after), *sides(before, after),
         size(after),
         official(after)
     ] for before, after in before_and_after(models, 'classification')
             if not after['Name'].endswith('_linear')]
-    return ('network', 'epochs', 'before FD', 'top-1', 'after FD', 'top-1',
-            'parameters', 'official model'), rows
+    return ('network', 'epochs', HOURS, 'before FD', 'top-1', 'after FD',
+            'top-1', 'parameters', 'official model'), rows
 
 
 def linear_probe(models):
-    rows = [[fact(after, 'Network'), *sides(before, after)]
+    rows = [[fact(after, 'Network'),
+             hours(after), *sides(before, after)]
             for before, after in before_and_after(models, 'classification')
             if after['Name'].endswith('_linear')]
-    return ('network', 'before FD', 'top-1', 'after FD', 'top-1'), rows
+    return ('network', HOURS, 'before FD', 'top-1', 'after FD', 'top-1'), rows
 
 
 def ade20k(models):
@@ -279,6 +317,7 @@ TABLES = dict(
     ablations=ablations,
     named=named,
     by_name=by_name,
+    how_long=how_long,
     fine_tuning=fine_tuning,
     linear_probe=linear_probe,
     ade20k=ade20k,

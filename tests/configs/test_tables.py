@@ -58,6 +58,27 @@ def test_first_page_has_the_papers_figures_before_and_after(tool):
     assert rows[-1][0] == 'COCO box AP, Swin V2-G'
 
 
+def test_hours_are_operations_at_a_third_of_the_rate(tool):
+    models = tool['read_metafiles']()
+    # 300 epochs of 1.28 M images, 1.417e11 operations each, on 8 x 330 TFLOP/s
+    assert tool['operations'](models['clip_vitb_fd']) == pytest.approx(
+        5.446e19, rel=1e-3)
+    assert tool['hours'](models['clip_vitb_fd']) == '5.7'
+    assert tool['hours'](models['clip_vitb_fd'], 'A100') == '18'
+    # of an epoch of ImageNet-22K, 14.2 M
+    assert tool['hours'](models['clip_vitl_fd_in22k']) == '66'
+
+
+@pytest.mark.full
+@pytest.mark.parametrize('name', ['clip_vitb_fd', 'esvit_swinb_fd_in1k'])
+def test_operations_of_the_metafiles_are_those_counted(tool, name):
+    """If not: python docs/count_operations.py"""
+    count = runpy.run_path('docs/count_operations.py')['operations']
+    model = tool['read_metafiles']()[name]
+    assert count(model['Config']) == pytest.approx(
+        model['Metadata']['Operations of an Image'], rel=1e-3)
+
+
 def test_links_of_the_tables_lead_somewhere(tool):
     for readme in tool['READMES']:
         for path in re.findall(r'\]\(([^):#]+)\)', readme.read_text()):
