@@ -15,9 +15,14 @@ STYLE = {
     'axes.axisbelow': True,
     'legend.frameon': False,
     'image.cmap': 'viridis',
-    'savefig.dpi': 130,
+    'legend.fontsize': 8,
+    'figure.facecolor': 'white',  # a card on a dark page
+    'savefig.dpi': 200,
 }
-WIDTH = 9  # inches, as wide as a page
+# Inches: text of 9 points has 9 pixels where a figure is shown 432 wide, as in
+# a window of 500, and 15 in the 720 of a larger one
+WIDTH = 6
+IN_A_ROW = 2  # panels
 
 
 def save(plot, diagnosis, path):
@@ -32,11 +37,15 @@ def new_figure(height):
     return Figure(figsize=(WIDTH, height), layout='constrained')
 
 
-def panels(count, height, **kwargs):
-    """A figure with axes side by side."""
-    figure = new_figure(height)
-    axes = figure.subplots(1, count, squeeze=False, **kwargs)[0]
-    return figure, axes
+def panels(count, height, in_a_row=IN_A_ROW, **kwargs):
+    """A figure with axes side by side, two in a row of a height in inches."""
+    columns = min(count, in_a_row)
+    rows = -(-count // columns)
+    figure = new_figure(height * rows)
+    axes = figure.subplots(rows, columns, squeeze=False, **kwargs).flatten()
+    for axis in axes[count:]:
+        axis.set_axis_off()
+    return figure, axes[:count]
 
 
 def colour_of(diagnosis, name):

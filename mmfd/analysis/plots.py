@@ -22,7 +22,7 @@ TARGETS = dict(  # choice of whitening -> colour and width: some curves agree
 def attention_distance(diagnosis):
     """A dot for each head, layer by layer (FD, fig. 2)."""
     statistics = with_attention(diagnosis)
-    figure, axes = panels(len(statistics), 3.2, sharey=True)
+    figure, axes = panels(len(statistics), 2.6, sharey=True)
     for axis, stats in zip(axes, statistics):
         spots = [
             (index, distance)
@@ -41,7 +41,7 @@ def attention_distance(diagnosis):
         whole_numbers(axis)
     low, high = axes[0].get_ylim()
     axes[0].set_ylim(0 if low < high / 2 else low, high + 0.2 * (high - low))
-    axes[0].set_ylabel('mean attention distance (pixels)')
+    axes[0].set_ylabel('attention distance (pixels)')
     axes[-1].legend(loc='upper right')
     return figure
 
@@ -49,7 +49,7 @@ def attention_distance(diagnosis):
 def heads(diagnosis):
     """Cosine, divergence and entropy of heads (FD, fig. 3)."""
     statistics = with_attention(diagnosis)
-    figure, (cosine, divergence, entropy) = panels(3, 2.9)
+    figure, (cosine, divergence, entropy) = panels(3, 2.3)
     width = _beside(statistics)
     for i, (stats, x) in enumerate(on_depth_axis(statistics)):
         layers = [*stats.numbers['attention'].values()]
@@ -84,7 +84,7 @@ def heads(diagnosis):
 def average_maps(diagnosis):
     """Attention averaged over images, heads and windows (FD, fig. 4)."""
     statistics = with_attention(diagnosis)
-    figure = new_figure(1.95 * len(statistics))
+    figure = new_figure(1.4 * len(statistics))
     axes = figure.subplots(len(statistics), MAPS, squeeze=False)
     for row, stats in zip(axes, statistics):
         names = [*stats.attention]
@@ -106,7 +106,7 @@ def average_maps(diagnosis):
 def shares(diagnosis):
     """What explains the average maps: offset, or key alone."""
     statistics = with_attention(diagnosis)
-    figure, axes = panels(2, 2.8, sharey=True)
+    figure, axes = panels(2, 2.3, sharey=True)
     titles = dict(
         offset_share='relative offset (diagonals)',
         key_share='key position (columns)')
@@ -120,7 +120,7 @@ def shares(diagnosis):
             axis.plot(
                 x, values, 'o-', ms=3, color=colour, label=stats.network.name)
         axis.set(title=title, ylim=(0, 102))
-    axes[0].set_ylabel('variance of the map explained (%)')
+    axes[0].set_ylabel('variance explained (%)')
     axes[0].legend()
     label_depth(statistics, axes)
     return figure
@@ -140,7 +140,7 @@ def cka(diagnosis):
     pairs = [(name, name) for name in parts]
     if len(parts) == 2:
         pairs.append((*parts, ))
-    figure, axes = panels(len(pairs), 3.2)
+    figure, axes = panels(len(pairs), 2.4)
     for axis, (row, column) in zip(axes, pairs):
         shown = axis.imshow(
             values[parts[row], parts[column]], vmin=0, vmax=1, origin='lower')
@@ -157,7 +157,7 @@ def cka(diagnosis):
 def ranks(diagnosis):
     """Singular values of the last layer; effective rank of all."""
     statistics = diagnosis.statistics
-    figure, (spectrum, rank) = panels(2, 2.9)
+    figure, (spectrum, rank) = panels(2, 2.4)
     for stats, x in on_depth_axis(statistics, 'tokens'):
         colour = colour_of(diagnosis, stats.network.name)
         layers = [*stats.numbers['tokens'].values()]
@@ -192,7 +192,7 @@ def ranks(diagnosis):
 def norms(diagnosis):
     """Lengths of tokens, and the loudest channel, layer by layer."""
     statistics = diagnosis.statistics
-    figure, (length, channel) = panels(2, 2.9)
+    figure, (length, channel) = panels(2, 2.4)
     for stats, x in on_depth_axis(statistics, 'tokens'):
         colour = colour_of(diagnosis, stats.network.name)
         layers = [*stats.numbers['tokens'].values()]
@@ -254,7 +254,7 @@ def line(diagnosis):
         key for key in titles if all(key in landscape['plane'][0]
                                      for landscape in landscapes.values())
     ]
-    figure, axes = panels(len(keys), 3.0)
+    figure, axes = panels(len(keys), 2.5)
     for axis, key in zip(axes, keys):
         for name, landscape in landscapes.items():
             colour = colour_of(diagnosis, name)
@@ -282,7 +282,7 @@ def plane(diagnosis):
     }
     low = min(loss.min() for loss in losses.values())
     high = max(np.quantile(loss, 0.9) for loss in losses.values())
-    figure, axes = panels(len(landscapes), 3.4)
+    figure, axes = panels(len(landscapes), 2.5)
     for axis, (name, landscape) in zip(axes, landscapes.items()):
         drawn = axis.contourf(
             landscape['side'],
@@ -303,7 +303,7 @@ def plane(diagnosis):
 def whitened(diagnosis):
     """Channels, tokens and scale of a teacher, by choice of target."""
     choices = diagnosis.advice['choices']
-    figure, (channels, even) = panels(2, 3.1)
+    figure, (channels, even) = panels(2, 2.4, in_a_row=1)
     for name, target in choices.items():
         colour, width = TARGETS[name]
         std = np.array(target['channels'])

@@ -118,14 +118,16 @@ SECTIONS = [
 ]
 
 STYLE = """
+:root { color-scheme: light dark; }
 body { max-width: 60rem; margin: 3rem auto; padding: 0 1.5rem;
-  font: 1.05rem/1.55 Georgia, 'Times New Roman', serif; color: #222; }
+  font: 1.05rem/1.55 Georgia, 'Times New Roman', serif;
+  color: light-dark(#222, #ddd); background: light-dark(#fff, #1b1b1b); }
 h1 { font-size: 1.9rem; line-height: 1.2; margin-bottom: .3rem; }
 h2 { font-size: 1.3rem; margin: 3rem 0 .3rem; }
 figure { margin: 1rem 0 0; }
-img { width: 100%; height: auto; }
+img { width: 100%; max-width: 45rem; height: auto; border-radius: 4px; }
 figcaption p { margin: .5rem 0; max-width: 46rem; }
-.paper { color: #555; font-style: italic; }
+.paper { color: light-dark(#555, #aaa); font-style: italic; }
 .note { border-left: 3px solid #D55E00; padding-left: .8rem; }
 .advice { border-left: 3px solid #0072B2; padding-left: .8rem; }
 .scroll { overflow-x: auto; }
