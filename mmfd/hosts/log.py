@@ -21,6 +21,7 @@ MEANINGLESS = (
     '"FileClient" will be deprecated',
     '"HardDiskBackend" is the alias',
     '`save_param_scheduler` is True but',
+    '`resume_param_scheduler` is True but',
     'The prefix is not set in metric class',
     'Reset `metainfo`',
     'Visualizer backend is not initialized',

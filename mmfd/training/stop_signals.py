@@ -92,6 +92,7 @@ def _without_checkpoint(arguments):
 def _say(text):
     """Print a line from a handler, which may have interrupted a print."""
     if is_main_process():
+        text = log.wrapped(text, sys.__stderr__)
         os.write(sys.__stderr__.fileno(), f'\n{text}\n'.encode())
 
 
