@@ -27,7 +27,9 @@ FRAMES = {0xC0, 0xC1, 0xC2}  # baseline, extended, progressive
 TABLES = {0xC4, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0)}  # before the frame
 APP1 = 0xE1  # Exif or XMP, which may say that the image lies on its side
 ORIENTATION = 0x0112  # Exif
-BITS = 258  # of a sample, TIFF
+# Tags of a TIFF: bits of each sample, what the samples mean, how they lie
+BITS, MEANING, LAYOUT = 258, 262, 284
+WHITE_IS_ZERO, ONE_AFTER_ANOTHER = 0, 2
 FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 
 
@@ -77,6 +79,7 @@ def decode(data, max_pixels, value_range=None):
     pixels = decode_plain_jpeg(data, max_pixels)
     if pixels is None:
         image = open_image(data, max_pixels)
+        _check_layout(image, data)
         deep = None if value_range is None else _deep(image, data)
         if deep is not None:
             return _scaled(deep, value_range)
@@ -147,10 +150,23 @@ def _is_upright(data):
         return image.getexif().get(ORIENTATION, 1) == 1
 
 
+def _check_layout(image, data):
+    """Refuse colours of 16 bits in planes, which Pillow and OpenCV mix up."""
+    if (image.format == 'TIFF' and _is_deep_colour(image, data)
+            and image.tag_v2.get(LAYOUT) == ONE_AFTER_ANOTHER):
+        raise BrokenImage('its colours of 16 bits lie one after another: '
+                          'write them pixel by pixel (PlanarConfiguration 1, '
+                          'INTERLEAVE=PIXEL of GDAL)')
+
+
 def _to_rgb(image, value_range):
+    # which Pillow turns for images of 8 bits alone
+    negative = image.format == 'TIFF' and (image.tag_v2.get(MEANING)
+                                           == WHITE_IS_ZERO)
     image = ImageOps.exif_transpose(image)
     if image.mode == 'F' or image.mode.startswith('I'):
-        image = Image.fromarray(_to_8_bits(image, value_range))
+        grey = _to_8_bits(image, value_range)
+        image = Image.fromarray(255 - grey if negative else grey)
     if image.mode == 'P':  # its transparency may be of a kind of its own
         image = image.convert('RGBA')
     return image.convert('RGB')
@@ -195,10 +211,12 @@ def _deep(image, data):
 
 
 def _is_deep_colour(image, data):
-    """Whether an image has colours of 16 bits."""
+    """Whether an image has several samples of 16 bits a pixel."""
     if image.format == 'TIFF':
-        return image.mode == 'RGB' and image.tag_v2.get(BITS, (8, ))[0] == 16
-    return image.format == 'PNG' and data[24] == 16 and data[25] in (2, 6)
+        bits = image.tag_v2.get(BITS, (8, ))
+        return image.mode.startswith('RGB') and bits[0] == 16
+    # all but grey alone, of which Pillow keeps the 16 bits
+    return image.format == 'PNG' and data[24] == 16 and data[25] != 0
 
 
 def _reason(error):

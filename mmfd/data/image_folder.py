@@ -11,7 +11,7 @@ from mmfd.data.away import wait_until_back
 from mmfd.data.decode import BrokenImage
 from mmfd.data.sampler import SeededIndex
 from mmfd.data.scan import SUFFIXES, find_images
-from mmfd.data.splits import WORDS, find_splits
+from mmfd.data.splits import WORDS, find_splits, without_masks
 from mmfd.errors import Refused
 from mmfd.hosts import log
 from mmfd.registry import DATASETS
@@ -253,7 +253,8 @@ class _Tree:
     Attributes:
         images (dict): split -> paths relative to the root, sorted. The split
             is None if no folder is one.
-        left_out (set[str]): folders with images that are of no split.
+        left_out (set[str]): folders with images that are of no split, and how
+            many masks lie beside their images.
     """
 
     def __init__(self, root, splits):
@@ -263,8 +264,11 @@ class _Tree:
                 f'no images in {root} (looked for {", ".join(SUFFIXES)}): '
                 'name another with --data-root')
         self.root = root
+        paths, masks = without_masks(paths)
         self.layout = find_splits(paths, splits)
         self.images, self.left_out = defaultdict(list), set()
+        if masks:
+            self.left_out.add(f'{masks:,} masks beside their images')
         for path in paths:
             folder = os.path.dirname(path)
             if folder in self.layout.places:

@@ -4,6 +4,8 @@ import json
 import os
 import re
 import time
+from collections import Counter
+from functools import lru_cache
 
 from mmfd.data.away import why_away
 from mmfd.errors import Refused
@@ -11,8 +13,12 @@ from mmfd.files import (OWN_FILE, cache_folder, check_image_folder,
                         make_own_folder, read_own, written_whole)
 from mmfd.hosts import log
 
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff', '.ppm',
-            '.pgm', '.gif')
+SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.webp', '.bmp', '.tif',
+            '.tiff', '.ppm', '.pgm', '.gif')
+# Images that cannot be decoded here, of phones and cameras above all: counted
+UNREAD = ('.heic', '.heif', '.avif', '.jxl', '.jp2', '.tga', '.exr', '.dcm',
+          '.dng', '.cr2', '.cr3', '.nef', '.arw')
+LISTED = SUFFIXES + UNREAD
 # Folders that systems, archives and network drives put among the images, in
 # lower case; besides those and all files that begin with a dot
 JUNK = {
@@ -32,6 +38,7 @@ CHANGING = -1  # in the place of that folder's time of change
 def find_images(root, log_every=5.):
     """All images below a folder, by suffix in any case.
 
+    A line in the log counts those of formats that are not read (`UNREAD`).
     Hidden files and folders are left out, and the `JUNK` of systems. Links are
     followed, loops of links are not. The list of 10,000 images or more is
     cached in `$XDG_CACHE_HOME/mmfd/scans` (else `~/.cache/mmfd/scans`): the
@@ -48,7 +55,8 @@ def find_images(root, log_every=5.):
         Refused: if a folder cannot be listed.
     """
     check_image_folder(root)
-    cached, listings, images = _read_cache(root), {}, []
+    cached, listings = _read_cache(root), {}
+    images, unread = [], Counter()
     logged, start = time.monotonic(), time.time()
     to_list = [('', frozenset())]  # folder, identities of those above it
     while to_list:
@@ -58,7 +66,11 @@ def find_images(root, log_every=5.):
         if identity in above:  # a link that leads to a folder above itself
             continue
         listings[folder] = changed, names, subfolders
-        images += [os.path.join(folder, name) for name in names]
+        for name in names:
+            if name.lower().endswith(SUFFIXES):
+                images.append(os.path.join(folder, name))
+            else:
+                unread[os.path.splitext(name)[1].lower()] += 1
         to_list += [(os.path.join(folder, name), above | {identity})
                     for name in subfolders]
         if time.monotonic() - logged > log_every:
@@ -67,7 +79,16 @@ def find_images(root, log_every=5.):
                      'folders so far')
     if len(images) >= LARGE and listings != cached:
         _write_cache(root, listings)
+    if unread:
+        _say_unread(str(root), tuple(sorted(unread.items())))
     return sorted(images)
+
+
+@lru_cache(None)  # once, though each split looks at all
+def _say_unread(root, counts):
+    found = ', '.join(f'{count:,} {suffix}' for suffix, count in counts)
+    log.warn(f'{root}: {found} files are images of formats that are not read, '
+             'and left out: convert them to JPEG or PNG')
 
 
 def _list(root, folder, cached, now):
@@ -91,7 +112,7 @@ def _list(root, folder, cached, now):
                     continue
                 if _is_folder(entry):
                     subfolders.append(entry.name)
-                elif entry.name.lower().endswith(SUFFIXES) and (
+                elif entry.name.lower().endswith(LISTED) and (
                         entry.is_symlink() or entry.is_file()):
                     names.append(entry.name)
     except OSError as error:
@@ -115,7 +136,7 @@ def _is_folder(entry):
 
 def _cache_file(root):
     # a list that was made by other rules is in another file
-    made_of = f'{os.path.realpath(root)} {sorted(JUNK)} {SUFFIXES}'
+    made_of = f'{os.path.realpath(root)} {sorted(JUNK)} {LISTED}'
     name = hashlib.sha256(os.fsencode(made_of)).hexdigest()
     return cache_folder('scans') / f'{name[:32]}.json'
 
@@ -143,7 +164,7 @@ def _is_listing(listing):
         return False
     return all(
         isinstance(name, str) and re.match(r'[^./\0][^/\0]*\Z', name)
-        for name in names + subfolders) and all(name.lower().endswith(SUFFIXES)
+        for name in names + subfolders) and all(name.lower().endswith(LISTED)
                                                 for name in names)
 
 

@@ -28,8 +28,14 @@ ANNOTATIONS = {
     'label', 'masks', 'mask', 'gt', 'gts', 'gtfine', 'gtcoarse',
     'ground_truth', 'groundtruth', 'segmentation', 'segmentations',
     'segmentationclass', 'segmentationobject', 'bounding_box', 'xmls',
-    'trimaps', 'depth', 'seg', 'panoptic'
+    'trimaps', 'depth', 'seg', 'panoptic', 'semantic', 'instance', 'disparity',
+    'normals'
 }
+# What says nothing behind such a word; how a mask beside its image is called
+NO_WORD = re.compile(r'(?<=\w)[ _-]?(dir|folder|png|jpe?g|tiff?|colou?red)s?$')
+MASK = re.compile(
+    r'(.+)[ _-](mask|masks|seg|label|labels|annotation|parts)'
+    r'([ _-]?\d+)?\.\w+$', re.IGNORECASE)
 
 
 class Layout(NamedTuple):
@@ -70,19 +76,55 @@ class Folder:
         folders = [self]
         for folder in folders:
             yield folder.path
-            folders += folder.folders.values()
+            folders += [folder.folders[name] for name in folder.names()]
 
     def names(self):
         """The names of its folders, without annotations beside images."""
-        names = [*self.folders]
-        if any(_holds(CONTAINERS, name) for name in names):
-            names = [n for n in names if not _holds(ANNOTATIONS, n)]
-        return names
+        of_images = {_rest(CONTAINERS, name) for name in self.folders}
+        of_images -= {None}
+        return [
+            name for name in self.folders
+            if _rest(ANNOTATIONS, name) not in of_images
+        ]
 
 
 def _holds(words, name):
     """Whether a name, perhaps with `_dir` behind it, is one of some words."""
-    return re.sub('[ _-]?(dir|folder)s?$', '', name.lower()) in words
+    return _rest(words, name) == ''
+
+
+def _rest(words, name):
+    """What a name says besides one of some words: `A-` of `A-Mask`.
+
+    Formats and `_dir` behind the word say nothing: '' of `masks_png`.
+
+    Returns:
+        str | None: None if the name ends in none of the words.
+    """
+    name = NO_WORD.sub('', name.lower())
+    if name in words:
+        return ''
+    rest, apart, last = re.fullmatch('(.*?)([ _-]?)([^ _-]*)', name).groups()
+    return rest if apart and last in words else None
+
+
+def without_masks(paths):
+    """Paths without the masks that lie beside their images.
+
+    `a_mask.png` is one beside `a.png`, and `a_seg_1.png` beside `a.jpg`.
+
+    Args:
+        paths (list[str]): of images.
+
+    Returns:
+        tuple: paths, and how many were left out.
+    """
+    stems = {os.path.splitext(path)[0] for path in paths}
+    kept = [
+        path for path in paths
+        if not (mask := MASK.match(path)) or mask[1] not in stems
+    ]
+    return kept, len(paths) - len(kept)
 
 
 def tree_of(paths):

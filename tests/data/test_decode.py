@@ -1,6 +1,8 @@
 """Files of every mode and format become the pixels that Pillow decodes."""
 import io
 import resource
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -39,6 +41,28 @@ def test_colour_comes_as_bgr_bytes_as_opencv_reads_it(tmp_path):
     pixels = decoded(tmp_path / 'a.png')
     assert np.array_equal(pixels, image[..., ::-1])
     assert np.array_equal(pixels, cv2.imread(str(tmp_path / 'a.png')))
+
+
+def with_tag(tiff, tag, value, other):
+    """A TIFF in which a tag has another value."""
+    assert tiff.count(struct.pack('<HHIH', tag, 3, 1, value)) == 1
+    return tiff.replace(
+        struct.pack('<HHIH', tag, 3, 1, value),
+        struct.pack('<HHIH', tag, 3, 1, other))
+
+
+def png(numbers, kind):
+    """A PNG of numbers of 16 bits, (H, W, C), whose header says `kind`."""
+
+    def chunk(name, content):
+        return (struct.pack('>I', len(content)) + name + content +
+                struct.pack('>I', zlib.crc32(name + content)))
+
+    h, w, _ = numbers.shape
+    rows = b''.join(b'\0' + row.astype('>u2').tobytes() for row in numbers)
+    return b'\x89PNG\r\n\x1a\n' + b''.join(
+        (chunk(b'IHDR', struct.pack('>IIBBBBB', w, h, 16, kind, 0, 0, 0)),
+         chunk(b'IDAT', zlib.compress(rows)), chunk(b'IEND', b'')))
 
 
 def test_every_mode_becomes_the_same_grey(tmp_path):
@@ -129,6 +153,41 @@ def test_numbers_that_are_not_of_16_bits_are_not_taken_for_such(
         decode(data, 100)
     spread = decode(data, 100, ends).astype(int)[..., 0]
     assert (spread.min(), spread.max()) == (0, 255)
+
+
+@pytest.mark.parametrize('suffix, channels', [('png', 4), ('tif', 4),
+                                              ('png', 2)])
+def test_deep_images_with_alpha_have_a_range_too(tmp_path, suffix, channels):
+    colours = np.stack([gradient()] * 3, -1)
+    alpha = np.full(gradient().shape, 65535)
+    numbers = np.dstack([colours.astype(int) * 16, alpha]).astype('>u2')
+    file = tmp_path / f'a.{suffix}'
+    cv2.imwrite(str(file), numbers.astype(np.uint16))
+    data = file.read_bytes() if channels == 4 else png(numbers[..., 2:], 4)
+    assert np.array_equal(decode(data, 100, (0, 255 * 16)), colours)
+
+
+def test_white_of_a_deep_tiff_can_be_zero(tmp_path):
+    """As in pictures of X-rays. Pillow turns those of 8 bits alone."""
+    file = tmp_path / 'a.tif'
+    Image.fromarray((65535 - gradient() * 257.).astype(np.uint16)).save(file)
+    data = with_tag(file.read_bytes(), 262, 1, 0)
+    for value_range in None, (0, 65535):
+        assert np.array_equal(
+            decode(data, 100, value_range)[..., 0], gradient())
+
+
+def test_deep_colours_in_planes_are_refused(tmp_path):
+    file = tmp_path / 'a.tif'
+    for channels, refused in ((1, False), (3, True)):
+        numbers = np.stack([gradient()] * channels, -1).astype(np.uint16) * 257
+        cv2.imwrite(str(file), numbers)
+        data = with_tag(file.read_bytes(), 284, 1, 2)
+        if refused:
+            with pytest.raises(BrokenImage, match='INTERLEAVE=PIXEL'):
+                decode(data, 100)
+        else:  # one plane lies as it would anyway
+            assert np.array_equal(decode(data, 100)[..., 0], gradient())
 
 
 def test_number_without_end_is_white(tmp_path):

@@ -37,6 +37,18 @@ def test_link_to_itself_is_one_broken_image_among_good_ones(tmp_path):
             read(tmp_path / 'b.jpg', 100)
 
 
+def test_images_of_formats_that_are_not_read_are_counted_once(
+        tmp_path, warned):
+    solid(tmp_path / 'a/x.jpg')
+    (tmp_path / 'a/x.jpg').rename(tmp_path / 'a/x.JFIF')  # as Windows says
+    for name in ('1.HEIC', '2.heic', '3.dng', '4.txt'):
+        (tmp_path / 'a' / name).touch()
+    for _ in range(2):
+        assert scan.find_images(tmp_path) == ['a/x.JFIF']
+    [line] = warned
+    assert ': 1 .dng, 2 .heic files are images of formats that are' in line
+
+
 def test_name_that_is_no_utf8_is_found_and_read(tmp_path):
     name = os.fsdecode(b'caf\xe9.png')
     solid(tmp_path / 'a.png')

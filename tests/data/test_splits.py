@@ -217,6 +217,9 @@ KNOWN = dict(  # data set -> folders, classes of its splits
     }),
     pets=('images annotations/trimaps', {
         None: ''
+    }),
+    crowns=('images with_mask without_mask', {
+        None: 'images with_mask without_mask'
     }))
 
 
@@ -228,6 +231,38 @@ def test_known_data_sets_are_read_as_they_are_meant(name):
         split: ' '.join(sorted(layout.classes(split) - {''}))
         for split in layout.folders
     } == expected
+
+
+@pytest.mark.parametrize('images, masks', [
+    ('VOC2007/JPEGImages VOC2012/JPEGImages',
+     'VOC2007/SegmentationClass VOC2012/SegmentationObject'),
+    ('stage1_train/a1/images stage1_train/b2/images stage1_test/c/images',
+     'stage1_train/a1/masks stage1_train/b2/masks'),
+    ('Train/Rural/images_png Train/Urban/images_png Val/Rural/images_png',
+     'Train/Rural/masks_png Train/Urban/masks_png Val/Rural/masks_png'),
+    ('DUTS-TR/DUTS-TR-Image DUTS-TE/DUTS-TE-Image',
+     'DUTS-TR/DUTS-TR-Mask DUTS-TE/DUTS-TE-Mask'),
+    ('scene1/rgb scene2/rgb', 'scene1/semantic scene2/depth'),
+    ('images', 'labels labels_colored'),
+])
+def test_masks_are_no_images_however_deep_they_lie(images, masks):
+    layout = find_splits(
+        [f'{folder}/0.png' for folder in f'{images} {masks}'.split()])
+    assert {*images.split()} <= layout.places.keys()
+    assert not {*masks.split()} & layout.places.keys()
+    assert not layout.doubt
+
+
+def test_masks_beside_their_images_are_left_out_and_counted(tmp_path):
+    names = ('benign/a (1).png benign/a (1)_mask.png benign/a (1)_mask_1.png '
+             'benign/b.jpg normal/b_mask.png normal/c_seg.png normal/c.jpg')
+    names = names.replace(' (', '|').split()  # one name has a blank
+    root = touch(tmp_path, *(name.replace('|', ' (') for name in names))
+    data = ImageFolder(root, 'train', [], with_label=True, held_out=0.)
+    assert counts(
+        root, 'train', with_label=True, held_out=0.) == dict(
+            benign=2, normal=2)
+    assert 'left out: 3 masks beside their images' in data.source
 
 
 def test_a_class_of_trains_stays_a_class():
