@@ -55,7 +55,7 @@ def _pipeline(img_size):
             edge='short',
             interpolation='bicubic',
             backend='pillow'),
-        dict(type='mmpretrain.CenterCrop', crop_size=img_size),
+        dict(type='mmpretrain.CenterCrop', crop_size=img_size[::-1]),  # (W, H)
         dict(type='mmpretrain.PackInputs')
     ]
 

@@ -75,7 +75,7 @@ def loaders(images, folders, size, batch_size):
 _base_.train_dataloader.dataset.pipeline[0].crop.update(scale=size{ratio})
 for loader in _base_.val_dataloader, _base_.test_dataloader:
     loader.dataset.pipeline[1].scale = {short_edge(size)}
-    loader.dataset.pipeline[2].crop_size = size
+    loader.dataset.pipeline[2].crop_size = size[::-1]  # (W, H)
 dataset = dict(data_root={folders!r}, held_out={images.held_out})
 train_dataloader = dict(batch_size={batch_size}, dataset=dataset)
 val_dataloader = test_dataloader = train_dataloader

@@ -151,7 +151,8 @@ def test_size_is_one_key(teacher, shapes_root, tmp_path):
     cfg = config_of(recipe, tmp_path)
     crop, *_ = cfg.train_dataloader.dataset.pipeline
     *_, cut, _ = cfg.val_dataloader.dataset.pipeline
-    assert crop.crop.scale == cut.crop_size == (64, 96)
+    assert crop.crop.scale == (64, 96)
+    assert cut.crop_size == (96, 64)  # mmcv's order is (W, H)
     assert [*cfg.model.teacher.backbone.img_size] == [64, 96]
     assert cfg.model.teacher.neck.grid == (2, 3)  # the student's, 32 pixels
 
