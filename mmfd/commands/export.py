@@ -98,11 +98,33 @@ def _write_weights(args, dst, model, origin):
         checkpoints.save(weights, dst, meta)
     else:
         checkpoints.save(weights, dst / 'model.safetensors', meta)
-        with files.output_file(dst / 'config.json') as file:
-            file.write_text(meta['config'])
+        texts = {'config.json': meta['config']}
+        processor = _processor(args, model, config)
+        if processor:
+            texts['preprocessor_config.json'] = json.dumps(processor)
+        for name, text in texts.items():
+            with files.output_file(dst / name) as file:
+                file.write_text(text)
     numbers = sum(tensor.numel() for tensor in weights.values())
     return (f'{len(weights)} tensors, {numbers:,} numbers', exported.python
             and exported.snippet(dst))
+
+
+def _processor(args, model, config):
+    """How transformers prepares images, {} if statistics are not known."""
+    from mmfd.networks.library_network import pair
+    from mmfd.recipes.images import short_edge
+    from mmfd.weights import checkpoints, export_hf, provenance
+    meta = checkpoints.meta(args.checkpoint)
+    carried = json.dumps(_statistics(model), default=str)
+    statistics = provenance.statistics(dict(meta, model=carried))
+    if not statistics:
+        print('no preprocessor_config.json, as neither the file nor its '
+              'config says with which mean and standard deviation the student '
+              'sees images')
+        return {}
+    size = provenance.img_size(meta) or pair(config.get('image_size', 224))
+    return export_hf.processor(statistics, size, short_edge(size))
 
 
 def _write_onnx(args, dst, model, origin):

@@ -112,9 +112,8 @@ def load_student(path):
                       'mmfd distill or mmfd export')
     student = loaded_student.load_student(file, model)
     facts = facts_of(student, str(file), statistics)
-    if 'img_size' in meta:
-        height, width = json.loads(meta['img_size'])
-        facts = dataclasses.replace(facts, img_size=(height, width))
+    if size := provenance.img_size(meta):
+        facts = dataclasses.replace(facts, img_size=size)
     normalize = MODELS.build(dict(statistics, type='mmfd.Normalize'))
     lines = runs.history(path) if os.path.isdir(path) else ()
     return Student(student.backbone, normalize, facts, student.config,

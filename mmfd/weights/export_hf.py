@@ -77,6 +77,29 @@ def named_to_hf(student):
     return _exported(weights, config, type(network).__name__)
 
 
+def processor(statistics, size, short_edge):
+    """The content of a `preprocessor_config.json`: as `mmfd predict` reads.
+
+    Args:
+        statistics (dict): `mean` and `std`, RGB 0-255.
+        size (tuple[int]): (H, W) that is cut out of the middle.
+        short_edge (int): pixels to which images are resized before.
+    """
+    return dict(
+        image_processor_type='BitImageProcessor',
+        do_convert_rgb=True,
+        do_resize=True,
+        size=dict(shortest_edge=short_edge),
+        resample=3,  # bicubic
+        do_center_crop=True,
+        crop_size=dict(height=size[0], width=size[1]),
+        do_rescale=True,
+        rescale_factor=1 / 255,
+        do_normalize=True,
+        image_mean=[number / 255 for number in statistics['mean']],
+        image_std=[number / 255 for number in statistics['std']])
+
+
 def _exported(weights, config, model):
     return Exported(
         weights, config,

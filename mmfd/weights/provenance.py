@@ -125,6 +125,22 @@ def statistics(meta):
     return found if fine else {}
 
 
+def img_size(meta):
+    """Size of the images that a file's student was distilled on.
+
+    Args:
+        meta (dict): of the file.
+
+    Returns:
+        tuple[int]: (H, W); None if the file does not say.
+    """
+    try:
+        height, width = map(int, json.loads(meta['img_size']))
+    except (KeyError, OverflowError, TypeError, ValueError, RecursionError):
+        return None  # a file may hold anything
+    return (height, width) if min(height, width) > 0 else None
+
+
 def of_official(checkpoint):
     """The origin in the options that the official FD code saves."""
     options = checkpoint.get('config')

@@ -206,6 +206,7 @@ def test_folder_loads_by_from_pretrained(trained, tmp_path):
     assert_relative(tokens_of(theirs, images), tokens_of(ours, images), 1e-5)
     assert set(os.listdir(tmp_path /
                           'folder')) == {'config.json', 'model.safetensors'}
+    assert 'no preprocessor_config.json' in output  # statistics are unknown
     for cls in (transformers.BeitModel, transformers.AutoModel):
         theirs, report = cls.from_pretrained(
             tmp_path / 'folder', output_loading_info=True)

@@ -1,4 +1,6 @@
 """Students of other libraries go out as they came in: difference 0."""
+import json
+
 import pytest
 import torch
 import transformers
@@ -6,8 +8,13 @@ from helpers.commands import command, refused
 from helpers.foreign import build_exported, run_snippet
 from helpers.models import randomise, save_trained
 from mmengine.registry import MODELS
+from PIL import Image
 
 from mmfd.errors import Refused
+from mmfd.networks import by_name
+from mmfd.recipes.classifier import Classifier
+from mmfd.recipes.student import load_student
+from mmfd.weights import checkpoints
 from mmfd.weights.export import export
 
 VIT = dict(embed_dim=48, depth=2, num_heads=2)
@@ -122,6 +129,42 @@ def test_from_pretrained_loads_the_folder_of_a_student(tmp_path, kind):
     again, report = transformers.AutoModel.from_pretrained(
         tmp_path / 'folder', output_loading_info=True)
     assert type(again) is type(theirs) and not any(report.values())
+
+
+@pytest.mark.parametrize('size', [(56, 56), (56, 28)])
+def test_folder_prepares_images_as_the_student_is_evaluated(tmp_path, size):
+    config = dict(
+        type='mmfd.HuggingFaceNetwork',
+        config=dict(HF['vit'], model_type='vit', image_size=size))
+    normalize = dict(
+        type='mmfd.Normalize', mean=[101., 127.5, 13.], std=[50., 60., 70.])
+    ours = MODELS.build(config)
+    file = tmp_path / 'student.safetensors'
+    meta = dict(
+        model=json.dumps(dict(normalize=normalize, backbone=config)),
+        img_size=json.dumps(size))
+    checkpoints.save(
+        {
+            f'backbone.{name}': value
+            for name, value in ours.state_dict().items()
+        }, file, meta)
+    command('export', file, tmp_path / 'folder', '--to', 'hf')
+    values = torch.randint(0, 256, (64, 80, 3), dtype=torch.uint8)
+    image = Image.fromarray(values.numpy())  # of the short edge of 56 pixels
+    image.save(tmp_path / 'image.png')
+    theirs = transformers.AutoImageProcessor.from_pretrained(tmp_path /
+                                                             'folder')
+    pixels = theirs(image, return_tensors='pt')['pixel_values']
+    student = load_student(file)
+    assert student.facts.img_size == size
+    read = Classifier(None, [], size).load(
+        dict(img_path=str(tmp_path / 'image.png')))['inputs']
+    expected = student.normalize(read.flip(0)[None].float())  # from BGR
+    assert expected.shape[-2:] == size
+    torch.testing.assert_close(pixels, expected, atol=1e-5, rtol=0)
+    again = by_name.find(f'hf:{tmp_path / "folder"}').facts.statistics()
+    assert again['mean'] == pytest.approx(normalize['mean'])
+    assert again['std'] == pytest.approx(normalize['std'])
 
 
 @pytest.mark.parametrize('name, args', [

@@ -64,3 +64,12 @@ def test_file_says_nothing_of_its_origin_that_steers_a_screen():
         3: 'y'
     })
     assert origin == dict(licence='MIT')
+
+
+def test_size_of_images_is_read_or_unknown():
+    size = provenance.img_size
+    assert size(dict(img_size='[56, 28]')) == (56, 28)
+    for text in ('', 'null', '56', '[56]', '[0, 56]', '["a", 1]', '[1e999, 1]',
+                 '[' * 10_000):
+        assert size(dict(img_size=text)) is None
+    assert size({}) is None
