@@ -88,6 +88,7 @@ val_dataloader = dict(loader, dataset=dict(
     data_root='{images}/ade', indices=1))
 test_dataloader = val_dataloader
 train_cfg = dict(max_iters=1, val_interval=2)
+param_scheduler = None  # its warm-up is longer than the run
 default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=1))
 '''
 DETECTOR = '''
@@ -117,6 +118,7 @@ val_evaluator = dict(
     ann_file='{images}/coco/annotations/instances_val2017.json')
 test_evaluator = val_evaluator
 train_cfg = dict(max_epochs=1, val_interval=2)
+param_scheduler = None
 default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=1))
 '''
 
@@ -149,11 +151,14 @@ def test_official_student_trains_and_is_tested_downstream(
             images=shapes_root,
             classes=list(toy_images.CLASSES)))
     log = run(library, 'train', config, '--work-dir', folder)
-    assert float(re.findall(r' loss ([\d.]+)', log)[-1]) > 0
+    assert float(re.findall(r' loss:? ([\d.]+)', log)[-1]) > 0
     [last] = (folder / 'last_checkpoint').read_text().split()
     before, after = model.state_dict(), checkpoints.load(last)['state_dict']
     for name in ('patch_embed.projection.weight', ):
         moved = (after[f'backbone.{name}'] - before[name]).abs().max()
         assert 0 < moved < 1e-2  # began there, and was trained
     log = run(library, 'test', config, last, '--work-dir', folder)
-    assert re.search(r'mIoU \d|coco/bbox_mAP \d', log)
+    # a detector after one iteration may find nothing at all
+    assert re.search(
+        r'mIoU:? \d|coco/bbox_mAP:? \d|results of the whole dataset is empty',
+        log)
