@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.evaluator import BaseMetric
 
+from mmfd.errors import Refused
 from mmfd.registry import METRICS
 from mmfd.training.mean_baselines import MeanBaselines
 
@@ -76,11 +77,18 @@ class NearestNeighbours(BaseMetric):
     Args:
         k (int): neighbours that vote.
         temperature (float): of the weights.
+
+    Raises:
+        Refused: for less than one neighbour, and for no temperature above 0.
     """
     default_prefix = 'knn'
 
     def __init__(self, k=20, temperature=0.07, **kwargs):
         super().__init__(**kwargs)
+        if k < 1 or not temperature > 0:
+            raise Refused(f'k={k}, temperature={temperature}: mmfd.Nearest'
+                          'Neighbours needs k of 1 or more, and a temperature '
+                          'above 0')
         self.k = k
         self.temperature = temperature
 

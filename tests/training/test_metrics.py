@@ -10,8 +10,10 @@ from mmengine.registry import MODELS
 from mmengine.structures import BaseDataElement
 from mmpretrain.structures import DataSample
 
+from mmfd.errors import Refused
 from mmfd.registry import METRICS
-from mmfd.training.metrics import knn, leave_one_out_knn
+from mmfd.training.metrics import (NearestNeighbours, knn,
+                                   leave_one_out_knn)
 
 
 def by_definition(features, labels, k, temperature):
@@ -124,3 +126,9 @@ def test_mean_of_held_out_losses_is_the_training_loss():
     torch.testing.assert_close(
         torch.stack([sample.feature for sample in samples]), features)
     assert isinstance(samples[0], BaseDataElement)
+
+
+@pytest.mark.parametrize('wrong', [dict(k=0), dict(temperature=0)])
+def test_vote_of_no_neighbour_is_refused(wrong):
+    with pytest.raises(Refused, match='k of 1 or more, and a temperature'):
+        NearestNeighbours(**wrong)

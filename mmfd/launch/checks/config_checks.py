@@ -24,17 +24,20 @@ RANGES = dict(
     accumulative_counts=(1, inf),
     base_batch_size=(1, inf),
     batch_size=(1, inf),
+    betas=(0, 1),
     drop_path_rate=(0, 1),
     eps=(0, inf),
     held_out=(0, 1),
     img_size=(1, inf),
     in_channels=(1, inf),
+    layer_decay=(0, 1),
     lr=(0, inf),
     max_epochs=(1, inf),
     max_iters=(1, inf),
     max_norm=(0, inf),
     min_lr=(0, inf),
     minutes=(0, inf),
+    momentum=(0, 1),
     num_workers=(0, inf),
     out_channels=(1, inf),
     patch_size=(1, inf),
@@ -49,6 +52,12 @@ RANGES = dict(
     window_size=(1, inf))
 # of hooks; -1 turns off those that allow it
 INTERVALS = {'interval', 'interval_exp_name'}
+# Counts, of which 1.5 would be another number for each that reads it
+WHOLE = INTERVALS | {
+    'accumulative_counts', 'batch_size', 'max_iters', 'max_keep_ckpts',
+    'num_workers', 'prefetch_factor', 'save_begin', 'val_begin', 'val_interval'
+}
+NEEDED = {'accumulative_counts', 'batch_size', 'lr', 'max_norm'}  # not None
 
 
 def check_settings(cfg, train):
@@ -64,8 +73,10 @@ def check_settings(cfg, train):
     check_parts(cfg)
     check_numbers(cfg)
     setting_takers.check(cfg)
+    setting_takers.check_switches(cfg)
     if train:
         schedule_checks.check_applied_once(cfg)
+        schedule_checks.check_averages(cfg)
         schedule_checks.check_within(cfg)
 
 
@@ -84,13 +95,20 @@ def check_numbers(cfg):
         name = path.rpartition('.')[2]
         if name in INTERVALS and value == 0:
             raise Refused(f'{path}=0: 1 or more is expected')
+        if name in WHOLE and isinstance(value, (bool, float)):
+            raise Refused(f'{path}={value}: a whole number is expected')
+        if name in NEEDED and value is None:
+            raise Refused(f'{path} is None: a number is expected')
+        if name == 'betas' and (not isinstance(value, (list, tuple))
+                                or len(value) < 2):
+            raise Refused(f'{path}={value!r}: a list of 2 numbers is expected')
         if name not in RANGES or isinstance(value, dict):
             continue
         low, high = RANGES[name]
         values = value if isinstance(value, (list, tuple)) else [value]
         for number in values:
-            if isinstance(number, str) or (isinstance(number, (int, float))
-                                           and not low <= number <= high):
+            if isinstance(number, (str, bool)) or (isinstance(
+                    number, (int, float)) and not low <= number <= high):
                 raise Refused(f'{path}={value!r}: a number of {low} ' +
                               ('or more' if high == inf else f'to {high}') +
                               ' is expected')
@@ -150,6 +168,10 @@ def check_sections(cfg, train):
         if isinstance(values[section], dict):
             values[f'{section}.{key}'] = values[section].get(key)
     _check_kind(values, dict, 'a dict')
+    if not isinstance(cfg.get('resume') or False, bool):
+        raise Refused(f'resume is {cfg.resume!r}: True or False is expected; '
+                      '--resume CHECKPOINT names what to go on from, as does '
+                      'load_from beside resume=True')
     teacher = values.get('model.teacher') or {}
     paths = {'load_from': cfg.get('load_from')}
     if 'checkpoint' in teacher:

@@ -42,6 +42,27 @@ def check_applied_once(cfg):
     _check_preprocessor(cfg)
 
 
+def check_averages(cfg):
+    """Refuse a share of new weights that is all or nothing.
+
+    The host would find out when the training begins.
+
+    Args:
+        cfg (Config): of a run that trains.
+
+    Raises:
+        Refused: naming the setting.
+    """
+    for path, hook, cls in _hooks(cfg):
+        momentum = hook.get('momentum', .1)
+        if issubclass(cls, EMAHook) and not (isinstance(
+                momentum, (int, float)) and 0 < momentum < 1):
+            raise Refused(
+                f'{path}.momentum={momentum!r}: the share of the new weights '
+                'in an average is expected, above 0 and below 1, as 0.0001 '
+                'where other libraries have a decay of 0.9999')
+
+
 def check_within(cfg, iterations=None):
     """Refuse what would first act after the end of the run.
 
@@ -160,6 +181,11 @@ def _beginnings(cfg):
         begin = train_cfg.get('val_begin', 1)
         yield 'train_cfg.val_begin', begin, unit, begin
         for pair in train_cfg.get('dynamic_intervals') or ():
+            if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+                raise Refused(
+                    f'train_cfg.dynamic_intervals={pair!r}: pairs are '
+                    'expected, of the epoch or iteration from which on an '
+                    'interval counts and the interval, as [(90, 1)]')
             yield 'train_cfg.dynamic_intervals', pair, unit, pair[0]
     for path, hook, cls in _hooks(cfg):
         if issubclass(cls, WarmupCosineHook):
@@ -168,6 +194,10 @@ def _beginnings(cfg):
         for key, unit in BEGINNINGS.get(cls.__name__, {}).items():
             if hook.get(key):
                 yield f'{path}.{key}', hook[key], unit, hook[key] + 1
+        if issubclass(cls, CheckpointHook) and hook.get('save_begin'):
+            unit = 'epochs' if hook.get('by_epoch', True) else 'iterations'
+            begin = hook['save_begin']
+            yield f'{path}.save_begin', begin, unit, begin
         if issubclass(cls, CheckpointHook) and not (hook.get(
                 'save_last', True) or hook.get('save_best')):
             unit = 'epochs' if hook.get('by_epoch', True) else 'iterations'

@@ -81,6 +81,8 @@ HANDED_ON = {
     lambda node, scope: find_classes(
         node.get('ema_type', 'ExponentialMovingAverage'), scope),
 }
+# What other formats and libraries write for True and False
+WORDS = {'yes', 'no', 'on', 'off', 'true', 'false', 'y', 'n'}
 # Transforms within which a `type` is not of OpenMMLab
 FOREIGN = 'Albu', 'mmdet.Albu', 'Albumentations', 'mmpretrain.Albumentations'
 
@@ -106,6 +108,36 @@ def check(cfg):
         more = f' and {len(unread) - 5} more' if len(unread) > 5 else ''
         raise Refused(f'nothing reads {", ".join(unread[:5])}{more}: take out '
                       'of the config what has no effect')
+
+
+def check_switches(cfg):
+    """Refuse words such as `no` for what is True or False.
+
+    Python takes any text for true, so `no` would be the opposite of it.
+
+    Args:
+        cfg (Config): of a whole run.
+
+    Raises:
+        Refused: naming the setting.
+    """
+    for path, node, _ in _parts(cfg):
+        for key, value in node.items():
+            if isinstance(value, str) and value.lower() in WORDS and any(
+                    isinstance(_default(taker, key), bool)
+                    for taker in takers_of(path, node, cfg)):
+                raise Refused(f'{path}.{key}={value!r}: True or False is '
+                              'expected')
+
+
+def _default(taker, key):
+    """What an argument is if it is not set; None if that is not known."""
+    constructors = [] if isinstance(taker, set) else _constructors(taker)
+    for _, function in constructors:
+        parameter = (_parameters(function) or {}).get(key)
+        if parameter:
+            return parameter.default
+    return None
 
 
 def _check_names(cfg):

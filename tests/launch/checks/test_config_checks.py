@@ -3,7 +3,8 @@ import pytest
 from mmengine.config import Config
 
 from mmfd.errors import Refused
-from mmfd.launch.checks.config_checks import check_settings, check_sharding
+from mmfd.launch.checks.config_checks import (check_sections, check_settings,
+                                              check_sharding)
 
 
 def test_shards_are_not_compiled():
@@ -62,3 +63,13 @@ def test_classifier_that_trains_needs_a_head():
     cfg.model.head = None
     with pytest.raises(Refused, match='model.head is None: ImageClassifier'):
         check_settings(cfg, train=True)
+
+
+@pytest.mark.parametrize('word', ['no', 'auto', 'run/epoch_1.pth'])
+def test_word_or_path_for_resume_is_refused(word):
+    cfg = Config.fromfile('configs/fd/clip_vitb_fd.py')
+    cfg.resume = word
+    with pytest.raises(Refused, match=f"resume is '{word}': True or False"):
+        check_sections(cfg, train=True)
+    cfg.resume = True
+    check_sections(cfg, train=True)

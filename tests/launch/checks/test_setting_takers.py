@@ -136,6 +136,40 @@ HABITS = {  # what people write: (bases, text, the message)
     'hook twice': (
         [FD], "custom_hooks = [dict(type='LoggerHook', interval=5)]",
         'default_hooks.logger and custom_hooks.0 are both LoggerHook'),
+    'first checkpoint after the end': (
+        [FD], 'default_hooks = dict(checkpoint=dict(save_begin=400))',
+        'default_hooks.checkpoint.save_begin=400 has no effect'),
+    'word for a switch': (
+        [FD], "default_hooks = dict(checkpoint=dict(save_last='no'))",
+        "checkpoint.save_last='no': True or False is expected"),
+    'word for a switch of the host': (
+        [FD], "randomness = dict(deterministic='Off')",
+        "randomness.deterministic='Off': True or False is expected"),
+    'half an epoch': (
+        [FD], 'default_hooks = dict(checkpoint=dict(interval=1.5))',
+        'default_hooks.checkpoint.interval=1.5: a whole number is expected'),
+    'number in the notation of floats': (
+        [FD], 'train_dataloader = dict(batch_size=1e2)',
+        'train_dataloader.batch_size=100.0: a whole number is expected'),
+    'truth for a number': (
+        [FD], 'optim_wrapper = dict(optimizer=dict(weight_decay=True))',
+        'weight_decay=True: a number of 0 or more is expected'),
+    'decay of the layers in per cent': (
+        [FINETUNE],
+        'optim_wrapper = dict(paramwise_cfg=dict(layer_decay=65))',
+        'layer_decay=65: a number of 0 to 1 is expected'),
+    'one beta': (
+        [FD], 'optim_wrapper = dict(optimizer=dict(betas=[0.9]))',
+        r'betas=\[0.9\]: a list of 2 numbers is expected'),
+    'clipping to nothing': (
+        [FD], 'optim_wrapper = dict(clip_grad=dict(max_norm=None))',
+        'optim_wrapper.clip_grad.max_norm is None: a number is expected'),
+    'average that never changes': (
+        [FD], "custom_hooks = [dict(type='EMAHook', momentum=0.)]",
+        'custom_hooks.0.momentum=0.0: the share of the new weights'),
+    'interval without its epoch': (
+        [FD], 'train_cfg = dict(dynamic_intervals=[90, 1])',
+        'dynamic_intervals=90: pairs are expected'),
     'swallowed by an average': (
         [FD], "custom_hooks = [dict(type='EMAHook', momentun=1e-4)]",
         "custom_hooks.0.momentun=0.0001"),
