@@ -132,9 +132,9 @@ def state_dict_of(checkpoint, path):
         dict: name -> tensor.
 
     Raises:
-        Refused: if there are none; if one is complex, quantised, sparse or
-            without values, or a weight of no fractions; or if they claim far
-            more bytes than they store.
+        Refused: if there are none; if one is complex, quantised, sparse, empty
+            or without values, or a weight of no fractions; or if they claim
+            far more bytes than they store.
     """
     for key in ('state_dict', 'model', 'teacher'):
         if isinstance(checkpoint, dict) and key in checkpoint:
@@ -171,6 +171,10 @@ def _check_plain(name, value, path):
         raise Refused(f'{path}: {name!r} holds no plain numbers but is '
                       f'{value.layout} on {value.device}')
     floating = name.rpartition('.')[2] in FLOATING
+    if floating and not value.numel():
+        raise Refused(f'{path}: {name!r} is empty, as where weights are in '
+                      'pieces (ZeRO-3 of DeepSpeed): put them together '
+                      '(zero_to_fp32.py beside it), and give that file')
     if value.is_complex() or value.is_quantized or (
             floating and not value.is_floating_point()):
         raise Refused(f'{path}: {name!r} is in {value.dtype}, and weights are '

@@ -17,6 +17,15 @@ OTHERS = {
     rb'GGUF':
     'is of llama.cpp, with rounded numbers, and is not read: take the file '
     'for PyTorch',
+    rb'\x08[\x01-\x20][\x12\x1a\x22\x2a\x32\x3a]|.{4}TFL3':
+    'is a graph of operations, as ONNX, TensorFlow and Core ML have it, and '
+    'is not read: take the file for PyTorch that it was made from',
+    rb'[\x81-\x8f][\xa1-\xbf]\w\w':
+    'is of msgpack, as Flax saves weights, and is not read: take the file for '
+    'PyTorch, as timm and transformers publish it',
+    rb'\s*[{[]\s*["{]':
+    'is a text (JSON), not weights: give the file of weights beside it. What '
+    'was downloaded may be an answer about an error: open it and see',
     rb'\x1f\x8b|BZh[1-9]1AY|\xfd7zXZ|\x28\xb5\x2f\xfd|7z\xbc\xaf|Rar!':
     'is compressed: unpack it, and give the file in it',
     rb'.{257}ustar':
@@ -46,5 +55,7 @@ def no_weights(start):
     """
     if is_web_page(start):
         return WEB_PAGE
+    if is_safetensors(start):  # its length may begin as anything does
+        return ''
     return next((text for begin, text in OTHERS.items()
                  if re.match(begin, start, re.DOTALL)), '')

@@ -23,6 +23,7 @@ from torch.utils import serialization
 from mmfd.errors import NotWeights, Refused
 from mmfd.weights.pickled_names import Storage, Stub
 from mmfd.weights.unpickler import Unpickler
+from mmfd.weights.weight_files import first_few
 
 ZIP = b'PK\3\4'
 PICKLE = re.compile(rb'[^/]+/data\.pkl')
@@ -125,7 +126,12 @@ class _Zip:
 
     def load(self):
         self._read_directory()
-        pickled = next(filter(PICKLE.fullmatch, self.parts), b'data.pkl')
+        pickled = next(filter(PICKLE.fullmatch, self.parts), None)
+        if pickled is None:
+            names = [os.fsdecode(name) for name in self.parts]
+            raise NotWeights(
+                f'is a zip archive of {first_few(names, 3)}, none of them '
+                'data.pkl: if one of them holds the weights, unpack it')
         self.root = pickled.removesuffix(b'data.pkl')
         if not all(name.startswith(self.root) for name in self.parts):
             raise Refused('it holds files of two archives')

@@ -11,6 +11,24 @@ WHOLE = (torch.float32, torch.float64)  # no digit of fp32 is lost in them
 # name that a table does not know -> the kind of network that has such a name;
 # what only one kind has stands before what several have
 OTHER_NETWORKS = {
+    r'.*\.(lora_\w+|base_layer)\..*':
+    'trained with LoRA, whose matrices lie beside its weights: merge them '
+    '(merge_and_unload() of peft), and save it then',
+    r'.*\.(weight|bias)_(orig|mask)':
+    'pruned, with masks beside its weights: make them plain '
+    '(torch.nn.utils.prune.remove), and save it then',
+    r'.*\.(parametrizations\..*|weight_[guv])':
+    'made of other weights (weight norm, spectral norm): make them plain '
+    '(torch.nn.utils.parametrize.remove_parametrizations), and save it then',
+    r'.*\.(qweight|qzeros|g_idx|absmax|quant_map|SCB|_packed_params.*'
+    r'|weight_fake_quant.*|activation_post_process.*)':
+    'quantised: take the file before it was',
+    r'(.*\.)?_?flat_param(_\d+)?':
+    'sharded by FSDP: save its full state dict '
+    '(StateDictType.FULL_STATE_DICT)',
+    r'(.*\.)?total_(ops|params)':
+    'a network whose operations were counted (thop), which leaves counters in '
+    'it: save it without',
     r'(.*\.)?visual\.(layer\d|attnpool)\..*':
     'a CLIP ResNet; only ViTs are converted',
     r'(.*\.)?(dist_token|distillation_token|head_dist\..*)':

@@ -3,6 +3,7 @@ import hashlib
 import json
 import os
 from collections import Counter
+from fnmatch import fnmatch
 from pathlib import Path
 
 from mmfd import files
@@ -13,6 +14,16 @@ from mmfd.weights.memory_budget import MemoryBudget
 IN_FOLDER = ('model.safetensors', 'model.safetensors.index.json',
              'pytorch_model.bin', 'pytorch_model.bin.index.json',
              'open_clip_model.safetensors', 'open_clip_pytorch_model.bin')
+# Pieces of weights -> what puts them together
+PIECES = {
+    '*.distcp':
+    'python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER '
+    'FILE, with the folder of that file,',
+    '*_optim_states.pt':
+    'zero_to_fp32.py, which DeepSpeed puts beside them,',
+    'adapter_model.*':
+    'merge_and_unload() of peft, with the whole network,',
+}
 INDEX = '.index.json'  # of shards: which tensor lies in which file
 
 
@@ -43,6 +54,7 @@ def resolve(path, source=''):
             path = _in_folder(path)
         if not path.is_file():
             raise Refused(f'no weights file {path}. {source}'.strip())
+        _check_whole(path, [path.name])
         _check_not_sparse(path)
         if not path.name.endswith(INDEX):
             return [path]
@@ -66,8 +78,18 @@ def _in_folder(folder):
     snapshots = [*folder.glob('snapshots/*')]  # as the hub's cache has them
     if len(snapshots) == 1:
         return _in_folder(snapshots[0])
+    _check_whole(folder, [file.name for file in folder.iterdir()])
     raise Refused(f'{folder} is a folder and holds none of '
                   f'{", ".join(IN_FOLDER)}: name the weights file in it')
+
+
+def _check_whole(path, names):
+    """Refuse pieces of weights: a file, or a folder with such files."""
+    for name in names:
+        for pattern, program in PIECES.items():
+            if fnmatch(name, pattern):
+                raise Refused(f'{path}: {name} holds a piece of the weights: '
+                              f'{program} makes a file of all')
 
 
 def _check_not_sparse(path):

@@ -8,6 +8,7 @@ import random
 import sys
 import tarfile
 import types
+import zipfile
 from contextlib import contextmanager
 from functools import partial
 from unittest import mock
@@ -519,6 +520,16 @@ def tarred(path):
         archive.addfile(tarfile.TarInfo('sys_info'))
 
 
+def zipped(*names):
+
+    def write(path):
+        with zipfile.ZipFile(path, 'w') as archive:
+            for name in names:
+                archive.writestr(name, 'content')
+
+    return write
+
+
 def endless():
     content = dict(w=torch.ones(1))
     content['itself'] = content
@@ -529,6 +540,17 @@ NO_WEIGHTS = {
     'tar': (tarred, 'is a tar archive: unpack it'),
     'gzip': (raw(gzip.compress(b'weights')), 'is compressed: unpack it'),
     'HDF5': (raw(b'\x89HDF\r\n\x1a\n' + bytes(99)), 'is of HDF5, as Keras'),
+    'ONNX': (raw(b'\x08\x08\x12\x07pytorch\x1a\x052.5.1' + bytes(99)),
+             'is a graph of operations, as ONNX, TensorFlow and Core'),
+    'TFLite': (raw(b'\x1c\0\0\0TFL3' + bytes(99)), 'is a graph of operations'),
+    'SavedModel': (raw(b'\x08\x01\x12\xa4\x05\n\x8d' + bytes(99)),
+                   'is a graph of operations'),
+    'msgpack': (raw(b'\x82\xa6params\x81\xa7encoder' + bytes(99)),
+                'is of msgpack, as Flax saves weights'),
+    'JSON': (raw(b'{"error": "too many downloads"}'), r'is a text \(JSON\)'),
+    'zip of a file': (zipped('vit.pth', 'readme.txt'),
+                      'is a zip archive of vit.pth, readme.txt, none of them '
+                      'data.pkl: if one of them holds the weights, unpack it'),
     'GGUF': (raw(b'GGUF' + bytes(99)), 'is of llama.cpp'),
     'pickle': (raw(pickle.dumps(dict(w=[1.]), 2)),
                'is a pickle that torch.save has not written'),

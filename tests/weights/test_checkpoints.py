@@ -60,7 +60,7 @@ def archive(path):
 @pytest.mark.parametrize('make, message', [
     *[(truncated(i / 20), 'truncated') for i in range(1, 20)],
     (html, 'is a web page'),
-    (archive, 'cannot be read as weights'),
+    (archive, 'is a zip archive of holiday.txt, none of them data.pkl'),
     (lambda path: path.write_bytes(b''), r'\(0 bytes\) cannot be read'),
     (lambda path: path.write_text('weights'), 'cannot be read as weights'),
 ])

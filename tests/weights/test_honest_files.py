@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils import serialization
 
 from mmfd.errors import Refused
-from mmfd.weights import checkpoints
+from mmfd.weights import checkpoints, file_kinds
 from mmfd.weights.pickled_names import Stub
 
 FORMS = dict(zip=True, older=False)
@@ -137,6 +137,28 @@ def test_tensors_of_other_libraries_are_plain_ones(tmp_path):
         checkpoints.load(tmp_path / 'w.pth'), 'w.pth')['w']
     assert type(ours) is torch.Tensor and not ours.requires_grad
     assert not vars(ours) and ours.untyped_storage().nbytes() == 8
+
+
+@pytest.mark.parametrize('names, program', [
+    (('.metadata', '__0_0.distcp'), 'dcp_to_torch FOLDER FILE'),
+    (('mp_rank_00_model_states.pt',
+      'zero_pp_rank_0_mp_rank_00_optim_states.pt'), r'zero_to_fp32\.py'),
+    (('adapter_config.json', 'adapter_model.safetensors'), 'merge_and_unload'),
+])
+def test_pieces_of_weights_are_called_so(tmp_path, names, program):
+    for name in names:
+        (tmp_path / name).touch()
+    for path in tmp_path, tmp_path / names[-1]:
+        with pytest.raises(
+                Refused,
+                match=f'{names[-1]} holds a piece of the .*{program}'):
+            checkpoints.load(path)
+
+
+@pytest.mark.parametrize('length', [0x120108, 0x5A1A181, 0x413E1481])
+def test_length_of_a_header_may_begin_as_another_kind(length):
+    start = length.to_bytes(8, 'little') + b'{"a": {}}'
+    assert file_kinds.no_weights(start) == ''
 
 
 def test_header_as_long_as_the_code_of_a_tag_is_no_web_page(tmp_path):

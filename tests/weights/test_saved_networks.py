@@ -362,6 +362,33 @@ def test_what_is_no_network_is_refused_by_what_lies_at_its_top(
         convert.find('timm', make({'x': torch.ones(2)}), 'file.pth')
 
 
+@pytest.mark.parametrize('change, message', [
+    (lambda key: f'{key}.lora_A.default.weight', r'has no .*: it is trained '
+     r'with LoRA, .*\(merge_and_unload\(\) of peft\)'),
+    (lambda key: f'{key}.base_layer.weight', 'trained with LoRA'),
+    (lambda key: f'{key}.weight_orig', 'it is pruned, with masks beside its'),
+    (lambda key: f'{key}.parametrizations.weight.original0',
+     'it is made of other weights'),
+    (lambda key: f'{key}.weight_g', 'it is made of other weights'),
+    (lambda key: f'{key}.qweight', 'it is quantised: take the file before'),
+    (lambda key: '_fsdp_wrapped_module._flat_param', 'it is sharded by FSDP'),
+    (lambda key: 'blocks.0.total_ops', 'it is a network whose operations '),
+])
+def test_weights_that_are_not_plain_are_called_by_what_was_done(
+        change, message):
+    weights = dict(network('timm').state_dict())
+    key = 'blocks.0.attn.qkv'
+    weights[change(key)] = weights.pop(f'{key}.weight')
+    with pytest.raises(Refused, match=message):
+        convert.find('timm', weights, 'file.pth')
+
+
+def test_weights_that_zero_has_taken_to_pieces_are_refused():
+    empty = {k: torch.empty(0) for k in network('timm').state_dict()}
+    with pytest.raises(Refused, match=r"\.weight' is empty, .*zero_to_fp32"):
+        convert.find('timm', dict(module=empty), 'file.pth')
+
+
 def test_archive_of_numpy_is_refused_in_words(tmp_path):
     file = tmp_path / 'vit.npz'
     np.savez(file, **{'Transformer/encoder_norm/bias': np.zeros(3)})
