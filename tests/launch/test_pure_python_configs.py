@@ -108,12 +108,11 @@ def leaf(tmp_path):
 
 def test_every_type_is_a_name_that_means_its_class(leaf):
     imported, named = Config.fromfile(leaf), read_config(leaf)
-    pairs = [
-        (a['type'], b['type']) for key in imported
-        if isinstance(named.get(key), (dict, list))
-        for (_, a), (_, b) in zip(dicts(imported[key]), dicts(named[key]))
-        if 'type' in b
-    ]
+    pairs = [(a['type'], b['type']) for key in imported
+             if isinstance(named.get(key), (dict, list))
+             for (_, a), (_,
+                          b) in zip(dicts(imported[key]), dicts(named[key]))
+             if 'type' in b]
     assert len(pairs) > 30
     for cls, name in pairs:
         assert isinstance(name, str)

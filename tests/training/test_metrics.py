@@ -12,8 +12,7 @@ from mmpretrain.structures import DataSample
 
 from mmfd.errors import Refused
 from mmfd.registry import METRICS
-from mmfd.training.metrics import (NearestNeighbours, knn,
-                                   leave_one_out_knn)
+from mmfd.training.metrics import NearestNeighbours, knn, leave_one_out_knn
 
 
 def by_definition(features, labels, k, temperature):

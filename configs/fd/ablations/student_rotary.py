@@ -3,8 +3,8 @@
 Not in the paper: its students have a relative bias or absolute positions.
 The student is a ViT-B/16 of timm with rotary positions of rows and columns in
 queries and keys, and no relative bias. It is as wide and deep, with the same
-layer scale; its weights begin as in timm, and its keys have a bias, so there is
-more than one difference.
+layer scale; its weights begin as in timm, and its keys have a bias, so more
+than one thing differs.
 
 100 epochs at batch 2048, 16 GPUs x 128 images.
 

@@ -107,8 +107,9 @@ def check_numbers(cfg):
         low, high = RANGES[name]
         values = value if isinstance(value, (list, tuple)) else [value]
         for number in values:
-            if isinstance(number, (str, bool)) or (isinstance(
-                    number, (int, float)) and not low <= number <= high):
+            if isinstance(number,
+                          (str, bool)) or (isinstance(number, (int, float))
+                                           and not low <= number <= high):
                 raise Refused(f'{path}={value!r}: a number of {low} ' +
                               ('or more' if high == inf else f'to {high}') +
                               ' is expected')
