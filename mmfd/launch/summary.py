@@ -93,7 +93,8 @@ def device():
     """What this process computes on."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    return f'CPU, {torch.get_num_threads()} threads'
+    threads = torch.get_num_threads()
+    return f'CPU, {threads} thread' + 's' * (threads > 1)
 
 
 def _precision(wrapper):
