@@ -81,7 +81,7 @@ class StudentViT(BEiTViT):
         self.out_indices = from_the_first('out_indices', out_indices,
                                           self.num_layers, 'blocks')
         self.global_blocks = from_the_first('global_blocks', global_blocks,
-                                            self.num_layers, 'blocks')
+                                            self.num_layers, 'blocks', 0)
         self.window_size = window_size
         if out_type != 'featmap' and window_size:
             raise Refused(f'out_type={out_type!r} with window_size: set '

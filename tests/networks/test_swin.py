@@ -6,7 +6,9 @@ import re
 import pytest
 import torch
 from helpers.commands import ROOT, command
-from helpers.models import randomise, swin_arch, swin_student
+from helpers.models import randomise
+from helpers.models import student as vit_student
+from helpers.models import swin_arch, swin_student
 from helpers.pretrained import initialised, saved
 from mmengine.config import Config
 from mmengine.registry import MODELS
@@ -409,5 +411,8 @@ def test_stages_are_counted_from_the_last_too():
             match=r'out_indices=\[3\] of a backbone of 3 '
             'stages: set backbone.out_indices to some of 0 to 2'):
         fd_student(out_indices=(3, ))
+    for student in swin_student, vit_student:
+        with pytest.raises(Refused, match=r'out_indices=\[\] of a backbone'):
+            MODELS.build(student(out_indices=()))
     with pytest.raises(Refused, match='frozen_stages=3 of a backbone of stag'):
         fd_student(frozen_stages=3)

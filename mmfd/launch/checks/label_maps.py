@@ -4,6 +4,10 @@ Some of them are read, spread over the data set, as the data set reads them.
 """
 import copy
 
+import cv2
+import numpy as np
+from PIL import Image
+
 from mmfd.errors import Refused
 from mmfd.hosts import log, openmmlab
 from mmfd.launch.checks.label_settings import (IGNORED, ignored_labels,
@@ -57,6 +61,8 @@ def check(cfg, loop, dataset):
         raise Refused(
             f'{found[strange[0]]} has the labels {strange[:5]}, and there are '
             f'{classes} classes: ' + _advice(cfg, strange, found, classes))
+    if loop == 'train' and {*found} <= {IGNORED, *ignored}:
+        _check_any(dataset, read, {IGNORED, *ignored})
     _check_shift(loop, dataset, read, names)
     if classes == 2 and {*found} == {0, IGNORED}:
         _check_white(dataset, read, names)
@@ -99,7 +105,28 @@ def _maps(dataset, read, count):
                 f'{path} has {label_map.shape[-1]} numbers a pixel, as '
                 'coloured pictures have; a label map has one, that of the '
                 'class: write such maps, grey or of a palette')
+        _check_numbers(path)
         yield info, label_map
+
+
+def _check_numbers(path):
+    """Refuse a map of labels above 255, of which mmseg keeps the last byte.
+
+    As 26001 for the first object of class 26, which would be 145.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode != 'F' and not image.mode.startswith('I'):
+                return
+            numbers = np.asarray(image)
+    except (OSError, ValueError):  # of another kind, or not of this disk
+        return
+    wrong = numbers[(numbers < 0) | (numbers > IGNORED) | (numbers % 1 != 0)]
+    if wrong.size:
+        raise Refused(
+            f'{path} has the label {wrong.flat[0]:g}, and mmseg reads whole '
+            f'numbers from 0 to {IGNORED}: write the number of the class '
+            'alone, without that of an object')
 
 
 def _labels(maps):
@@ -120,7 +147,7 @@ def _of_their_images(maps, read_image, loop):
     for info, label_map in maps:
         try:
             size = read_image(dict(info))['img'].shape[:2]
-        except (OSError, AssertionError) as error:
+        except (OSError, AssertionError, cv2.error) as error:
             raise Refused(f'the image {info["img_path"]} cannot be read '
                           f'({error}): mend it, or take it out of the data '
                           'set') from error
@@ -184,6 +211,16 @@ def _check_white(dataset, read, names):
             f'the label maps have 0 and {IGNORED} alone, and {IGNORED} is '
             f'ignored, so that nothing is {names[1]}: write 1 in the place of '
             f'{IGNORED}')
+
+
+def _check_any(dataset, read, ignored):
+    """Refuse maps of which every pixel is ignored."""
+    found = {*_labels(_maps(dataset, read, MORE_MAPS))}
+    if found <= ignored:
+        raise Refused(
+            f'every pixel of the label maps is ignored ({sorted(found)}, with '
+            f'reduce_zero_label={dataset.reduce_zero_label}): check '
+            'data_prefix.seg_map_path, and reduce_zero_label, of the dataset')
 
 
 def _advice(cfg, strange, found, classes):

@@ -12,6 +12,9 @@ from mmfd.weights import checkpoints, provenance
 
 OURS = ('StudentViT', 'StudentSwin', 'TimmNetwork', 'HuggingFaceNetwork',
         'TorchvisionNetwork')
+OF_MAPS = ('decode_head', 'bbox_head', 'roi_head', 'rpn_head', 'mask_head',
+           'panoptic_head')  # heads that take maps
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 CHANNEL_ORDERS = ('to_rgb', 'bgr_to_rgb')  # of mmpretrain; of mmseg and mmdet
 TOLERANCE = 0.01  # of 255: statistics are rounded
 
@@ -28,10 +31,10 @@ def check(cfg):
     for path, model in dicts(cfg['model'], 'model'):
         if not isinstance(model.get('backbone'), dict):
             continue
-        kind = model['backbone'].get('type')  # of a lazy config a class
-        is_ours = str(getattr(kind, '__name__', kind)).endswith(OURS)
+        is_ours = _name(model['backbone']) in OURS
         if is_ours:
             _check_pretrained(path, model)
+            _check_maps(path, model)
         if 'teacher' not in model:
             _check_statistics(path, model, cfg, is_ours)
 
@@ -46,6 +49,30 @@ def _check_pretrained(path, model):
                 f'{where}.pretrained=None in the config, and '
                 f'{path}.backbone.init_cfg=dict(type="Pretrained", '
                 'checkpoint="STUDENT.pth", prefix="backbone.")')
+
+
+def _check_maps(path, model):
+    """Refuse a ViT that gives tokens where heads take maps."""
+    heads, backbone = [h for h in OF_MAPS if model.get(h)], model['backbone']
+    given = backbone.get('out_type', 'avg_featmap')
+    if heads and given != 'featmap' and _name(backbone) == 'StudentViT':
+        raise Refused(f'{path}.{heads[0]} takes maps, and the student gives '
+                      f'out_type={given!r}: set --cfg-options '
+                      f'{path}.backbone.out_type=featmap')
+
+
+def _check_pipelines(path, cfg):
+    """Refuse images that are normalised before the model does it."""
+    for where, part in dicts({key: cfg.get(key) for key in LOADERS}):
+        if _name(part).split('/')[-1] == 'Normalize':  # or torchvision/
+            raise Refused(f'{where} normalises images, and {path} does it '
+                          'again: take it out of the pipeline')
+
+
+def _name(part):
+    """The class that a dict of a config names, without its library."""
+    kind = part.get('type')  # of a lazy config a class
+    return str(getattr(kind, '__name__', kind)).split('.')[-1]
 
 
 def _check_statistics(path, model, cfg, is_ours):
@@ -67,6 +94,7 @@ def _check_statistics(path, model, cfg, is_ours):
     known = provenance.statistics(checkpoints.meta(file))
     if not known and not is_ours:
         return  # a file of others, which says nothing
+    _check_pipelines(place, cfg)
     wrong = {
         key: value
         for key, value in known.items() if not _alike(given.get(key), value)

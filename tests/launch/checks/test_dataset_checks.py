@@ -206,6 +206,48 @@ def test_masks_of_black_and_white_are_refused(tmp_path):
     check({}, data_set(tmp_path, 2))
 
 
+@pytest.mark.parametrize('label, kind, mode', [
+    (26001, np.uint16, 'I;16'),
+    (256, np.int32, 'I'),
+    (1.5, np.float32, 'F'),
+    (-1, np.int32, 'I'),
+])
+def test_labels_of_more_than_a_byte_are_refused(tmp_path, label, kind, mode):
+    """mmseg keeps their last byte: 256 would be the first class."""
+    write(tmp_path, [0, 1, 2])
+    for file in (tmp_path / 'maps').iterdir():
+        numbers = np.array([[0, 1, 2]] * 4, kind)
+        Image.fromarray(numbers).save(file, format='TIFF')
+    check({}, data_set(tmp_path, 3))
+    numbers[0, 2] = label
+    assert Image.fromarray(numbers).mode == mode
+    Image.fromarray(numbers).save(tmp_path / 'maps/2.png', format='TIFF')
+    with pytest.raises(Refused, match=f'2.png has the label {label}, and mms'):
+        check({}, data_set(tmp_path, 3))
+
+
+@pytest.mark.parametrize(
+    'labels, kwargs',
+    [
+        ([255, 255], {}),
+        ([0, 0], UPON),
+        ([0, 255], UPON),  # black and white
+    ])
+def test_maps_of_which_nothing_counts_are_refused(tmp_path, labels, kwargs):
+    write(tmp_path, labels)
+    data = data_set(tmp_path, 3, **kwargs)
+    with pytest.raises(Refused, match='every pixel of the label maps is ign'):
+        check({}, data)
+    check({}, data, loop='test')
+
+
+def test_image_that_is_empty_is_refused_with_its_name(tmp_path):
+    write(tmp_path, [0, 1, 2])
+    (tmp_path / 'images/1.png').write_bytes(b'')
+    with pytest.raises(Refused, match='the image .*/1.png cannot be read'):
+        check({}, data_set(tmp_path, 3))
+
+
 def test_dataset_of_no_host_library_is_not_asked_for_classes():
     check(dict(head=dict(num_classes=5)), [1, 2])
 

@@ -153,6 +153,31 @@ def test_model_without_statistics_has_not_those_beside_it(distilled):
                      **{'model.data_preprocessor': None}, **beside)
 
 
+def test_images_are_normalised_once(distilled):
+    """As configs of mmseg 0.x did it, in the pipeline."""
+    cfg = stock_configs.load(*STDC)
+    for kind in 'Normalize', 'mmcv.Normalize', 'torchvision/Normalize':
+        pipeline = [*cfg.val_dataloader.dataset.pipeline, dict(type=kind)]
+        with pytest.raises(
+                Refused,
+                match=r'^val_dataloader\.dataset\.pipeline\.\d normalises '
+                r'images, and model\.data_preprocessor does it again: take'):
+            with_student(*STDC, distilled,
+                         **{'val_dataloader.dataset.pipeline': pipeline})
+
+
+@pytest.mark.parametrize('config, head', [(STDC, 'decode_head'),
+                                          (CASCADE, 'rpn_head|roi_head')])
+def test_heads_of_maps_are_refused_tokens(distilled, config, head):
+    for out_type in 'raw', 'avg_featmap':
+        with pytest.raises(
+                Refused,
+                match=rf'^model\.({head}) takes maps, .* gives out_type='
+                rf"'{out_type}': set --cfg-options model\.backbone\.out_type"):
+            with_student(*config, distilled,
+                         **{'model.backbone.out_type': out_type})
+
+
 def test_student_with_its_own_statistics_passes(distilled):
     with_student(*MASK2FORMER, distilled)
     with_student(*STDC, distilled)
