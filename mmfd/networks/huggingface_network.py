@@ -10,7 +10,7 @@ from mmfd.errors import Refused
 from mmfd.hosts.lookup import find
 from mmfd.networks import huggingface_files
 from mmfd.networks.facts import Facts
-from mmfd.networks.library_network import LibraryNetwork, pair
+from mmfd.networks.library_network import LibraryNetwork, check_colours, pair
 from mmfd.registry import MODELS
 
 # Parts on which `last_hidden_state` does not depend
@@ -94,6 +94,7 @@ class HuggingFaceNetwork(LibraryNetwork):
             config['drop_path_rate'] = drop_path_rate
         kind, network = KINDS[config['model_type']], _build(config)
         known = _facts(kind, network.config.to_dict()).override(facts)
+        check_colours(known.name, getattr(network.config, 'num_channels', 3))
         modules = dict(network.named_modules())
         norms = [  # none where the config says that it is applied to tokens
             norm for norm in (kind.norm, kind.norm.removeprefix(TOWER))
@@ -103,17 +104,30 @@ class HuggingFaceNetwork(LibraryNetwork):
                          known.img_size if kind.fixed else None,
                          norms[0] if norms else '', UNUSED, init_cfg)
         takes = inspect.signature(network.forward).parameters
-        self.options = {RESIZE: True} if RESIZE in takes else {}
+        self.resizes = RESIZE in takes
+        self.built_for = pair(getattr(network.config, 'image_size', None))
 
     def features(self, x):
         """(B, registers and all, C), or a map (B, C, h, w)."""
-        out = self.network(x, **self.options).last_hidden_state
+        out = self.network(x, **self._options(x.shape[2:])).last_hidden_state
         if not self.norm:
             return out
         norm = self.network.get_submodule(self.norm)
         if out.ndim == 3:
             return norm(out)
         return norm(out.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+    def _options(self, size):
+        """Whether positions are to be resized, which needs a square grid."""
+        if not self.resizes or tuple(size) == self.built_for:
+            return {}
+        height, width = self.built_for
+        if height != width:
+            raise Refused(
+                f'images of {size[0]} x {size[1]} pixels for {self.facts.name}'
+                f', which was built for {height} x {width}, whose positions '
+                'transformers cannot resize: set the size of the crops')
+        return {RESIZE: True}
 
     def translate(self, weights):
         """Published weights in this network's names, by transformers.
@@ -199,5 +213,8 @@ def _facts(kind, config):
         registers=config.get('num_register_tokens') or 0)
 
 
-def _one(number):
-    return number if isinstance(number, int) else number[0]
+def _one(patch):
+    if not isinstance(patch, int) and len({*patch}) > 1:
+        raise Refused(f'patch_size={[*patch]} of config.json: those of a '
+                      'teacher or student are squares')
+    return patch if isinstance(patch, int) else patch[0]

@@ -98,12 +98,16 @@ class LibraryNetwork(BaseModule):
         h, w = facts.grid(image)
         before = shape[1] - h * w
         if before != facts.cls + facts.registers:
+            cls = before - facts.registers
+            advice = (
+                f'set those that are wrong, as facts=dict(cls={cls})'
+                if 0 <= cls < 10 else 'unless facts=dict(patch=N) is wrong, '
+                'it gives no whole map, and can be no teacher and no student')
             raise Refused(
                 f'{facts.name} gives {shape[1]} tokens for {image[0]} x '
                 f'{image[1]} pixels. Its facts say cls={facts.cls}, registers='
                 f'{facts.registers} and a map of {h} x {w}, as '
-                f'patch={facts.patch}: set those that are wrong, as '
-                'facts=dict(cls=1)')
+                f'patch={facts.patch}: {advice}')
 
     def load_weights(self, path, source='', prefix=''):
         """Load a file in the library's names, or refuse it.
@@ -184,6 +188,13 @@ def check_size(name, img_size, patch):
     """
     for side in img_size:
         image_size.check_multiple(side, patch, f'the patch of {name}, {patch}')
+
+
+def check_colours(name, channels):
+    """Refuse a network of images that have not three channels."""
+    if channels != 3:
+        raise Refused(f'{name} takes images of {channels} channels, and those '
+                      'here have 3, RGB: name a network of such images')
 
 
 def pair(size):

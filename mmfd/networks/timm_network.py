@@ -4,7 +4,8 @@ import difflib
 from mmfd.errors import Refused
 from mmfd.hosts import timm_models
 from mmfd.networks.facts import Facts
-from mmfd.networks.library_network import LibraryNetwork, check_size, pair
+from mmfd.networks.library_network import (LibraryNetwork, check_colours,
+                                           check_size, pair)
 from mmfd.registry import MODELS
 
 # Where networks keep the norm that they apply after pooling
@@ -49,6 +50,7 @@ class TimmNetwork(LibraryNetwork):
         args = dict(model_args or {}, num_classes=0)
         if drop_path_rate:
             args['drop_path_rate'] = drop_path_rate
+        check_colours(name, args.get('in_chans', said.input_size[0]))
         fixed = said.fixed_input_size and not args.get('dynamic_img_size')
         size = pair(img_size) or tuple(said.input_size[1:])
         if fixed:
@@ -56,7 +58,8 @@ class TimmNetwork(LibraryNetwork):
         try:
             network, self_filter = timm_models.create(name, **args)
             network.reset_classifier(0, '')
-        except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+        except (AssertionError, AttributeError, RuntimeError, TypeError,
+                ValueError) as error:
             raise Refused(f'timm builds no {name} with {args} that gives all '
                           f'its features: {error}') from error
         facts = _facts(name, network, said).override(facts)

@@ -125,6 +125,45 @@ def test_network_that_always_pools_is_one_message():
         built(by_name.find('timm:coat_tiny'))
 
 
+@pytest.mark.parametrize('name, args, message', [
+    ('resnet18', dict(features_only=True), 'that gives all its features'),
+    ('resnet18', dict(in_chans=1), 'takes images of 1 channels, and those he'),
+    ('pit_ti_224', {}, 'gives 1 tokens .*, it gives no whole map, and can be'),
+    ('test_vit', dict(patch_drop_rate=.5), 'gives 51 tokens .* no whole map'),
+    ('volo_d1_224', {}, r'gives 197 tokens .* as facts=dict\(cls=1\)$'),
+])
+def test_network_of_timm_without_a_map_is_one_message(name, args, message):
+    with pytest.raises(Refused, match=message), torch.no_grad():
+        network = MODELS.build(
+            dict(type='mmfd.TimmNetwork', name=name, model_args=args))
+        size = network.facts.img_size
+        network.train()(torch.zeros(1, 3, *size))
+
+
+@pytest.mark.parametrize('changed, size, message', [
+    (dict(num_channels=4), (32, 32), 'takes images of 4 channels'),
+    (dict(patch_size=[8, 4]), (32, 32), r'patch_size=\[8, 4\] .* are squares'),
+    (dict(image_size=[32, 48]), (48, 32), 'built for 32 x 48, whose positi'),
+    (dict(image_size=[32, 48]), (32, 48), ''),
+    ({}, (32, 48), ''),
+])
+def test_network_of_transformers_of_other_shapes(changed, size, message):
+    config = dict(
+        model_type='vit',
+        hidden_size=24,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        image_size=32,
+        patch_size=8)
+    made = dict(type='mmfd.HuggingFaceNetwork', config={**config, **changed})
+    if not message:
+        [tokens] = MODELS.build(made)(torch.zeros(1, 3, *size))
+        assert tokens.shape == (1, 1 + 4 * 6, 24)
+        return
+    with pytest.raises(Refused, match=message):
+        MODELS.build(made)(torch.zeros(1, 3, *size))
+
+
 @pytest.mark.parametrize('text, file', [
     ('timm:vit_small_patch14_dinov2', 'model.safetensors of timm/vit_small'),
     ('torchvision:resnet18', 'resnet18-'),
