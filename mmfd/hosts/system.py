@@ -1,6 +1,7 @@
 """What only some operating systems have; elsewhere a plain answer or None."""
 import errno
 import os
+import select
 import signal
 import stat
 import sys
@@ -63,6 +64,32 @@ def _exit_with_parent():
     while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
         pass
     os._exit(0)
+
+
+def leave_closed_console():
+    """Let what is printed go nowhere, if whoever read it has gone.
+
+    As after `| head`, or where Ctrl-C has ended the `tee` behind a pipe.
+
+    Returns:
+        bool: whether that was so, of what is printed or of the errors.
+    """
+    closed = [descriptor for descriptor in (1, 2) if _is_closed(descriptor)]
+    if closed:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for descriptor in closed:
+            os.dup2(nowhere, descriptor)
+        os.close(nowhere)
+    return bool(closed)
+
+
+def _is_closed(descriptor):
+    if not hasattr(select, 'poll'):
+        return False
+    poll = select.poll()
+    poll.register(descriptor, 0)  # it always says of errors
+    return any(event & (select.POLLERR | select.POLLHUP)
+               for _, event in poll.poll(0))
 
 
 def open_plain(path, flags=os.O_RDONLY):

@@ -8,7 +8,7 @@ from io import TextIOWrapper
 
 from mmfd import files
 from mmfd.errors import Refused
-from mmfd.hosts import pytorch
+from mmfd.hosts import pytorch, system
 from mmfd.launch import processes
 from mmfd.launch.option_values import value_of
 
@@ -89,6 +89,10 @@ def one_message():
         sys.exit(128 + signal.SIGINT)
     except Refused as error:
         _end(pytorch.message_of(error))
+    except BrokenPipeError as error:
+        if not system.leave_closed_console():
+            _end(_reader_ended(type(error).__name__))
+        sys.exit(128 + signal.SIGPIPE)  # nobody reads what is printed
     except (ConnectionError, EOFError) as error:  # amid handing over images
         _end(_reader_ended(type(error).__name__))
     except OSError as error:

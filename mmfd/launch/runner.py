@@ -14,7 +14,7 @@ from torch.utils import serialization
 from mmfd import files
 from mmfd.errors import Refused
 from mmfd.fast import compile_blocks, non_blocking
-from mmfd.hosts import fp32_modules, log, openmmlab
+from mmfd.hosts import fp32_modules, log, openmmlab, system
 from mmfd.launch import (parallel_config, processes, starting_weights, summary,
                          terminal)
 from mmfd.launch.checks import (config_checks, dataset_checks, resume_checks,
@@ -126,7 +126,7 @@ def train(cfg, verbose=True):
 
 
 def _end_if_full(otherwise, record):
-    """Raise the error of a log on a full disk.
+    """Raise the error of a log on a full disk; not of a console that is gone.
 
     Python would print a traceback for every line, and the run go on.
 
@@ -137,7 +137,8 @@ def _end_if_full(otherwise, record):
     error = sys.exc_info()[1]
     if isinstance(error, OSError) and files.has_no_room(error):
         raise error
-    otherwise(record)
+    if not (isinstance(error, OSError) and system.leave_closed_console()):
+        otherwise(record)
 
 
 def augment(cfg):

@@ -5,7 +5,7 @@ import sys
 from mmengine.logging import MMLogger
 from tqdm import tqdm
 
-from mmfd.hosts import log
+from mmfd.hosts import log, system
 
 
 class ConsoleHandler(logging.StreamHandler):
@@ -24,8 +24,10 @@ class ConsoleHandler(logging.StreamHandler):
     def emit(self, record):
         try:
             tqdm.write(self.format(record), file=self.stream)
-        except Exception:  # as the handlers of Python do: a log ends no run
-            self.handleError(record)
+        except Exception as error:  # as Python's do: a log ends no run
+            if not (isinstance(error, OSError)
+                    and system.leave_closed_console()):
+                self.handleError(record)
 
 
 def take_over(logger):

@@ -19,8 +19,10 @@ from mmfd.files import written_whole
 from mmfd.hosts import log, openmmlab
 from mmfd.hosts.lookup import check_methods
 from mmfd.registry import HOOKS
-from mmfd.training import checkpoint_schema, optimizer_schema, run_folder
-from mmfd.training.last_checkpoint import (last_valid_checkpoint,
+from mmfd.training import (checkpoint_schema, optimizer_schema, run_folder,
+                           run_settings)
+from mmfd.training.last_checkpoint import (WRITTEN, find_checkpoints,
+                                           last_valid_checkpoint,
                                            resume_position)
 from mmfd.training.loop import ResumableLoop
 from mmfd.training.stop_signals import (RequestVote, StopSignals, how_to_go_on,
@@ -76,7 +78,9 @@ class ResumableCheckpointHook(CheckpointHook):
         kwargs: as in the host's hook.
 
     Raises:
-        Refused: if a checkpoint cannot be written, with `stop`.
+        Refused: if a checkpoint cannot be written, with `stop`; for a
+            `filename_tmpl` by which `--resume` would not find a checkpoint,
+            and for a `save_best` that no evaluation measures.
     """
 
     def __init__(self, minutes=15, on_failure='stop', **kwargs):
@@ -85,6 +89,12 @@ class ResumableCheckpointHook(CheckpointHook):
                           "'stop' or 'warn'")
         check_methods(CheckpointHook, '_save_checkpoint_with_step')
         super().__init__(backend_args=dict(backend='mmfd.atomic'), **kwargs)
+        names = {self.filename_tmpl.format(step) for step in (1, 22)}
+        if len(names) < 2 or not all(map(WRITTEN.fullmatch, names)):
+            raise Refused(
+                f'filename_tmpl={self.filename_tmpl!r}: --resume finds '
+                'checkpoints that are called epoch_{}.pth or iter_{}.pth; '
+                'leave filename_tmpl out')
         self.minutes = minutes
         self.on_failure = on_failure
         self.signals = StopSignals()
@@ -104,6 +114,8 @@ class ResumableCheckpointHook(CheckpointHook):
         self._forget_files_of_others(runner.message_hub.runtime_info)
         super().before_train(runner)
         self._check_interval(runner)
+        if self.run.starts == 1 and is_main_process():
+            self._warn_of_earlier_run()
         if is_main_process():  # and what it was killed before it removed
             self.file_backend.outdated += [
                 self.folder / Path(name).name
@@ -137,6 +149,17 @@ class ResumableCheckpointHook(CheckpointHook):
                 'updates and their gradients lost: set '
                 "train_cfg.type='mmfd.ResumableLoop' and train_dataloader."
                 "sampler.type='mmfd.ResumableSampler', or a multiple")
+
+    def _warn_of_earlier_run(self):
+        files = [
+            file for file in find_checkpoints(self.folder)
+            if not self._owns(file)
+        ]
+        if files:
+            log.warn(f'{self.folder} holds {len(files)} checkpoints of an '
+                     'earlier run, and this one writes over those of the same '
+                     'name: name another --work-dir to keep them, or go on '
+                     f'from one with --resume {files[-1]}')
 
     def after_train(self, runner):
         super().after_train(runner)
@@ -176,6 +199,11 @@ class ResumableCheckpointHook(CheckpointHook):
         self.signals.exit_at_once = self.saved == runner.iter
 
     def after_val_epoch(self, runner, metrics):
+        best = self.key_indicators if self.save_best and metrics else ()
+        for key in {*best} - {'auto', *metrics}:
+            raise Refused(
+                f'default_hooks.checkpoint.save_best={key!r}: the evaluation '
+                f'measured {", ".join(sorted(metrics))}; name one of them')
         with self._undone_on_failure(runner):
             super().after_val_epoch(runner, metrics)
             self.remove_outdated()
@@ -195,6 +223,7 @@ class ResumableCheckpointHook(CheckpointHook):
             starts=self.run.starts,
             hooks=checkpoint_schema.stateful_hooks(runner.hooks),
             schedule=checkpoint_schema.schedule_of(runner),
+            settings=run_settings.of_run(runner.cfg),
             outdated=[Path(file).name for file in self.file_backend.outdated])
         if isinstance(loader.dataset, ImageFolder):
             checkpoint['meta']['images'] = loader.dataset.summary()
@@ -211,6 +240,12 @@ class ResumableCheckpointHook(CheckpointHook):
                 f'an epoch had {before} iterations and now has {length}: the '
                 'run resumes at the same fraction of its epoch, but not with '
                 'the same images')
+        changes = run_settings.changes(
+            meta.get('settings', 'null'), run_settings.of_run(runner.cfg))
+        if changes and 'settings' in meta:
+            runner.logger.warning(
+                'the run goes on with other settings than before: '
+                f'{"; ".join(changes[:10])}{"; ..." * (len(changes) > 10)}')
         images = meta.get('images')
         if images and isinstance(loader.dataset, ImageFolder):
             _warn_of_other_images(images, loader.dataset.summary(),

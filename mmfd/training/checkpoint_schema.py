@@ -63,6 +63,7 @@ META = Fields(
          starts=COUNT,
          hooks=NAMES,
          schedule=TEXT,
+         settings=TEXT,
          images=Fields(dict(number=LENGTH, sum=TEXT)),
          outdated=listed(TEXT, 'a list of names of files'),
          nan_guard=Fields(

@@ -6,6 +6,7 @@ from mmengine.runner import EpochBasedTrainLoop
 
 from mmfd.data.sampler import ResumableSampler, seed_all
 from mmfd.errors import Refused
+from mmfd.hosts import log
 from mmfd.registry import LOOPS
 
 MAX_HISTORY = 10_000  # iterations kept of every logged curve, for averages
@@ -73,6 +74,10 @@ class ResumableLoop(EpochBasedTrainLoop):
                 f'{type(sampler).__name__} cannot start in the middle of an '
                 'epoch: set '
                 "train_dataloader.sampler.type='mmfd.ResumableSampler'")
+        if self.epoch >= self.max_epochs:
+            log.warn(f'this run has had its {self.max_epochs} epochs already, '
+                     f'{self.epoch} of them, so nothing is trained: '
+                     'train_cfg.max_epochs makes it longer')
         self._evaluate()  # if the run was stopped during an evaluation
         while self.epoch < self.max_epochs and not self.stop_training:
             self.run_epoch()

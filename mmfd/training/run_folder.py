@@ -41,7 +41,7 @@ def folder_of(work_dir, out_dir=None):
     """
     if not out_dir:
         return Path(work_dir)
-    return Path(out_dir, os.path.basename(work_dir.rstrip(os.sep)))
+    return Path(out_dir, os.path.basename(os.path.abspath(work_dir)))
 
 
 def checkpoint_folder(cfg):

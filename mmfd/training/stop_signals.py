@@ -93,7 +93,11 @@ def _say(text):
     """Print a line from a handler, which may have interrupted a print."""
     if is_main_process():
         text = log.wrapped(text, sys.__stderr__)
-        os.write(sys.__stderr__.fileno(), f'\n{text}\n'.encode())
+        try:
+            os.write(sys.__stderr__.fileno(), f'\n{text}\n'.encode())
+        except OSError:  # a Ctrl-C ends the `tee` behind a pipe, too
+            if not system.leave_closed_console():
+                raise
 
 
 class RequestVote:

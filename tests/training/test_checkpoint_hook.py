@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper
 
+from mmfd.errors import Refused
 from mmfd.training.checkpoint_hook import (AtomicBackend,
                                            ResumableCheckpointHook)
 
@@ -302,3 +303,64 @@ def test_images_that_changed_between_stop_and_resume_are_said(
     assert 'resumed epoch: 2, iter: 8' in grown
     assert ('WARNING - the run had 120 training images and has 129 now'
             in grown)
+
+
+def logged(work_dir):
+    """What the last run in a work dir has logged."""
+    files = work_dir.glob('*/*.log')
+    return max(files, key=lambda file: file.stat().st_mtime_ns).read_text()
+
+
+def tiny(work_dir, **changes):
+    tiny_runs.run(tiny_runs.config(work_dir, log_level='INFO', **changes))
+    return logged(work_dir)
+
+
+def test_other_settings_of_a_resumed_run_are_said(tmp_path):
+    tiny(tmp_path / 'a')
+    first = dict(resume=True, load_from=str(tmp_path / 'a/epoch_1.pth'))
+    assert 'other settings' not in tiny(tmp_path / 'same', **first)
+    text = tiny(
+        tmp_path / 'others',
+        train_cfg=dict(max_epochs=3),
+        optim_wrapper=dict(
+            dtype='bfloat16', accumulative_counts=2,
+            optimizer=dict(type='Adam')),
+        custom_hooks=[dict(type='EMAHook', momentum=0.1)],
+        **first)
+    assert (
+        'goes on with other settings than before: custom_hooks.0.momentum was '
+        'None, is 0.1; optim_wrapper.accumulative_counts was None, is 2; optim'
+        "_wrapper.dtype was 'float32', is 'bfloat16'; optim_wrapper.optimizer."
+        "type was 'AdamW', is 'Adam'; train_cfg.max_epochs was 2, is 3\n"
+    ) in text
+
+
+def test_run_that_has_ended_already_is_said(tmp_path):
+    tiny(tmp_path)
+    text = tiny(tmp_path, resume=True, train_cfg=dict(max_epochs=1))
+    assert 'has had its 1 epochs already, 2 of them, so nothing is' in text
+
+
+def test_run_in_the_folder_of_an_earlier_one_says_that_it_writes_over_it(
+        tmp_path):
+    assert 'an earlier run' not in tiny(tmp_path)
+    assert 'an earlier run' not in tiny(tmp_path, resume=True)
+    assert (f'{tmp_path} holds 2 checkpoints of an earlier run, and this one '
+            'writes over those of the same name: name another --work-dir to '
+            f'keep them, or go on from one with --resume {tmp_path}/epoch_2.pt'
+            ) in tiny(tmp_path)
+
+
+@pytest.mark.parametrize('name', ['model_{}.pth', 'epoch_1.pth', '{}'])
+def test_name_by_which_no_checkpoint_is_found_is_refused(name):
+    with pytest.raises(Refused, match='leave filename_tmpl out'):
+        ResumableCheckpointHook(filename_tmpl=name)
+    ResumableCheckpointHook(filename_tmpl='epoch_{:03d}.pth')
+
+
+def test_best_of_what_was_not_measured_is_refused_by_name():
+    hook = ResumableCheckpointHook(save_best='knn/top5', rule='greater')
+    with pytest.raises(
+            Refused, match="'knn/top5': the evaluation measured knn/top1; na"):
+        hook.after_val_epoch(None, {'knn/top1': 1.})

@@ -7,15 +7,21 @@ import re
 import shlex
 import signal
 import struct
+import subprocess
+import sys
 import termios
 import threading
+from contextlib import contextmanager, redirect_stdout
 
 import pytest
 from helpers import commands
 from helpers.runs import wait_for
 
 from mmfd.hosts import log
+from mmfd.launch.command_line import one_message
 from mmfd.launch.terminal import ConsoleHandler
+from mmfd.training.progress import ProgressHook
+from mmfd.training.stop_signals import StopSignals
 
 PROGRESS = re.compile(
     r'^epoch \d/3  iteration \d+/12  (loss \d\.\d+  )?.* img/s  '
@@ -171,3 +177,73 @@ def test_who_said_it_and_how_serious_it_is(level, text, of_mmfd, shown,
     record.of_mmfd = of_mmfd
     ConsoleHandler(logging.INFO).handle(record)
     assert capsys.readouterr().out == shown
+
+
+@contextmanager
+def closed_console():
+    """Nobody reads what is printed, nor the errors."""
+    kept = os.dup(1), os.dup(2)
+    read, write = os.pipe()
+    os.close(read)
+    for descriptor in 1, 2:
+        os.dup2(write, descriptor)
+    os.close(write)
+    try:
+        with open(1, 'w', 1, closefd=False) as out, redirect_stdout(out):
+            yield
+    finally:
+        for descriptor, before in zip((1, 2), kept):
+            os.dup2(before, descriptor)
+            os.close(before)
+
+
+def say():
+    """What Ctrl-C says; it ends the `tee` behind a pipe, too."""
+    signals, before = StopSignals(), signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signals.catch()
+    os.kill(os.getpid(), signal.SIGINT)
+    signals.release()
+    signal.signal(signal.SIGINT, before)
+    assert signals.received == signal.SIGINT
+
+
+PRINTERS = {
+    'log':
+    lambda: ConsoleHandler(0).handle(
+        logging.makeLogRecord(dict(msg='x', levelno=logging.WARNING))),
+    'progress':
+    lambda: ProgressHook().after_test_epoch(None, dict(a=1.)),
+    'signal':
+    say
+}
+
+
+@pytest.mark.parametrize('printer', PRINTERS)
+def test_output_that_nobody_reads_ends_nothing(printer):
+    with closed_console():
+        with pytest.raises(BrokenPipeError):
+            os.write(2, b'x')
+        PRINTERS[printer]()
+        os.write(2, b'x')  # it is left
+
+
+def test_command_whose_output_nobody_reads_ends_without_a_message():
+    with closed_console(), pytest.raises(SystemExit) as ended:
+        with one_message():
+            print('x', flush=True)
+    assert ended.value.code == 128 + signal.SIGPIPE
+
+
+@pytest.mark.full
+def test_run_goes_on_when_nobody_reads_its_output(config, tmp_path):
+    train = shlex.join([
+        sys.executable, f'{commands.ROOT}/tools/train.py',
+        str(config), '--work-dir',
+        str(tmp_path / 'run'), '--cfg-options', 'train_cfg.max_epochs=1'
+    ])
+    read = subprocess.run(
+        ['bash', '-o', 'pipefail', '-c', f'{train} 2>&1 | grep -m1 "n 1/4"'],
+        capture_output=True)
+    assert read.returncode == 0 and len(read.stdout.splitlines()) == 1
+    assert (tmp_path / 'run/epoch_1.pth').exists()

@@ -9,7 +9,7 @@ import pytest
 from mmengine.config import Config
 
 from mmfd.errors import Refused
-from mmfd.training.run_folder import checkpoint_folder, reserved
+from mmfd.training.run_folder import checkpoint_folder, folder_of, reserved
 
 HOLD = '''
 import fcntl, os, sys, time
@@ -78,3 +78,11 @@ def test_folder_of_checkpoints_is_that_of_the_hook():
     assert str(checkpoint_folder(cfg)) == '/disk/a'
     cfg['default_hooks'] = None
     assert str(checkpoint_folder(cfg)) == 'runs/a'
+
+
+def test_folder_of_checkpoints_of_a_run_that_is_here_has_a_name(
+        tmp_path, monkeypatch):
+    (tmp_path / 'a').mkdir()
+    monkeypatch.chdir(tmp_path / 'a')
+    for here in '.', '../a/', '../a/.':
+        assert str(folder_of(here, '/disk')) == '/disk/a'

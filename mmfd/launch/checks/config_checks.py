@@ -77,6 +77,7 @@ def check_settings(cfg, train):
     if train:
         schedule_checks.check_applied_once(cfg)
         schedule_checks.check_averages(cfg)
+        schedule_checks.check_best(cfg)
         schedule_checks.check_within(cfg)
 
 

@@ -60,12 +60,20 @@ def checkpoint_to_fit(cfg, train):
     """Path of the checkpoint to resume or to test; None for a run that begins.
 
     The first process looks for all.
+
+    Raises:
+        Refused: for a folder, and as `last_checkpoint`.
     """
     if train and cfg.get('resume') and not cfg.get('load_from'):
         found = [is_main_process() and last_checkpoint(checkpoint_folder(cfg))]
         broadcast_object_list(found)
         return found[0]
-    return cfg.get('load_from') if cfg.get('resume') or not train else None
+    path = cfg.get('load_from') if cfg.get('resume') or not train else None
+    if path and train and os.path.isdir(path):
+        raise Refused(f'{path} is a folder, and a run goes on from a '
+                      f'checkpoint: --work-dir {path} --resume takes the last '
+                      'one there, --resume FILE another')
+    return path
 
 
 def last_checkpoint(folder):

@@ -1,4 +1,7 @@
 """Refuse settings that are applied twice, or never within the run."""
+from inspect import isclass
+
+from mmengine.evaluator import BaseMetric
 from mmengine.hooks import (CheckpointHook, DistSamplerSeedHook, EMAHook,
                             IterTimerHook, LoggerHook, ParamSchedulerHook,
                             RuntimeInfoHook)
@@ -61,6 +64,36 @@ def check_averages(cfg):
                 f'{path}.momentum={momentum!r}: the share of the new weights '
                 'in an average is expected, above 0 and below 1, as 0.0001 '
                 'where other libraries have a decay of 0.9999')
+
+
+def check_best(cfg):
+    """Refuse a `save_best` whose prefix no metric has.
+
+    Which numbers a metric gives is known when it has given them.
+
+    Args:
+        cfg (Config): of a run that trains.
+
+    Raises:
+        Refused: naming the prefixes of the metrics.
+    """
+    metrics = cfg.get('val_evaluator') or []
+    metrics = metrics if isinstance(metrics, list) else [metrics]
+    classes = [isinstance(m, dict) and class_of(m, cfg) for m in metrics]
+    if not all(isclass(c) and issubclass(c, BaseMetric) for c in classes):
+        return
+    prefixes = [
+        metric.get('prefix') or cls.default_prefix
+        for metric, cls in zip(metrics, classes)
+    ]
+    for path, hook, cls in _hooks(cfg):
+        keys = issubclass(cls, CheckpointHook) and hook.get('save_best')
+        for key in [keys] if isinstance(keys, str) else keys or ():
+            if key != 'auto' and all(prefixes) and prefixes and not (
+                    key.startswith(tuple(f'{p}/' for p in prefixes))):
+                raise Refused(
+                    f'{path}.save_best={key!r}: the metrics of val_evaluator '
+                    f'are called {", ".join(f"{p}/..." for p in prefixes)}')
 
 
 def check_within(cfg, iterations=None):

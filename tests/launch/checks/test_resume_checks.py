@@ -96,3 +96,10 @@ def test_weights_to_begin_with_are_named_in_every_init_cfg(tmp_path):
         init.checkpoint = missing
         with pytest.raises(Refused, match=f'checkpoint={missing}: set check'):
             check_files(cfg, train=True)
+
+
+def test_folder_is_answered_with_how_its_last_checkpoint_is_found(tmp_path):
+    cfg = Config(dict(work_dir='x', resume=True, load_from=str(tmp_path)))
+    with pytest.raises(
+            Refused, match=f'--work-dir {tmp_path} --resume takes the last'):
+        check_files(cfg, train=True)

@@ -170,6 +170,10 @@ HABITS = {  # what people write: (bases, text, the message)
     'interval without its epoch': (
         [FD], 'train_cfg = dict(dynamic_intervals=[90, 1])',
         'dynamic_intervals=90: pairs are expected'),
+    'best by what is not measured': (
+        [FD], "default_hooks = dict(checkpoint=dict(save_best='loss'))",
+        "checkpoint.save_best='loss': the metrics of val_evaluator are called"
+        ' .*knn/...'),
     'swallowed by an average': (
         [FD], "custom_hooks = [dict(type='EMAHook', momentun=1e-4)]",
         "custom_hooks.0.momentun=0.0001"),
