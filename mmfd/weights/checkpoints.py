@@ -182,19 +182,23 @@ def _check_plain(name, value, path):
                       'changed otherwise')
 
 
-def check_finite(weights, path):
+def check_finite(weights, path, buffers=()):
     """Refuse weights that are not finite, such as of a run that diverged.
 
     Args:
         weights (dict): name -> tensor. Derived buffers may be NaN.
         path (str): for the message.
+        buffers (set): names of those that may be masks, of which parts are
+            infinite.
 
     Raises:
         Refused: with the name of one of them.
     """
     for name, value in weights.items():
-        if (value.is_floating_point() and not value.isfinite().all()
-                and not name.endswith(DERIVED_BUFFERS)):
+        if not value.is_floating_point() or name.endswith(DERIVED_BUFFERS):
+            continue
+        sound = ~value.isnan() if name in buffers else value.isfinite()
+        if not sound.all():
             raise Refused(f'{path}: {name} has numbers that are not finite, '
                           'as after a run that diverged: give an earlier file')
 

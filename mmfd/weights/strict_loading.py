@@ -84,7 +84,8 @@ def load_into(module,
     _check_kinds(state_dict, expected, path)
     precision = check_precision(in_file if translate else state_dict, path,
                                 half)
-    checkpoints.check_finite(state_dict, path)
+    buffers = {name for name, _ in module.named_buffers()}
+    checkpoints.check_finite(state_dict, path, buffers)
     for line in (*precision, *saved_networks.describe(
             found, others, 'to use those, save '
             'them in a file of their own')):

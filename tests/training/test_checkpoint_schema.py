@@ -122,7 +122,6 @@ WRONG = [  # where in the checkpoint, what is put there, what is said
     ('optimizer.state.3.step', 'x', "step is 'x'"),
     ('optimizer.state.99', {}, 'expected was nothing there'),
     ('optimizer.state.x', {}, 'keys that are int'),
-    ('state_dict.linear.weight', torch.full((3, 4), float('inf')), 'finite'),
     ('ema_state_dict.steps', 'x', "ema_state_dict.steps is 'x'"),
     ('ema_state_dict.module.linear.bias', torch.ones(7), r'\(7,\)'),
     ('ema_state_dict.module.more', torch.ones(7), 'nothing there'),
@@ -164,6 +163,18 @@ class MaskedModel(tiny_runs.TinyModel):
     def __init__(self, data_preprocessor=None):
         super().__init__(data_preprocessor)
         self.register_buffer('mask', torch.full((4, 4), -torch.inf).triu(1))
+
+
+def test_weights_that_are_not_finite_are_no_start_for_another_run_either(
+        saved, tmp_path):
+    checkpoint = load_for_mmengine(saved['ours'])
+    put(checkpoint, 'state_dict.linear.weight', torch.full((3, 4),
+                                                           float('inf')))
+    torch.save(checkpoint, tmp_path / 'a.pth')
+    assert refused(
+        tmp_path / 'a.pth', tmp_path, kind='ours') == (
+            f'{tmp_path}/a.pth: linear.weight has numbers that are not finite,'
+            ' as after a run that diverged: give an earlier file')
 
 
 def test_unusual_run_is_resumed(tmp_path):
