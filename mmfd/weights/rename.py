@@ -69,6 +69,8 @@ OTHER_NETWORKS = {
     'a ViT that normalises its queries and keys',
     r'(backbone\.)?layers\.\d+\.(ln\d|ffn\.layers)\..*':
     'already in mm names; tools/export.py takes a backbone out of a model',
+    r'(.*\.)?mask_token':
+    'trained on masked images, as SimMIM, BEiT and MAE are',
 }
 
 

@@ -372,6 +372,7 @@ def test_what_is_no_network_is_refused_by_what_lies_at_its_top(
     (lambda key: f'{key}.weight_g', 'it is made of other weights'),
     (lambda key: f'{key}.qweight', 'it is quantised: take the file before'),
     (lambda key: '_fsdp_wrapped_module._flat_param', 'it is sharded by FSDP'),
+    (lambda key: 'mask_token', 'trained on masked images, as SimMIM, BEiT'),
     (lambda key: 'blocks.0.total_ops', 'it is a network whose operations '),
 ])
 def test_weights_that_are_not_plain_are_called_by_what_was_done(
