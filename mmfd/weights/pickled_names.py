@@ -277,6 +277,11 @@ CALLS = {
         'argparse.Namespace',
         'types.SimpleNamespace',
         'builtins.complex',
+        'builtins.slice',
+        'decimal.Decimal',
+        'fractions.Fraction',
+        'torch.torch_version.TorchVersion',
+        'uuid.UUID',
         'numpy.ndarray',
         'numpy.dtype',
         *(f'datetime.{kind}'

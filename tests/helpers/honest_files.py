@@ -2,12 +2,15 @@
 import argparse
 import collections
 import datetime
+import decimal
+import fractions
 import gzip
 import pickle
 import random
 import sys
 import tarfile
 import types
+import uuid
 import zipfile
 from contextlib import contextmanager
 from functools import partial
@@ -171,6 +174,11 @@ KINDS = {
         took=datetime.timedelta(1),
         options=types.SimpleNamespace(a=1),
         imaginary=1j,
+        version=torch.__version__,  # of a class of its own
+        name=uuid.UUID(int=5),
+        exact=[decimal.Decimal('1.5'),
+               fractions.Fraction(1, 3)],
+        part=slice(1, 2),
         dtype=torch.bfloat16,
         none=None,
         flags=(True, False),

@@ -2,9 +2,12 @@
 import argparse
 import collections
 import datetime
+import decimal
+import fractions
 import io
 import os
 import types
+import uuid
 
 import numpy as np
 import pytest
@@ -21,7 +24,8 @@ from mmfd.weights.pickled_names import Stub
 
 FORMS = dict(zip=True, older=False)
 STUBS = (np.ndarray, np.generic, complex, types.SimpleNamespace, datetime.date,
-         datetime.timedelta)
+         datetime.timedelta, slice, decimal.Decimal, fractions.Fraction,
+         uuid.UUID, type(torch.__version__))
 
 
 def assert_same(ours, theirs):
