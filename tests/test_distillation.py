@@ -88,7 +88,7 @@ def test_maps_of_one_grid_meet_as_tokens_do():
 
 def test_backbone_that_gives_no_tokens_says_what_to_set():
     model = MODELS.build(distillation(backbone=student(out_type='cls_token')))
-    message = r"^backbone gives \(2, 48\), .*set backbone.out_type='raw'"
+    message = r"^backbone gives \(2, 48\), .*: backbone.out_type='raw' gives"
     with pytest.raises(Refused, match=message):
         model.loss(pixels())
 
@@ -97,7 +97,8 @@ def test_teacher_that_gives_no_tokens_says_what_to_set():
     teacher = clip_teacher()
     teacher.backbone.out_type = 'cls_token'
     model = MODELS.build(distillation(teacher))
-    with pytest.raises(Refused, match="set teacher.backbone.out_type='raw"):
+    with pytest.raises(
+            Refused, match=": teacher.backbone.out_type='raw' gives"):
         model.loss(pixels())
 
 

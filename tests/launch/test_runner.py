@@ -265,8 +265,8 @@ def test_mistake_found_in_a_data_worker_is_one_message(project):
                       '--cfg-options', 'train_dataloader.num_workers=1')
     assert re.fullmatch(
         'error: 100 draws from 29 images gave none that can be read, the '
-        'last one .*jpg: it is none of JPEG, PNG, .*, GIF. Set '
-        'data_root .*', message)
+        'last one .*jpg: it is none of JPEG, PNG, .*, GIF, or a rare kind of '
+        'one. Set data_root .*', message)
 
 
 ACCIDENTS = {  # what happens during a run -> the message

@@ -324,7 +324,8 @@ def test_other_settings_of_a_resumed_run_are_said(tmp_path):
         tmp_path / 'others',
         train_cfg=dict(max_epochs=3),
         optim_wrapper=dict(
-            dtype='bfloat16', accumulative_counts=2,
+            dtype='bfloat16',
+            accumulative_counts=2,
             optimizer=dict(type='Adam')),
         custom_hooks=[dict(type='EMAHook', momentum=0.1)],
         **first)

@@ -216,7 +216,7 @@ def _check_white(dataset, read, names):
 def _check_any(dataset, read, ignored):
     """Refuse maps of which every pixel is ignored."""
     found = {*_labels(_maps(dataset, read, MORE_MAPS))}
-    if found <= ignored:
+    if found and found <= ignored:
         raise Refused(
             f'every pixel of the label maps is ignored ({sorted(found)}, with '
             f'reduce_zero_label={dataset.reduce_zero_label}): check '
