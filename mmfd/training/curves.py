@@ -96,15 +96,17 @@ def draw(work_dir):
 
 
 def _panels(curves):
-    """{title: {name: points}} of the panels that have a curve."""
-    panels = {
-        title: {
-            name: curves[name]
-            for name in curves
-            if name.split('/')[-1].split('_')[-1] in ends and curves[name]
-        }
-        for title, ends in PANELS.items()
-    }
+    """{title: {name: points}} of the panels that have a curve.
+
+    Of equal curves the first is taken: `base_lr` is `lr` without layer decay.
+    """
+    panels = {}
+    for title, ends in PANELS.items():
+        found = panels[title] = {}
+        for name, points in curves.items():
+            is_of_panel = name.split('/')[-1].split('_')[-1] in ends
+            if is_of_panel and points and points not in found.values():
+                found[name] = points
     return {title: found for title, found in panels.items() if found}
 
 

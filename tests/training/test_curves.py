@@ -73,6 +73,17 @@ def test_a_panel_for_each_kind_of_curve(tmp_path, metric, panels):
         assert (part == colour).all(-1).any()
 
 
+@pytest.mark.parametrize('lr, curve_count', [(1e-3, 1), (1e-4, 2)])
+def test_equal_curves_are_drawn_once(tmp_path, lr, curve_count):
+    """Without layer decay, and with it."""
+    log(tmp_path, 'start',
+        *(dict(base_lr=1e-3, lr=lr, step=step) for step in (1, 2)))
+    picture = np.asarray(Image.open(curves.draw(tmp_path)).convert('RGB'))
+    drawn = [(picture == tuple(bytes.fromhex(colour[1:]))).all(-1).any()
+             for colour in curves.COLOURS]
+    assert sum(drawn) == curve_count
+
+
 def test_nothing_is_drawn_of_a_run_without_a_log(tmp_path):
     assert curves.draw(tmp_path) is None
     assert not [*tmp_path.iterdir()]
