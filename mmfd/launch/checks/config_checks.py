@@ -52,10 +52,11 @@ RANGES = dict(
     window_size=(1, inf))
 # of hooks; -1 turns off those that allow it
 INTERVALS = {'interval', 'interval_exp_name'}
-# Counts, of which 1.5 would be another number for each that reads it
-WHOLE = INTERVALS | {
-    'accumulative_counts', 'batch_size', 'max_iters', 'max_keep_ckpts',
-    'num_workers', 'prefetch_factor', 'save_begin', 'val_begin', 'val_interval'
+SIZES = {'accumulative_counts', 'batch_size', 'num_workers', 'prefetch_factor'}
+# Counts, of which 1.5 would be another number for each that reads it; some
+# files of mmdet compute one as 57300.0, which sizes may not be
+COUNTS = SIZES | INTERVALS | {
+    'max_iters', 'max_keep_ckpts', 'save_begin', 'val_begin', 'val_interval'
 }
 NEEDED = {'accumulative_counts', 'batch_size', 'lr', 'max_norm'}  # not None
 
@@ -96,7 +97,7 @@ def check_numbers(cfg):
         name = path.rpartition('.')[2]
         if name in INTERVALS and value == 0:
             raise Refused(f'{path}=0: 1 or more is expected')
-        if name in WHOLE and isinstance(value, (bool, float)):
+        if name in COUNTS and not _is_whole(name, value):
             raise Refused(f'{path}={value}: a whole number is expected')
         if name in NEEDED and value is None:
             raise Refused(f'{path} is None: a number is expected')
@@ -114,6 +115,13 @@ def check_numbers(cfg):
                 raise Refused(f'{path}={value!r}: a number of {low} ' +
                               ('or more' if high == inf else f'to {high}') +
                               ' is expected')
+
+
+def _is_whole(name, value):
+    """Whether a count is a whole number, or no number at all."""
+    if isinstance(value, float):
+        return value.is_integer() and name not in SIZES
+    return not isinstance(value, bool)
 
 
 def check_parts(cfg):

@@ -48,6 +48,15 @@ def test_number_out_of_its_range_is_refused_by_name(setting):
         check_settings(cfg, train=True)
 
 
+def test_whole_number_with_a_point_is_taken_for_a_count_but_not_for_a_size():
+    cfg = Config.fromfile('configs/fd/clip_vitb_fd.py')
+    cfg.train_cfg.val_interval = 10.0  # as files of mmdet compute it
+    check_settings(cfg, train=True)
+    cfg.train_dataloader.batch_size = 10.0
+    with pytest.raises(Refused, match='batch_size=10.0: a whole number'):
+        check_settings(cfg, train=True)
+
+
 @pytest.mark.parametrize('part', PARTS)
 def test_model_without_a_part_that_it_needs_is_refused(part):
     cfg = Config.fromfile('configs/fd/clip_vitb_fd.py')
