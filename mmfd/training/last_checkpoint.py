@@ -63,9 +63,9 @@ def find_checkpoints(folder):
         if not file.name.startswith(('epoch_', 'iter_', 'interim_')):
             continue
         if not WRITTEN.fullmatch(file.name):
-            _log(f'{file} is passed over: no run calls a checkpoint so')
+            log.warn(f'{file} is passed over: no run calls a checkpoint so')
         elif not os.path.isfile(file):
-            _log(f'{file} is passed over: it is no file')
+            log.warn(f'{file} is passed over: it is no file')
         else:
             files.append(file)
     return files
@@ -113,7 +113,7 @@ def _of_one_run(candidates, folder):
     if run is None:
         latest = max(candidates, key=lambda c: (c.time, c.iteration))
         names = {latest.run}
-        _log(
+        log.warn(
             f'{folder} has no {run_folder.RUN} to say which run is the last '
             f'there; it is taken to be that of {latest.file.name}, which says '
             'the latest time')
@@ -121,16 +121,13 @@ def _of_one_run(candidates, folder):
         names = {run.name, run.goes_on}
     for candidate in candidates:
         if candidate.run not in names:
-            _log(f'{candidate.file} is passed over: it is of another run than '
-                 f'the last one there; --resume {candidate.file} goes on '
-                 'from it')
+            log.warn(
+                f'{candidate.file} is passed over: it is of another run than '
+                f'the last one there; --resume {candidate.file} goes on '
+                'from it')
     own = [c for c in candidates if c.run in names]
     return sorted(own, key=Candidate.order, reverse=True)
 
 
 def _log_damage(file, reason):
-    _log(f'cannot resume from {file}, trying an older one: {reason}')
-
-
-def _log(message):
-    log.warn(message)
+    log.warn(f'cannot resume from {file}, trying an older one: {reason}')
