@@ -6,6 +6,7 @@ import signal
 import stat
 import sys
 import threading
+from contextlib import contextmanager
 
 
 def available_cores():
@@ -81,6 +82,16 @@ def leave_closed_console():
             os.dup2(nowhere, descriptor)
         os.close(nowhere)
     return bool(closed)
+
+
+@contextmanager
+def console_may_close():
+    """Let a run go on whose output nobody reads any more."""
+    try:
+        yield
+    except OSError:
+        if not leave_closed_console():
+            raise
 
 
 def _is_closed(descriptor):

@@ -1,7 +1,6 @@
 """One line of progress, redrawn in a terminal."""
 import os
 import sys
-from contextlib import contextmanager
 from datetime import timedelta
 from math import isnan
 from numbers import Real
@@ -79,33 +78,23 @@ data 2%  ETA 3:10:12
 
     def close(self):
         """Remove the line that is redrawn."""
-        with console_may_close():
+        with system.console_may_close():
             self.bar.close()
 
     def _show(self, line, due=False):
         """Redraw the line; where that cannot be, print it if it is due."""
         if not self.bar.disable:
             columns = min(COLUMNS, (self.bar.ncols or COLUMNS) - 1)
-            with console_may_close():
+            with system.console_may_close():
                 self.bar.set_description_str(line[:columns])
         elif due:
             self._print(line[:COLUMNS])
 
     def _print(self, line):
         if is_main_process():
-            with console_may_close():
+            with system.console_may_close():
                 tqdm.write(log.wrapped(line, sys.stdout), file=sys.stdout)
                 sys.stdout.flush()
-
-
-@contextmanager
-def console_may_close():
-    """Let a run go on whose output nobody reads any more."""
-    try:
-        yield
-    except OSError:
-        if not system.leave_closed_console():
-            raise
 
 
 def progress_line(runner):

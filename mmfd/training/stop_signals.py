@@ -93,11 +93,8 @@ def _say(text):
     """Print a line from a handler, which may have interrupted a print."""
     if is_main_process():
         text = log.wrapped(text, sys.__stderr__)
-        try:
+        with system.console_may_close():
             os.write(sys.__stderr__.fileno(), f'\n{text}\n'.encode())
-        except OSError:  # a Ctrl-C ends the `tee` behind a pipe, too
-            if not system.leave_closed_console():
-                raise
 
 
 class RequestVote:
