@@ -1,7 +1,7 @@
 """Adapt a config to the processes and devices of its run."""
 import torch
 
-from mmfd.launch.config_tree import dicts
+from mmfd.hosts.config_tree import dicts
 
 # Settings of a loader's worker processes, which PyTorch refuses without any
 OF_WORKERS = ('persistent_workers', 'prefetch_factor', 'timeout',

@@ -7,7 +7,7 @@ from torch.utils import serialization
 
 from mmfd.errors import Refused
 from mmfd.hosts import log
-from mmfd.launch.config_tree import dicts
+from mmfd.hosts.config_tree import dicts
 from mmfd.networks.library_network import LibraryNetwork
 from mmfd.weights import checkpoints, strict_loading
 from mmfd.weights.weight_files import first_few

@@ -7,6 +7,8 @@ import json
 
 from mmengine.dist import get_world_size
 
+from mmfd.hosts.config_tree import settings
+
 SECTIONS = ('optim_wrapper', 'param_scheduler', 'auto_scale_lr', 'train_cfg',
             'custom_hooks')
 OF_LOADER = 'batch_size', 'sampler', 'batch_sampler', 'drop_last', 'collate_fn'
@@ -36,10 +38,10 @@ def changes(before, now):
         list[str]: empty if nothing differs, or `before` cannot be read.
     """
     try:
-        before = dict(_values(json.loads(before)))
+        before = _values(before)
     except (ValueError, RecursionError):
         return []
-    now = dict(_values(json.loads(now)))
+    now = _values(now)
     return [
         f'{path} was {before.get(path)!r}, is {now.get(path)!r}'
         for path in sorted({*before, *now})
@@ -47,14 +49,10 @@ def changes(before, now):
     ]
 
 
-def _values(node, path=''):
-    """(dotted path, value) of all that is no dict or list."""
-    if isinstance(node, dict):
-        pairs = node.items()
-    elif isinstance(node, list):
-        pairs = enumerate(node)
-    else:
-        yield path, node
-        return
-    for key, value in pairs:
-        yield from _values(value, f'{path}.{key}' if path else str(key))
+def _values(text):
+    """Dotted path -> value of all in a JSON text that is no dict or list."""
+    return {
+        path: value
+        for path, value in settings(json.loads(text))
+        if not isinstance(value, (dict, list))
+    }

@@ -7,10 +7,10 @@ from helpers.commands import command
 from mmengine.config import Config
 
 from mmfd.errors import Refused
+from mmfd.hosts.config_tree import dicts
 from mmfd.launch.checks.resume_checks import check_same_model
 from mmfd.launch.checks.type_names import find_class
 from mmfd.launch.config_options import override, read_config
-from mmfd.launch.config_tree import dicts
 
 BASE = '''
 from mmengine.dataset import DefaultSampler, default_collate

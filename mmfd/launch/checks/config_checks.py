@@ -6,9 +6,9 @@ from math import inf
 from mmpretrain.models import ImageClassifier
 
 from mmfd.errors import Refused
+from mmfd.hosts.config_tree import settings
 from mmfd.launch.checks import schedule_checks, setting_takers
 from mmfd.launch.checks.setting_takers import SECTIONS, class_of
-from mmfd.launch.config_tree import settings
 from mmfd.launch.parallel_config import is_sharded
 
 # Sections without which there is nothing to do

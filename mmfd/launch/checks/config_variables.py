@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from mmfd.errors import Refused
 from mmfd.hosts import openmmlab
-from mmfd.launch.config_tree import settings
+from mmfd.hosts.config_tree import settings
 
 # Sections of configs of OpenMMLab 1, which have other names now
 FORMER = dict(

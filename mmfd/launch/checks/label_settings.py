@@ -2,7 +2,7 @@
 from typing import NamedTuple
 
 from mmfd.errors import Refused
-from mmfd.launch.config_tree import dicts, outer_paths
+from mmfd.hosts.config_tree import dicts, outer_paths
 
 # Parts of a model with classes of their own, not those of the labels
 OTHER_PARTS = {

@@ -22,11 +22,11 @@ from mmengine.visualization import Visualizer
 from torch.utils.data import DataLoader
 
 from mmfd.errors import Refused
+from mmfd.hosts.config_tree import dicts, outer_paths
 from mmfd.launch import processes
 from mmfd.launch.checks.config_variables import words_of_libraries
 from mmfd.launch.checks.type_names import (find_class, find_classes,
                                            no_such_type)
-from mmfd.launch.config_tree import dicts, outer_paths
 
 # Sections of a config from which the Runner builds something
 SECTIONS = {*inspect.signature(Runner).parameters} - {'cfg', 'work_dir'}

@@ -7,7 +7,7 @@ detectors and segmentors have those of their own backbones.
 import os
 
 from mmfd.errors import Refused
-from mmfd.launch.config_tree import dicts
+from mmfd.hosts.config_tree import dicts
 from mmfd.weights import checkpoints, provenance
 
 OURS = ('StudentViT', 'StudentSwin', 'TimmNetwork', 'HuggingFaceNetwork',

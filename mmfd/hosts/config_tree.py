@@ -1,4 +1,8 @@
-"""Walk through a config: dicts and lists within each other."""
+"""Walk through a config of mmengine: dicts and lists within each other.
+
+Its own `items()` imports what a pure-Python config names; that of dict does
+not.
+"""
 
 
 def settings(node, path=''):
