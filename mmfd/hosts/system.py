@@ -67,14 +67,19 @@ def _exit_with_parent():
     os._exit(0)
 
 
-def leave_closed_console():
+def leave_closed_console(error):
     """Let what is printed go nowhere, if whoever read it has gone.
 
     As after `| head`, or where Ctrl-C has ended the `tee` behind a pipe.
 
+    Args:
+        error (Exception): that printing has ended in.
+
     Returns:
-        bool: whether that was so, of what is printed or of the errors.
+        bool: whether that was the reason.
     """
+    if not isinstance(error, OSError):
+        return False
     closed = [descriptor for descriptor in (1, 2) if _is_closed(descriptor)]
     if closed:
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -89,8 +94,8 @@ def console_may_close():
     """Let a run go on whose output nobody reads any more."""
     try:
         yield
-    except OSError:
-        if not leave_closed_console():
+    except OSError as error:
+        if not leave_closed_console(error):
             raise
 
 

@@ -90,7 +90,7 @@ def one_message():
     except Refused as error:
         _end(pytorch.message_of(error))
     except BrokenPipeError as error:
-        if not system.leave_closed_console():
+        if not system.leave_closed_console(error):
             _end(_reader_ended(type(error).__name__))
         sys.exit(128 + signal.SIGPIPE)  # nobody reads what is printed
     except (ConnectionError, EOFError) as error:  # amid handing over images

@@ -137,7 +137,7 @@ def _end_if_full(otherwise, record):
     error = sys.exc_info()[1]
     if isinstance(error, OSError) and files.has_no_room(error):
         raise error
-    if not (isinstance(error, OSError) and system.leave_closed_console()):
+    if not system.leave_closed_console(error):
         otherwise(record)
 
 

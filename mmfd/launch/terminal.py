@@ -25,8 +25,7 @@ class ConsoleHandler(logging.StreamHandler):
         try:
             tqdm.write(self.format(record), file=self.stream)
         except Exception as error:  # as Python's do: a log ends no run
-            if not (isinstance(error, OSError)
-                    and system.leave_closed_console()):
+            if not system.leave_closed_console(error):
                 self.handleError(record)
 
 
