@@ -11,8 +11,8 @@ from mmfd.hosts import log, mmcv_ops, openmmlab, versions
 from mmfd.hosts.config_tree import dicts
 from mmfd.launch import processes
 from mmfd.launch.checks import config_variables
-from mmfd.launch.checks.setting_takers import (TOP_LEVEL, known_keys, scope_of,
-                                               takers_of, takes)
+from mmfd.launch.checks.constructor_arguments import known_keys, takes
+from mmfd.launch.checks.setting_takers import TOP_LEVEL, scope_of, takers_of
 from mmfd.launch.checks.type_names import name_of
 from mmfd.launch.paths import find_config
 from mmfd.registry import RENAMED

@@ -1,14 +1,12 @@
 """Check the sections of a config, before anything is built from them."""
 import inspect
 import os
-from math import inf
 
 from mmpretrain.models import ImageClassifier
 
 from mmfd.errors import Refused
-from mmfd.hosts.config_tree import settings
-from mmfd.launch.checks import schedule_checks, setting_takers
-from mmfd.launch.checks.setting_takers import SECTIONS, class_of
+from mmfd.launch.checks import schedule_checks, setting_values, unread_settings
+from mmfd.launch.checks.setting_takers import class_of
 from mmfd.launch.parallel_config import is_sharded
 
 # Sections without which there is nothing to do
@@ -18,47 +16,6 @@ TO_TEST = 'model', 'test_dataloader', 'test_cfg', 'test_evaluator'
 DICTS = ('model', 'train_dataloader', 'val_dataloader', 'test_dataloader',
          'train_cfg', 'env_cfg', 'optim_wrapper', 'default_hooks',
          'model_wrapper_cfg')
-
-# Smallest and largest value of numbers, by the last part of their names
-RANGES = dict(
-    accumulative_counts=(1, inf),
-    base_batch_size=(1, inf),
-    batch_size=(1, inf),
-    betas=(0, 1),
-    drop_path_rate=(0, 1),
-    eps=(0, inf),
-    held_out=(0, 1),
-    img_size=(1, inf),
-    in_channels=(1, inf),
-    layer_decay=(0, 1),
-    lr=(0, inf),
-    max_epochs=(1, inf),
-    max_iters=(1, inf),
-    max_norm=(0, inf),
-    min_lr=(0, inf),
-    minutes=(0, inf),
-    momentum=(0, 1),
-    num_workers=(0, inf),
-    out_channels=(1, inf),
-    patch_size=(1, inf),
-    prefetch_factor=(1, inf),
-    prob=(0, 1),
-    timeout=(0, inf),
-    val_begin=(0, inf),
-    val_interval=(1, inf),
-    warmup_epochs=(0, inf),
-    warmup_lr=(0, inf),
-    weight_decay=(0, inf),
-    window_size=(1, inf))
-# of hooks; -1 turns off those that allow it
-INTERVALS = {'interval', 'interval_exp_name'}
-SIZES = {'accumulative_counts', 'batch_size', 'num_workers', 'prefetch_factor'}
-# Counts, of which 1.5 would be another number for each that reads it; some
-# files of mmdet compute one as 57300.0, which sizes may not be
-COUNTS = SIZES | INTERVALS | {
-    'max_iters', 'max_keep_ckpts', 'save_begin', 'val_begin', 'val_interval'
-}
-NEEDED = {'accumulative_counts', 'batch_size', 'lr', 'max_norm'}  # not None
 
 
 def check_settings(cfg, train):
@@ -72,56 +29,15 @@ def check_settings(cfg, train):
         Refused: naming the setting and what is expected.
     """
     check_parts(cfg)
-    check_numbers(cfg)
-    setting_takers.check(cfg)
-    setting_takers.check_switches(cfg)
+    setting_values.check_numbers(cfg)
+    setting_values.check_names(cfg)
+    unread_settings.check(cfg)
+    setting_values.check_switches(cfg)
     if train:
         schedule_checks.check_applied_once(cfg)
         schedule_checks.check_averages(cfg)
         schedule_checks.check_best(cfg)
         schedule_checks.check_within(cfg)
-
-
-def check_numbers(cfg):
-    """Refuse numbers that are out of their range, and text in their place.
-
-    Args:
-        cfg (Config): of a whole run.
-
-    Raises:
-        Refused: naming the setting and its range.
-    """
-    for path, value in settings(
-        {key: cfg.get(key)
-         for key in sorted(SECTIONS)}):
-        name = path.rpartition('.')[2]
-        if name in INTERVALS and value == 0:
-            raise Refused(f'{path}=0: 1 or more is expected')
-        if name in COUNTS and not _is_whole(name, value):
-            raise Refused(f'{path}={value}: a whole number is expected')
-        if name in NEEDED and value is None:
-            raise Refused(f'{path} is None: a number is expected')
-        if name == 'betas' and (not isinstance(value, (list, tuple))
-                                or len(value) < 2):
-            raise Refused(f'{path}={value!r}: a list of 2 numbers is expected')
-        if name not in RANGES or isinstance(value, dict):
-            continue
-        low, high = RANGES[name]
-        values = value if isinstance(value, (list, tuple)) else [value]
-        for number in values:
-            if isinstance(number,
-                          (str, bool)) or (isinstance(number, (int, float))
-                                           and not low <= number <= high):
-                raise Refused(f'{path}={value!r}: a number of {low} ' +
-                              ('or more' if high == inf else f'to {high}') +
-                              ' is expected')
-
-
-def _is_whole(name, value):
-    """Whether a count is a whole number, or no number at all."""
-    if isinstance(value, float):
-        return value.is_integer() and name not in SIZES
-    return not isinstance(value, bool)
 
 
 def check_parts(cfg):
