@@ -72,19 +72,27 @@ class SwinBlock(nn.Module):
 
     Args:
         host (SwinBlockV2): the host's block.
+        trained_window (int): as of `CosineAttention`.
     """
     # To compile the cuts into windows for any number of images does not end.
     branches_to_compile = ('ffn_branch', )
 
-    def __init__(self, host):
+    def __init__(self, host, trained_window):
         super().__init__()
         self.drop_path = host.attn.drop
         host.attn.drop = host.ffn.dropout_layer = nn.Identity()
-        host.attn.w_msa = CosineAttention(host.attn.w_msa)
+        host.attn.w_msa = CosineAttention(host.attn.w_msa, trained_window)
+        self.shifted = host.attn.shift_size > 0
         self.attn, self.norm1 = host.attn, host.norm1
         self.ffn, self.norm2 = host.ffn, host.norm2
         self.norm3 = host.norm3 if host.extra_norm else nn.Identity()
         self.with_cp = host.with_cp
+
+    def set_window(self, side):
+        """Attend in windows of another side, in tokens."""
+        self.attn.window_size = side
+        self.attn.w_msa.window_size = (side, side)
+        self.attn.shift_size = side // 2 if self.shifted else 0
 
     def forward(self, x, hw_shape):
         """Tokens (B, L, C) of an (h, w) grid to tokens."""

@@ -18,19 +18,23 @@ class CosineAttention(nn.Module):
 
     Args:
         host (WindowMSAV2): whose parts it takes over.
+        trained_window (int): side in tokens of the windows whose coordinates
+            its CPB network learns. Another `window_size` may be set later: it
+            is in the same units.
 
     Raises:
         Refused: if the host's has dropout of scores, which fused attention
             does not offer.
     """
 
-    def __init__(self, host):
+    def __init__(self, host, trained_window):
         super().__init__()
         if host.attn_drop.p:
             raise Refused(f'attn_drop={host.attn_drop.p}: StudentSwin has '
                           'attn_drop=0.; take it out of stage_cfgs')
         self.embed_dims, self.num_heads = host.embed_dims, host.num_heads
-        self.window_size = host.window_size
+        self.window_size = self.window_of_tables = host.window_size
+        self.trained_window = trained_window
         self.logit_scale = host.logit_scale
         self.q_bias, self.v_bias = host.q_bias, host.v_bias
         for name, table in host.named_buffers():
@@ -40,9 +44,14 @@ class CosineAttention(nn.Module):
 
     def bias(self):
         """The bias of all pairs of a window's tokens, (H, L, L)."""
-        table = 16 * self.cpb_mlp(self.relative_coords_table).sigmoid()
-        return attention.bias_of_pairs(
-            table.flatten(0, 2), self.relative_position_index)
+        coordinates, index = self.relative_coords_table, (
+            self.relative_position_index)
+        if self.window_size != self.window_of_tables:
+            coordinates, index = window_tables(self.window_size,
+                                               self.trained_window,
+                                               coordinates.device)
+        table = 16 * self.cpb_mlp(coordinates).sigmoid()
+        return attention.bias_of_pairs(table.flatten(0, -2), index)
 
     def forward(self, x, mask=None):
         """The n windows of B images, (B n, L, C), to the same shape.
@@ -60,6 +69,32 @@ class CosineAttention(nn.Module):
             bias = bias + mask[:, None]
         qkv = NormalizeQK.apply(qkv, scale.flatten())
         return self.proj_drop(self.proj(attention.attention(qkv, bias, 1.)))
+
+
+def window_tables(window_size, trained_window, device):
+    """What log-CPB computes the bias of a window from.
+
+    Swin V2, sec. 3.3: offsets are counted in windows of the training, of
+    which 8 is the farthest, and spaced by their logarithm.
+
+    Args:
+        window_size (tuple[int]): (h, w) in tokens.
+        trained_window (int): side in tokens.
+
+    Returns:
+        tuple[Tensor]: coordinates of all offsets, (2h - 1, 2w - 1, 2), and for
+        every pair of tokens the number of its offset, (h w, h w).
+    """
+    height, width = window_size
+    sides = [torch.arange(1 - n, n, device=device) for n in window_size]
+    offsets = torch.cartesian_prod(*sides).unflatten(0, (2 * height - 1, -1))
+    scaled = 8 * offsets / max(1, trained_window - 1)
+    coordinates = scaled.sign() * torch.log2(1 + scaled.abs()) / 3
+    tokens = torch.cartesian_prod(*(torch.arange(n, device=device)
+                                    for n in window_size))
+    rows, columns = (tokens[:, None] - tokens).unbind(-1)
+    return coordinates, ((rows + height - 1) * (2 * width - 1) + columns +
+                         width - 1)
 
 
 class NormalizeQK(torch.autograd.Function):

@@ -40,6 +40,10 @@ class StudentSwin(SwinTransformerV2):
             whose coordinates the CPB network was trained on: it extrapolates
             to a larger one. 0, as in FD: coordinates are scaled to the window
             at hand.
+        test_window_size (int | Sequence[int]): side of the windows in
+            evaluation, of all stages or of each; the coordinates stay those of
+            training. No grid cuts it: images may then be larger. None: as in
+            training.
         out_indices (int | Sequence[int]): stages whose maps are returned; -1
             is the last one.
 
@@ -57,11 +61,18 @@ class StudentSwin(SwinTransformerV2):
                  use_shared_rel_pos_bias=False,
                  pad_small_map=False,
                  pretrained_window_sizes=(0, 0, 0, 0),
+                 test_window_size=None,
                  out_indices=-1,
                  **kwargs):
         stages = len(arch['depths']) if isinstance(arch, dict) else 4
+        windows = _windows(img_size, patch_size, window_size, stages)
+        test_windows = windows if test_window_size is None else _of_stages(
+            test_window_size, stages, 'test_window_size')
         if not pad_small_map:
             _check_windows(img_size, patch_size, window_size, stages)
+            if test_window_size is not None:
+                _check_windows(img_size, patch_size, test_window_size, stages,
+                               'test_window_size')
         if kwargs.get('frozen_stages', -1) >= stages:
             raise Refused(f'frozen_stages={kwargs["frozen_stages"]} of a '
                           f'backbone of stages 0 to {stages - 1}')
@@ -71,8 +82,7 @@ class StudentSwin(SwinTransformerV2):
                 arch=arch,
                 img_size=img_size,
                 patch_size=patch_size,
-                window_size=_windows(img_size, patch_size, window_size,
-                                     stages),
+                window_size=windows,
                 pad_small_map=pad_small_map,
                 pretrained_window_sizes=pretrained_window_sizes,
                 out_indices=from_the_first('out_indices', out_indices, stages,
@@ -82,8 +92,12 @@ class StudentSwin(SwinTransformerV2):
         self.pad_small_map = pad_small_map
         self.pretrained_window_sizes = pretrained_window_sizes
         self.use_shared_rel_pos_bias = use_shared_rel_pos_bias
-        for stage in self.stages:
-            stage.blocks = nn.ModuleList(map(SwinBlock, stage.blocks))
+        self.test_window_sizes = test_windows
+        for stage, window, pretrained in zip(self.stages, windows,
+                                             pretrained_window_sizes):
+            stage.blocks = nn.ModuleList(
+                SwinBlock(block, pretrained or window)
+                for block in stage.blocks)
             if use_shared_rel_pos_bias:
                 for block in stage.blocks:
                     first = stage.blocks[0].attn.w_msa
@@ -116,17 +130,23 @@ class StudentSwin(SwinTransformerV2):
     @torch.no_grad()
     def _compute_tables(self):
         """Fill the tables that a build on the meta device left empty."""
-        for stage, pretrained in zip(self.stages,
-                                     self.pretrained_window_sizes):
-            window = stage.blocks[0].attn.w_msa.window_size
+        for stage, window, pretrained in zip(self.stages, self.window_sizes,
+                                             self.pretrained_window_sizes):
             computed = WindowMSAV2(
-                1, window, 1, pretrained_window_size=to_2tuple(pretrained))
+                1,
+                to_2tuple(window),
+                1,
+                pretrained_window_size=to_2tuple(pretrained))
             for block in stage.blocks:
                 for name, table in computed.named_buffers():
                     block.attn.w_msa.get_buffer(name).copy_(table)
 
     def train(self, mode=True):
         super().train(mode)
+        windows = self.window_sizes if mode else self.test_window_sizes
+        for stage, window in zip(self.stages, windows):
+            for block in stage.blocks:
+                block.set_window(window)
         return self  # the host's returns None
 
     def forward(self, x):
@@ -176,20 +196,29 @@ def _check_shared(state_dict, prefix):
                 'backbone.use_shared_rel_pos_bias=False')
 
 
-def _windows(img_size, patch_size, window_size, stages):
-    """The windows of each stage, none larger than its grid."""
+def _of_stages(window_size, stages, name='window_size'):
+    """The window of each stage, from one number or from one for each."""
     if isinstance(window_size, int):
         window_size = [window_size] * stages
     if len(window_size) != stages:
-        raise Refused(f'window_size={window_size} for {stages} stages: set '
-                      'backbone.window_size to one number or to one for each')
+        raise Refused(f'{name}={window_size} for {stages} stages: set '
+                      f'backbone.{name} to one number or to one for each')
+    return [*window_size]
+
+
+def _windows(img_size, patch_size, window_size, stages, name='window_size'):
+    """The windows of each stage, none larger than its grid."""
     return [
         max(1, min(window, img_size // patch_size // 2**stage))
-        for stage, window in enumerate(window_size)
+        for stage, window in enumerate(_of_stages(window_size, stages, name))
     ]
 
 
-def _check_windows(img_size, patch_size, window_size, stages):
+def _check_windows(img_size,
+                   patch_size,
+                   window_size,
+                   stages,
+                   name='window_size'):
     """Refuse windows that do not divide the grid of their stage."""
     unit = patch_size * 2**(stages - 1)
     image_size.check_multiple(
@@ -198,12 +227,11 @@ def _check_windows(img_size, patch_size, window_size, stages):
     grids = [img_size // patch_size // 2**stage for stage in range(stages)]
 
     def fits(window):
-        windows = _windows(img_size, patch_size, window, stages)
+        windows = _windows(img_size, patch_size, window, stages, name)
         return not any(grid % window for grid, window in zip(grids, windows))
 
     if not fits(window_size):
         fitting = [window for window in range(2, grids[0] + 1) if fits(window)]
-        raise Refused(
-            f'window_size={window_size} does not divide the grids {grids} of '
-            f'img_size={img_size}: set backbone.window_size to one of '
-            f'{fitting}')
+        raise Refused(f'{name}={window_size} does not divide the grids '
+                      f'{grids} of img_size={img_size}: set backbone.{name} '
+                      f'to one of {fitting}')

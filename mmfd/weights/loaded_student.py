@@ -164,8 +164,13 @@ def swin_facts(student):
         window_size=max(windows),
         mlp_ratio=ffn.out_features / ffn.in_features,
         drop_path_rate=0.,
+        # 0: the coordinates are those of the windows at hand
         pretrained_window_sizes=[
-            *student.config.get('pretrained_window_sizes', [0] * len(windows))
+            pretrained or trained * (trained != window)
+            for pretrained, trained, window in zip(
+                student.config.get('pretrained_window_sizes', [0] *
+                                   len(windows)), backbone.window_sizes,
+                windows)
         ])
     return facts, patch_size * side
 

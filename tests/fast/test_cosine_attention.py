@@ -13,7 +13,7 @@ def test_windows_and_their_gradients_are_the_hosts(masked):
     theirs = WindowMSAV2(24, (3, 3), 2)
     for param in theirs.parameters():
         nn.init.normal_(param, std=0.5)
-    ours = CosineAttention(theirs)
+    ours = CosineAttention(theirs, theirs.window_size[0])
     mask = -100. * (torch.rand(4, 9, 9) > 0.7) if masked else None
     x = torch.randn(8, 9, 24)  # of two images
     found = []

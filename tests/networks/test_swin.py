@@ -3,6 +3,7 @@ import json
 import math
 import re
 
+import numpy as np
 import pytest
 import torch
 from helpers.commands import ROOT, command
@@ -116,6 +117,10 @@ def test_dropout_behind_the_projection_is_the_hosts():
     (dict(window_size=5), r'5 does not divide the grids \[16, 8, 4\].*'
      r'one of \[2, 4, 8, 16\]'),
     (dict(window_size=[4, 4]), r'\[4, 4\] for 3 stages: set .* one number'),
+    (dict(test_window_size=5), r'test_window_size=5 does not divide the grids '
+     r'\[16, 8, 4\].*backbone.test_window_size to one of \[2, 4, 8, 16\]'),
+    (dict(test_window_size=[8, 8]),
+     r'\[8, 8\] for 3 stages: set backbone.test_window_size'),
     (dict(init_cfg=dict(type='Kaiming')), "StudentSwin draws FD's initial"),
     (dict(init_cfg=dict(type='Pretrained')), 'checkpoint=FILE'),
     (dict(init_cfg=[dict(type='Pretrained')]), 'checkpoint=FILE'),
@@ -132,6 +137,97 @@ def test_image_of_another_size_is_refused_unless_windows_are_padded():
         fd_student()(images)
     padded = fd_student(pad_small_map=True).eval()
     assert padded(images)[0].shape == (1, 96, 5, 4)
+
+
+def bias_by_microsofts_formula(w_msa, window, trained):
+    """(H, L, L), pair by pair, in double precision."""
+    inner, outer = (
+        layer.weight.detach().double().numpy()
+        for layer in (w_msa.cpb_mlp[0], w_msa.cpb_mlp[2]))
+    shift = w_msa.cpb_mlp[0].bias.detach().double().numpy()
+    offsets = np.arange(1 - window, window) / (trained - 1) * 8
+    offsets = np.sign(offsets) * np.log2(np.abs(offsets) + 1) / np.log2(8)
+    table = np.stack(np.meshgrid(offsets, offsets, indexing='ij'), -1)
+    table = np.maximum(table @ inner.T + shift, 0) @ outer.T
+    table = 16 / (1 + np.exp(-table))
+    y, x = (i.ravel() for i in np.mgrid[:window, :window])
+    return table[y[:, None] - y + window - 1,
+                 x[:, None] - x + window - 1].transpose(2, 0, 1)
+
+
+@pytest.mark.parametrize('pretrained', [0, 14])
+@pytest.mark.parametrize('window', [32, 48])
+def test_bias_of_other_windows_is_microsofts_formula(window, pretrained):
+    model = lively(
+        fd_student(
+            arch=swin_arch(12, (1, ), (2, )),
+            img_size=128,
+            window_size=32,
+            pretrained_window_sizes=[pretrained],
+            out_indices=0,
+            pad_small_map=True,
+            test_window_size=window)).eval()
+    w_msa = model.stages[0].blocks[0].attn.w_msa
+    w_msa.cpb_mlp[0].weight.data *= 20  # so that sigmoids differ
+    bias = w_msa.bias().detach().numpy()
+    expected = bias_by_microsofts_formula(w_msa, window, pretrained or 32)
+    assert bias.std() > 0.05
+    np.testing.assert_allclose(bias, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize('pretrained', [0, 14])
+def test_features_in_larger_windows_are_those_of_the_host(pretrained):
+    settings = dict(
+        arch=swin_arch(12, (2, 1), (2, 4)),
+        img_size=128,
+        pad_small_map=True,
+        out_indices=(1, ))
+    ours = lively(
+        fd_student(
+            window_size=[32, 16],
+            test_window_size=48,
+            pretrained_window_sizes=[pretrained] * 2,
+            **settings))
+    assert [*ours.state_dict()
+            ] == [*fd_student(window_size=32, **settings).state_dict()]
+    host = MODELS.build(
+        swin_student(
+            type='mmpretrain.SwinTransformerV2',
+            window_size=48,
+            pretrained_window_sizes=[pretrained or 32, pretrained or 16],
+            **settings))
+    host.eval()  # it returns nothing
+    host.load_state_dict(
+        {
+            name: value
+            for name, value in ours.state_dict().items()
+            if not name.endswith(checkpoints.DERIVED_BUFFERS)
+        },
+        strict=False)
+    images = torch.randn(1, 3, 230, 384)  # some windows are padded
+    with torch.no_grad():
+        larger, expected = ours.eval()(images)[0], host(images)[0]
+        alike = ours.train()(images)[0]
+    torch.testing.assert_close(larger, expected, rtol=1e-5, atol=1e-5)
+    assert (larger - alike).abs().max() > 1e-3
+
+
+def test_windows_of_the_test_leave_those_of_training_alone():
+    settings = dict(img_size=64, window_size=4, pad_small_map=True)
+    plain, images = lively(fd_student(**settings)), torch.randn(2, 3, 64, 64)
+    for test_windows in 4, [8, 8, 4]:
+        other = fd_student(test_window_size=test_windows, **settings)
+        other.load_state_dict(plain.state_dict(), strict=True)
+        other.eval()
+        assert torch.equal(other.train()(images)[0], plain.train()(images)[0])
+        equal = torch.equal(other.eval()(images)[0], plain.eval()(images)[0])
+        assert equal == (test_windows == 4)
+        shifts = [
+            block.attn.shift_size for stage in other.stages
+            for block in stage.blocks
+        ]
+        sides = [test_windows] * 3 if test_windows == 4 else test_windows
+        assert shifts == [0, 0, sides[1] // 2, 0]
 
 
 # --- weights: drawn, shared, loaded ---

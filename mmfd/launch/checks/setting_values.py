@@ -35,6 +35,7 @@ RANGES = dict(
     patch_size=(1, inf),
     prefetch_factor=(1, inf),
     prob=(0, 1),
+    test_window_size=(1, inf),
     timeout=(0, inf),
     val_begin=(0, inf),
     val_interval=(1, inf),
