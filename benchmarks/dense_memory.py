@@ -13,7 +13,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
-from mmfd.hosts import pytorch
+from mmfd.hosts import kernels, operations
 from mmfd.planning.count import StepCounter, allocate
 from mmfd.weights.meta_device import weightless
 
@@ -41,14 +41,14 @@ def count(student, batch, size, device, dtype=None, backward=False):
         model = MODELS.build(
             dict(config, **student[1], init_cfg=None, drop_path_rate=0.))
     model.train()  # without drop path, so that every image is counted
-    with pytorch.fake_tensors(), (pytorch.attention_as_on_cuda()
-                                  if device == 'cuda' else nullcontext()):
+    with operations.fake_tensors(), (kernels.attention_as_on_cuda()
+                                     if device == 'cuda' else nullcontext()):
         allocate(model, device)
         images = torch.empty(batch, 3, *size, device=device)
         counter = StepCounter(model.parameters(), [images, *model.buffers()])
         counter.ignore_gradients(model)
         with counter.watch():
-            with pytorch.autocast_anywhere(device, dtype):
+            with operations.autocast_anywhere(device, dtype):
                 loss = sum(featmap.float().sum() for featmap in model(images))
             saved = counter.bytes
             if backward:

@@ -20,7 +20,7 @@ from mmpretrain.structures import DataSample
 
 from mmfd.data.sampler import seed_all
 from mmfd.fast.compile_blocks import compile_blocks
-from mmfd.hosts import pytorch
+from mmfd.hosts import operations
 from mmfd.launch.runner import adapt_to_gpus
 from mmfd.planning.count import count_step
 
@@ -231,7 +231,7 @@ def attention(place):
     for config in SAME:
         seen = Counter()
         case = Case(config, 2, place, 'bfloat16')
-        with pytorch.every_operation(
+        with operations.every_operation(
                 lambda func, *_: seen.update([func.overloadpacket.__name__])):
             case.step()
         yield f'{named(config)}: not fused', seen['_safe_softmax'], 0

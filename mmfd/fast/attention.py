@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from mmfd.fast.layer_scale import scaled_linear
-from mmfd.hosts import pytorch
+from mmfd.hosts import kernels
 
 # How many scores the backward on a CPU computes at a time: they fit its cache
 SCORES_AT_ONCE = 2**21
@@ -29,7 +29,7 @@ def attention(qkv, bias=None, scale=None):
     scale = qkv.shape[-1]**-0.5 if scale is None else scale
     learnt = (
         torch.is_grad_enabled() and bias is not None and bias.requires_grad)
-    if learnt and not pytorch.fuses_learnt_bias(qkv.device):
+    if learnt and not kernels.fuses_learnt_bias(qkv.device):
         return biased_attention(qkv, bias, scale)
     q, k, v = _heads(qkv)
     if bias is not None:
@@ -117,7 +117,7 @@ def _repeated(bias, times):
 
     Otherwise CUDA's kernel would have what is repeated copied once more.
     """
-    repeated = pytorch.aligned_rows(bias).repeat(times, 1, 1, 1)
+    repeated = kernels.aligned_rows(bias).repeat(times, 1, 1, 1)
     return repeated[..., :bias.shape[-1]]
 
 
@@ -141,7 +141,7 @@ class BiasedAttention(torch.autograd.Function):
         ctx.scale, ctx.dtype = scale, bias.dtype
         n = len(bias)
         outs = [
-            pytorch.attention_on_cpu(
+            kernels.attention_on_cpu(
                 *_heads(qkv[i::n]), bias=exact[i:i + 1], scale=scale)
             for i in range(n)
         ]
@@ -202,7 +202,7 @@ def _backward(bias, grad_bias, scale, qkv, grad, grad_qkv, exact, rounded):
 
     torch.bmm(grad, v.mT, out=products[1])
     scores.copy_(rounded[1])
-    pytorch.softmax_backward_(scores, weights)
+    kernels.softmax_backward_(scores, weights)
     grad_bias += scores.sum(0)
     rounded[1].copy_(scores)
     scaled = partial(torch.baddbmm, q, beta=0, alpha=scale)  # q for its shape

@@ -5,7 +5,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 from torch.overrides import TorchFunctionMode
 
-from mmfd.hosts import pytorch
+from mmfd.hosts import kernels, pytorch
 
 
 class PackedWeights(TorchFunctionMode):
@@ -71,7 +71,7 @@ class PackedWeights(TorchFunctionMode):
         if not copy.is_mkldnn:
             return F.linear(x, copy, bias)
         gelu = id(weight) in self.before_gelu
-        product = pytorch.packed_linear(x, copy, bias, gelu)
+        product = kernels.packed_linear(x, copy, bias, gelu)
         self.activated = product if gelu else None
         return product
 
@@ -81,7 +81,7 @@ class PackedWeights(TorchFunctionMode):
         if copied != version:
             copy = weight.detach().to(dtype)
             real = type(weight) is nn.Parameter  # a plan has fake ones
-            if real and pytorch.can_pack(dtype):
-                copy = pytorch.pack(copy)
+            if real and kernels.can_pack(dtype):
+                copy = kernels.pack(copy)
             self.copies[key] = version, copy
         return copy

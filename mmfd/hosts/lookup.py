@@ -1,5 +1,6 @@
 """Look up what the next version of a host library may not have."""
 import pkgutil
+import re
 from functools import cache
 
 from mmfd.hosts import versions
@@ -18,6 +19,18 @@ def find(name):
         return pkgutil.resolve_name(name)
     except (ImportError, AttributeError):
         return None
+
+
+def needed(name):
+    """As `find`, of what mmfd cannot do without.
+
+    Raises:
+        Refused: if there is none of that name, with the library's version.
+    """
+    there = find(name)
+    if there is None:
+        raise versions.lacks(re.split('[.:]', name)[0], name)
+    return there
 
 
 def check_methods(cls, *names):

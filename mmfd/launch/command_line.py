@@ -8,7 +8,7 @@ from io import TextIOWrapper
 
 from mmfd import files
 from mmfd.errors import Refused
-from mmfd.hosts import pytorch, system
+from mmfd.hosts import pytorch_errors, system
 from mmfd.launch import processes
 from mmfd.launch.option_values import value_of
 
@@ -88,7 +88,7 @@ def one_message():
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except Refused as error:
-        _end(pytorch.message_of(error))
+        _end(pytorch_errors.message_of(error))
     except BrokenPipeError as error:
         if not system.leave_closed_console(error):
             _end(_reader_ended(type(error).__name__))
@@ -100,8 +100,8 @@ def one_message():
             raise
         _end(error)
     except RuntimeError as error:
-        seconds, worker = pytorch.timeout_of(error), pytorch.dead_worker(error)
-        if worker:
+        seconds = pytorch_errors.timeout_of(error)
+        if worker := pytorch_errors.dead_worker(error):
             _end(_reader_ended(worker))
         if seconds is None:
             raise
@@ -117,7 +117,7 @@ def _workers_forgotten_on_error():
     try:
         yield
     except BaseException:
-        pytorch.forget_workers()
+        pytorch_errors.forget_workers()
         raise
 
 

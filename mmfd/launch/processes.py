@@ -19,7 +19,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import elastic_launch
 
 from mmfd.errors import Refused
-from mmfd.hosts import pytorch, system
+from mmfd.hosts import pytorch, pytorch_errors, system
 
 # Environment variables that torchrun sets
 OF_TORCHRUN = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'LOCAL_WORLD_SIZE',
@@ -74,7 +74,7 @@ def join(launcher, backend='nccl', timeout=1800, **kwargs):
             backend, timeout=timedelta(seconds=timeout), **kwargs)
     except (distributed.DistNetworkError, distributed.DistStoreError) as error:
         port = numbers['MASTER_PORT']
-        if pytorch.port_in_use(error):
+        if pytorch_errors.port_in_use(error):
             raise Refused(_in_use(port)) from None
         raise Refused(
             f'process {numbers["RANK"]} of {numbers["WORLD_SIZE"]} does not '

@@ -5,7 +5,7 @@ import inspect
 import torch
 
 from mmfd.errors import Refused
-from mmfd.hosts import openmmlab, pytorch
+from mmfd.hosts import openmmlab, operations
 from mmfd.networks.facts import Facts
 from mmfd.registry import MODELS
 from mmfd.weights.meta_device import allocate, weightless
@@ -64,7 +64,7 @@ def measure(backbone, name, img_size, mean, std, source=None):
     with weightless():
         network = MODELS.build(dict(backbone, init_cfg=None))
     network.eval()  # mmpretrain's returns None
-    with pytorch.fake_tensors(), torch.no_grad():
+    with operations.fake_tensors(), torch.no_grad():
         allocate(network, 'cpu')
         shape = network(torch.zeros(1, 3, *image))[-1].shape
     if len(shape) not in (3, 4):

@@ -5,7 +5,7 @@ from math import isqrt, prod
 import torch
 
 from mmfd.errors import Refused
-from mmfd.hosts import pytorch
+from mmfd.hosts import operations
 from mmfd.weights.checkpoints import DERIVED_BUFFERS
 
 
@@ -103,7 +103,7 @@ def matrix(source, target):
         Tensor: (2 target - 1, 2 source - 1), fp64 on the CPU.
     """
     # later calls need the values of what is cached, and gradients by it
-    with pytorch.real_tensors(), torch.inference_mode(False):
+    with operations.real_tensors(), torch.inference_mode(False):
         return _spline_matrix(source, target)
 
 

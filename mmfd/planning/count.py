@@ -14,7 +14,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmpretrain.structures import DataSample
 from torch.utils.checkpoint import checkpoint
 
-from mmfd.hosts import pytorch
+from mmfd.hosts import kernels, operations
 from mmfd.training import cached_teacher
 from mmfd.training.sharding import sharding_units, teacher_backbones
 from mmfd.weights.meta_device import allocate, weightless
@@ -77,8 +77,8 @@ def count_step(config,
     model = weightless_model(config)
     attention = nullcontext
     if cuda_attention or device == 'cuda':
-        attention = pytorch.attention_as_on_cuda
-    with pytorch.fake_tensors(), attention():
+        attention = kernels.attention_as_on_cuda
+    with operations.fake_tensors(), attention():
         networks = [model, *teacher_backbones(model)]
         for network in networks:
             allocate(network, device, weight_dtype)
@@ -93,7 +93,7 @@ def count_step(config,
         images = torch.empty(batch_size, 3, img_size, img_size, device=device)
         samples = _soft_labels(config, batch_size, device)
         packed = []
-        with pytorch.autocast_anywhere(
+        with operations.autocast_anywhere(
                 device, dtype):  # packing is done once, in no step
             for _ in teacher_backbones(model):
                 model.teacher.weights_replaced()
@@ -111,7 +111,7 @@ def count_step(config,
                 register(
                     lambda *_: before_and_after_teacher.append(counter.flops))
         with counter.watch():
-            with pytorch.autocast_anywhere(device, dtype):
+            with operations.autocast_anywhere(device, dtype):
                 losses = model(images, samples, mode='loss')
                 loss = model.parse_losses(losses)[0]
                 cast_bytes = counter.cast_bytes
@@ -157,12 +157,12 @@ class StepCounter:
 
     def watch(self):
         """Within it, everything that PyTorch computes is counted."""
-        return pytorch.every_operation(self._see)
+        return operations.every_operation(self._see)
 
     def _see(self, func, args, kwargs, output):
-        self.flops += pytorch.flops_of(func, args, kwargs, output)
+        self.flops += operations.flops_of(func, args, kwargs, output)
         is_cast = (
-            pytorch.is_cast(func)
+            operations.is_cast(func)
             and args[0].untyped_storage() in self.weights)
         for tensor in _tensors(output):
             self._count(tensor.untyped_storage(), is_cast)
@@ -182,7 +182,7 @@ class StepCounter:
 def target_shape(config, img_size):
     """(L, C) of what the teacher of a model makes of an image."""
     model = weightless_model(config)
-    with pytorch.fake_tensors():
+    with operations.fake_tensors():
         for network in [model, *teacher_backbones(model)]:
             allocate(network, 'cpu')
         image = torch.empty(1, 3, img_size, img_size)

@@ -7,7 +7,7 @@ from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch.distributed.tensor import DTensor
 
 from mmfd.errors import Refused
-from mmfd.hosts import log, pytorch
+from mmfd.hosts import kernels, log
 from mmfd.registry import (OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS,
                            OPTIMIZERS)
 
@@ -209,7 +209,7 @@ class LARS(torch.optim.Optimizer):
 
 def _fast_dtype(device):
     if device == 'cpu':
-        fast = pytorch.cpu_multiplies_bf16()
+        fast = kernels.cpu_multiplies_bf16()
         return torch.bfloat16 if fast else torch.float32
     if device == 'cuda' and not torch.cuda.is_bf16_supported(
             including_emulation=False):

@@ -2,7 +2,7 @@
 import torch
 
 from mmfd.errors import Refused
-from mmfd.hosts import log, pytorch
+from mmfd.hosts import log, pytorch_errors
 from mmfd.weights import checkpoints, convert, rename, saved_networks
 from mmfd.weights.convert_swin import ALIKE, COORDINATES
 from mmfd.weights.rename import HALF, WHOLE
@@ -98,7 +98,7 @@ def load_into(module,
     try:
         missing, unexpected = module.load_state_dict(state_dict, strict=False)
     except RuntimeError as error:
-        _check_shapes(network, path, pytorch.shape_mismatches(error))
+        _check_shapes(network, path, pytorch_errors.shape_mismatches(error))
         raise Refused(f'{path} is of another size than {network}: its bias '
                       f'tables are of other windows. {ADVICE}') from None
     outside = [key for key in in_file if not key.startswith(prefix)]

@@ -8,7 +8,7 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from mmfd.fast.frozen import FrozenForward
-from mmfd.hosts import pytorch
+from mmfd.hosts import kernels
 
 
 def frozen(config):
@@ -41,7 +41,7 @@ def test_weights_are_copied_once_and_again_when_they_were_replaced():
         forward(images[:1])
     linear = [m for m in network.modules() if isinstance(m, nn.Linear)]
     assert len(copies) == len(linear)
-    assert all(copy.is_mkldnn == pytorch.can_pack(torch.float32)
+    assert all(copy.is_mkldnn == kernels.can_pack(torch.float32)
                for copy in copies)
     assert all(a is b for a, b in zip(copies, forward.copies(), strict=True))
     forward.weights_replaced()

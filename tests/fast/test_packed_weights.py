@@ -7,7 +7,7 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from mmfd.fast.packed_weights import PackedWeights
-from mmfd.hosts import pytorch
+from mmfd.hosts import kernels
 
 BOUND = {'fp32': 1e-5, 'bf16': 2e-2}
 DTYPES = [
@@ -15,7 +15,7 @@ DTYPES = [
     pytest.param(
         'bf16',
         marks=pytest.mark.skipif(
-            not pytorch.can_pack(torch.bfloat16),
+            not kernels.can_pack(torch.bfloat16),
             reason='this processor has no products in bf16'))
 ]
 

@@ -23,7 +23,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import PixelData
 from mmpretrain.structures import DataSample
 
-from mmfd.hosts import mmcv_ops, pytorch
+from mmfd.hosts import mmcv_ops, operations
 from mmfd.launch import parallel_config
 from mmfd.launch.runner import adapt_to_gpus
 from mmfd.planning.count import count_step
@@ -82,7 +82,8 @@ def facts(config, batch, dtype='bfloat16', side=None, steps=4, options=None):
     did = {name: value - before[name] for name, value in counts().items()}
     peak = torch.cuda.max_memory_allocated()
     seen = Counter()
-    with pytorch.every_operation(lambda *call: seen.update([kind(call[0])])):
+    with operations.every_operation(
+            lambda *call: seen.update([kind(call[0])])):
         step(model, data, optim)
     tensors = dict(model.named_parameters()) | dict(model.named_buffers())
     return dict(

@@ -12,7 +12,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from mmfd.hosts import pytorch
+from mmfd.hosts import kernels
 from mmfd.hosts.lookup import find
 from mmfd.planning.count import count_step, weightless_model
 from mmfd.training.sharding import BLOCKS, sharding_units
@@ -131,7 +131,7 @@ def test_counted_operations_are_those_of_pytorchs_counter():
         FlopCounterMode,
         display=False,
         custom_mapping={  # it does not know the kernels of a CPU
-            find(pytorch.ATTENTION_ON_CPU):
+            find(kernels.ATTENTION_ON_CPU):
             lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
             torch.ops.mkldnn._linear_pointwise:
             lambda x, weight, *_, **__: 2 * prod(x) * weight[0]

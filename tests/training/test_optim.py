@@ -140,7 +140,7 @@ def test_lars_steps_by_the_norm_of_the_matrix_whatever_the_gradient():
 ])
 def test_log_says_where_there_is_no_bf16(monkeypatch, dtype, expected, native,
                                          warned):
-    monkeypatch.setattr('mmfd.hosts.pytorch.cpu_multiplies_bf16',
+    monkeypatch.setattr('mmfd.hosts.kernels.cpu_multiplies_bf16',
                         lambda: native)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=1.)
     wrapper = AmpOptimWrapper(dtype=dtype, optimizer=optimizer)
