@@ -27,6 +27,7 @@ MODELS = _child(
     'networks.torchvision_network',  # TorchvisionNetwork
     'networks.linear_probe',  # LinearProbe
     'networks.map_mean',  # MapMeanNeck: any network in a classifier
+    'networks.instance_tta',  # InstanceTTAModel: boxes and masks of views
     'networks.pyramid',  # SimplePyramid: a plain ViT's maps for detectors
     'necks',  # ProjectionNeck, WhiteningNeck, those of the ablations
     'head')  # DistillationHead

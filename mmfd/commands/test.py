@@ -21,7 +21,7 @@ def main():
         '--tta',
         action='store_true',
         help='every image at several scales and flipped, by the '
-        'tta_pipeline\nof the config; those of ADE20K have one')
+        'tta_pipeline\nof the config; those of ADE20K and COCO have one')
     args = parser.parse_args()
     with command_line.one_message():
         paths.check([args.config], [args.checkpoint], args.data_root or ())

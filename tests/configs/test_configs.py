@@ -7,8 +7,10 @@ import yaml
 from helpers.configs import (TABLES, check_all, leaves, load, on_meta_device,
                              parameters)
 from mmengine.config import Config
+from mmengine.registry import MODELS, TRANSFORMS, DefaultScope
 
 from mmfd.hosts import system
+from mmfd.launch.runner import augment
 
 TASKS = leaves('classification', 'ade20k', 'coco')
 BATCHES = {  # images of an update
@@ -63,6 +65,26 @@ def test_every_config_builds_with_the_numbers_of_its_metafile():
 
     check_all(check, leaves(*TABLES))
     assert not rows, 'rows without a config'
+
+
+def test_every_dense_config_can_be_tested_at_several_scales():
+    """Of a detector, boxes and masks; all at the sizes of the config."""
+
+    def check(leaf):
+        cfg = load(leaf)
+        with DefaultScope.overwrite_default_scope(cfg.default_scope):
+            model = MODELS.build(
+                dict(cfg.tta_model, module=on_meta_device(load(leaf))))
+            augment(cfg)
+            [views] = (
+                TRANSFORMS.build(step)
+                for step in cfg.test_dataloader.dataset.pipeline
+                if step.type == 'TestTimeAug')
+        assert len(views.subroutines) >= 6
+        assert type(model).__name__ == ('InstanceTTAModel'
+                                        if 'coco' in leaf else 'SegTTAModel')
+
+    check_all(check, leaves('ade20k', 'coco'))
 
 
 def test_batch_of_the_paper_is_made_of_whole_gpus():

@@ -5,7 +5,8 @@ convolutions, GIoU, 36 epochs at batch 16, several scales. Swin's lr of 1e-4,
 without layer decay.
 """
 _base_ = [
-    'swin.py', f'{__import__("mmdet").__path__[0]}/.mim/configs/convnext/'
+    'swin.py', 'tta.py',
+    f'{__import__("mmdet").__path__[0]}/.mim/configs/convnext/'
     'cascade-mask-rcnn_convnext-t-p4-w7_fpn_4conv1fc-giou_amp-ms-crop-3x_'
     'coco.py'
 ]

@@ -5,7 +5,7 @@ Assumed, on mmdet's stock HTC without semantic maps: crops of 1024 pixels with
 large-scale jitter, 12 epochs, AdamW of lr 1e-4 with layer decay 0.9, soft-NMS.
 """
 _base_ = [
-    'ops.py', 'swin.py', 'jitter.py',
+    'ops.py', 'swin.py', 'jitter.py', 'tta.py',
     f'{__import__("mmdet").__path__[0]}/.mim/configs/htc/'
     'htc-without-semantic_r50_fpn_1x_coco.py'
 ]

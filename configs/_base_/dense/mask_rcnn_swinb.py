@@ -3,7 +3,8 @@
 The stock file of mmdet: 36 epochs at batch 16, lr 1e-4, several scales.
 """
 _base_ = [
-    'ops.py', 'swin.py', f'{__import__("mmdet").__path__[0]}/.mim/configs/'
+    'ops.py', 'swin.py', 'tta.py',
+    f'{__import__("mmdet").__path__[0]}/.mim/configs/'
     'swin/mask-rcnn_swin-t-p4-w7_fpn_ms-crop-3x_coco.py'
 ]
 
