@@ -15,6 +15,8 @@ from torch import nn
 from mmfd.errors import Refused
 from mmfd.networks.token_layout import Features
 from mmfd.registry import MODELS
+from mmfd.targets import normalizers
+from mmfd.targets.token_statistics import selection
 from mmfd.weights import checkpoints, strict_loading
 
 SELECTIONS = dict(  # of cls tokens (B, n, C) and patch tokens (B, h * w, C)
@@ -108,10 +110,6 @@ def _resize(patches, grid, new_grid):
     return featmap.flatten(2).transpose(1, 2).to(patches.dtype)
 
 
-def _whiten(tokens, eps):
-    return F.layer_norm(tokens.float(), tokens.shape[-1:], eps=eps)
-
-
 @MODELS.register_module()
 class ProjectionNeck(BaseModule):
     """The student's side: one linear layer to the teacher's width.
@@ -142,27 +140,51 @@ class ProjectionNeck(BaseModule):
 
 
 @MODELS.register_module()
-class WhiteningNeck(nn.Module):
+class TargetNeck(nn.Module):
+    """The teacher's side: select its tokens, then normalise them in fp32.
+
+    Args:
+        normalize (str | dict): a name of `mmfd.targets.normalizers`, such as
+            `'phi_s'`, or a dict with the name as `type` and its settings.
+        statistics (str): file of `mmfd statistics`, for those that need one.
+        tokens (str), grid (int | tuple): see `TokenSelector`.
+
+    Raises:
+        Refused: as `normalizers.build`.
+    """
+
+    def __init__(self,
+                 normalize='layer_norm',
+                 statistics=None,
+                 tokens='all',
+                 grid=None):
+        super().__init__()
+        self.select_tokens = TokenSelector('teacher.', tokens, grid)
+        self.normalize = normalizers.build(normalize, statistics,
+                                           selection(tokens, grid))
+
+    def forward(self, feats):
+        """Features of a backbone -> (B, L, C) in fp32."""
+        return self.normalize(self.select_tokens(feats).float())
+
+
+@MODELS.register_module()
+class WhiteningNeck(TargetNeck):
     """The teacher's side: each token gets zero mean and unit variance.
 
     Whitening as FD means it (sec. 3.2, `FD.ln_tgt` in the official code): a
     LayerNorm over channels without weights, after the teacher's own final
     norm. Channels are not decorrelated and no statistics of the batch are
-    used. Always in fp32.
+    used.
     """
 
     def __init__(self, eps=1e-5, tokens='all', grid=None):
-        super().__init__()
-        self.select_tokens = TokenSelector('teacher.', tokens, grid)
-        self.eps = eps
-
-    def forward(self, feats):
-        """Features of a backbone -> (B, L, C) in fp32."""
-        return _whiten(self.select_tokens(feats), self.eps)
+        super().__init__(
+            dict(type='layer_norm', eps=eps), tokens=tokens, grid=grid)
 
 
 @MODELS.register_module()
-class PlainNeck(nn.Module):
+class PlainNeck(TargetNeck):
     """The teacher's side in an ablation: its tokens as they are, in fp32.
 
     The teacher's own final norm makes this the paper's LayerNorm with weights:
@@ -171,29 +193,18 @@ class PlainNeck(nn.Module):
     """
 
     def __init__(self, tokens='all', grid=None):
-        super().__init__()
-        self.select_tokens = TokenSelector('teacher.', tokens, grid)
-
-    def forward(self, feats):
-        """Features of a backbone -> (B, L, C) in fp32."""
-        return self.select_tokens(feats).float()
+        super().__init__('none', tokens=tokens, grid=grid)
 
 
 @MODELS.register_module()
-class L2Neck(nn.Module):
+class L2Neck(TargetNeck):
     """The teacher's side in an ablation: every token is scaled to length one.
 
-    In the place of whitening, after the teacher's own final norm. The mean
-    square of a channel is then 1 / C, so small that smooth-L1 is quadratic.
+    In the place of whitening, after the teacher's own final norm.
     """
 
     def __init__(self, tokens='all', grid=None):
-        super().__init__()
-        self.select_tokens = TokenSelector('teacher.', tokens, grid)
-
-    def forward(self, feats):
-        """Features of a backbone -> (B, L, C) in fp32."""
-        return F.normalize(self.select_tokens(feats).float(), dim=-1)
+        super().__init__('l2', tokens=tokens, grid=grid)
 
 
 @MODELS.register_module()
@@ -223,7 +234,7 @@ class LogitsNeck(nn.Module):
                  eps=1e-5):
         super().__init__()
         self.select_tokens = TokenSelector('teacher.', tokens, grid=None)
-        self.eps = eps
+        self.whiten = normalizers.LayerNorm(eps)
         linear = nn.Linear(in_channels, num_classes)
         if checkpoint != checkpoints.RANDOM:
             strict_loading.load_into(linear, checkpoint, prefix, half=True)
@@ -237,4 +248,4 @@ class LogitsNeck(nn.Module):
 
     def forward(self, feats):
         """The logits, whitened: (B, 1, num_classes) in fp32."""
-        return _whiten(self.logits(feats), self.eps)
+        return self.whiten(self.logits(feats))

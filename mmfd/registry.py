@@ -29,7 +29,7 @@ MODELS = _child(
     'networks.map_mean',  # MapMeanNeck: any network in a classifier
     'networks.instance_tta',  # InstanceTTAModel: boxes and masks of views
     'networks.pyramid',  # SimplePyramid: a plain ViT's maps for detectors
-    'necks',  # ProjectionNeck, WhiteningNeck, those of the ablations
+    'necks',  # ProjectionNeck, TargetNeck, WhiteningNeck and more
     'head')  # DistillationHead
 DATASETS = _child(host.DATASETS, 'data.image_folder')  # ImageFolder
 DATA_SAMPLERS = _child(host.DATA_SAMPLERS, 'data.sampler')  # ResumableSampler

@@ -9,7 +9,7 @@ import sys
 import mmfd
 
 COMMANDS = ('distill', 'finetune', 'predict', 'train', 'test', 'draw',
-            'convert', 'export', 'analyze', 'benchmark')
+            'convert', 'export', 'statistics', 'analyze', 'benchmark')
 
 
 def main():

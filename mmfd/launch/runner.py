@@ -18,7 +18,7 @@ from mmfd.hosts import fp32_modules, log, openmmlab, system
 from mmfd.launch import (parallel_config, processes, starting_weights, summary,
                          terminal)
 from mmfd.launch.checks import (config_checks, dataset_checks, resume_checks,
-                                schedule_checks, student_checks)
+                                schedule_checks, student_checks, target_checks)
 from mmfd.launch.checks.type_names import find_class, no_such_type
 from mmfd.launch.config_options import DOWNSTREAM
 from mmfd.launch.dry_run import NO_CHECKPOINT
@@ -71,6 +71,7 @@ def prepare(cfg, train, verbose=True):
         with traces_removed(cfg.work_dir):
             loops = ('train', 'val') if train else ('test', )
             runner = _build(cfg, loops, verbose)
+            target_checks.check(_unwrapped(runner.model))
             if resume and not checkpoint:
                 log.warn(f'{cfg.work_dir} {NO_CHECKPOINT}')
             for part, facts in facts_of(_unwrapped(runner.model)).items():
@@ -254,6 +255,7 @@ def _load_weights(runner, checkpoint, meta):
         starting_weights.load_pretrained(model)
         if runner.cfg.get('load_from'):
             starting_weights.check_fit(model, runner.cfg.load_from)
+            target_checks.check_start(model, runner.cfg.load_from)
         return
     starting_weights.forget_pretrained(model)
     if teacher and is_main_process():

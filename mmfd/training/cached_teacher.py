@@ -23,6 +23,7 @@ from mmfd.errors import Refused
 from mmfd.files import OWN_FILE, make_own_folder, read_own, written_whole
 from mmfd.hosts import log, system
 from mmfd.registry import MODELS, TRANSFORMS
+from mmfd.targets.normalizers import LayerNorm
 from mmfd.teacher import Teacher
 
 # Transforms that give the same pixels for the same image every time
@@ -113,10 +114,17 @@ class CachedTeacher(Teacher):
         if store not in ('bfloat16', 'int8'):
             raise Refused(f"store={store!r}: set it to 'bfloat16' or "
                           "'int8'")
-        if store == 'int8' and teacher['neck']['type'] != 'mmfd.WhiteningNeck':
+        normalize = getattr(self.neck, 'normalize', None)
+        if store == 'int8' and not isinstance(normalize, LayerNorm):
             raise Refused(
                 f"store='int8' is for whitened targets, and the neck is "
                 f"{teacher['neck']['type']}: set store='bfloat16'")
+        if normalize and not normalize.steady:
+            raise Refused(
+                'teacher.neck.normalize goes on changing while the model '
+                'trains, so a cached target would be of another time: compute '
+                "its statistics once (mmfd statistics) and set "
+                "'standardize', or use mmfd.Teacher")
         if teacher.get('drop_path_rate'):
             raise Refused(
                 'a teacher with drop_path_rate gives another target each '
@@ -162,7 +170,8 @@ class CachedTeacher(Teacher):
     def _identity(self):
         """What the targets depend on besides the pixels."""
         digest = hashlib.blake2b(digest_size=16)
-        for name, tensor in self.backbone.state_dict().items():
+        for name, tensor in (*self.backbone.state_dict().items(),
+                             *self.neck.state_dict().items()):
             digest.update(name.encode())
             values = tensor.detach().cpu().reshape(-1).view(torch.uint8)
             digest.update(values.numpy().data)

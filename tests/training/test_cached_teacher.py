@@ -13,10 +13,12 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, TRANSFORMS
 from PIL import Image
 
+from mmfd.errors import Refused
 from mmfd.launch.checks.config_checks import check_sharding
 from mmfd.launch.checks.resume_checks import check_same_model
 from mmfd.planning.count import target_shape
 from mmfd.planning.plan import img_size_of
+from mmfd.targets.token_statistics import TokenStatistics, selection
 from mmfd.training import cached_teacher
 
 
@@ -265,11 +267,35 @@ def test_full_disk_is_one_message_and_targets_are_computed(
 @pytest.mark.parametrize('kwargs, message', [
     (dict(store='float8'), "store='float8'"),
     (dict(store='int8', neck=dict(type='mmfd.PlainNeck')), 'PlainNeck'),
+    (dict(
+        neck=dict(
+            type='mmfd.TargetNeck',
+            normalize=dict(type='running', channels=128))),
+     'goes on changing .*standardize'),
     (dict(drop_path_rate=0.1), 'drop_path_rate'),
 ])
 def test_what_cannot_be_cached_is_refused(tmp_path, kwargs, message):
     with pytest.raises(ValueError, match=message):
         teacher(tmp_path, **kwargs)
+
+
+def test_targets_by_other_statistics_are_not_taken(tmp_path):
+    """Even of a file of the same name."""
+    file = tmp_path / 'tokens.safetensors'
+    neck = dict(
+        type='mmfd.TargetNeck', normalize='phi_s', statistics=str(file))
+
+    def target(mean):
+        TokenStatistics(
+            torch.full((128, ), mean),
+            torch.eye(128).double(), 9, 1, 'random', selection('all', None),
+            '[32, 32]').save(file)
+        return teacher(tmp_path / 'cache', neck=neck)(images())
+
+    first = target(1.)
+    assert torch.equal(target(1.), first)
+    with pytest.raises(Refused, match='belongs to another teacher'):
+        target(2.)
 
 
 # --- views ---

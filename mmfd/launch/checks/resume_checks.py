@@ -200,8 +200,9 @@ def _without_cache(model):
 def _changes(before, now, where='model'):
     """Sentences: what differs between two configs, but for moved files."""
     if not isinstance(before, dict) or not isinstance(now, dict):
-        moved = where.endswith('.checkpoint') and (os.path.basename(
-            before or '') == os.path.basename(now or ''))
+        moved = where.endswith(
+            ('.checkpoint', '.neck.statistics')) and (os.path.basename(
+                before or '') == os.path.basename(now or ''))
         if before != now and not moved:
             yield f'{where} was {before!r}, is {now!r}'
         return

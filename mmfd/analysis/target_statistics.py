@@ -1,0 +1,65 @@
+"""Measure the mean and covariance of the tokens that a teacher's neck selects.
+
+The file of `TokenStatistics` is what the normalisers that need one read.
+"""
+import json
+
+import torch
+from mmengine.utils import ProgressBar
+
+from mmfd.analysis.load_networks import load_teacher
+from mmfd.errors import Refused
+from mmfd.targets.token_statistics import (TokenMoments, TokenStatistics,
+                                           selection)
+from mmfd.training.cached_teacher import without_cache
+
+
+@torch.no_grad()
+def measure(cfg, images, batch_size):
+    """Statistics of the tokens of a config's teacher, before its normaliser.
+
+    Args:
+        cfg (Config): of a distillation. Its neck may name the file that is
+            still to be made.
+        images (ImageSample): what the teacher sees, as it sees held-out ones.
+        batch_size (int): images at a time.
+
+    Returns:
+        TokenStatistics
+
+    Raises:
+        Refused: if the config is of no distillation, its target is not of
+            tokens, or there are fewer tokens than channels.
+    """
+    chosen = dict(tokens='all', grid=None)
+    if teacher := cfg.model.get('teacher'):
+        if teacher.neck.type == 'mmfd.LogitsNeck':
+            raise Refused('mmfd.LogitsNeck gives logits, and statistics are '
+                          'of tokens: set teacher.neck.type to '
+                          'mmfd.TargetNeck')
+        chosen = {key: teacher.neck.get(key, chosen[key]) for key in chosen}
+        cfg.model.teacher = without_cache(teacher)
+        cfg.model.teacher.neck = dict(
+            type='mmfd.TargetNeck', normalize='none', **chosen)
+    network, moments = load_teacher(cfg), TokenMoments()
+    bar = ProgressBar(len(images.infos))
+    for batch, in images.batches([network.pipeline], batch_size):
+        moments.add(network(batch))
+        count, size = len(batch['inputs']), batch['inputs'][0].shape[1:]
+        bar.update(count)
+    print()
+    width = len(moments.mean)
+    if moments.count <= width:
+        raise Refused(
+            f'{len(images.infos)} images give {moments.count} tokens, too few '
+            f'for the covariance of {width} channels: raise --number, to '
+            'several times as many at least')
+    teacher = network.model.teacher
+    return TokenStatistics(
+        mean=moments.mean.cpu(),
+        covariance=moments.covariance().cpu(),
+        tokens=moments.count,
+        images=len(images.infos) - len(images.broken),
+        teacher=teacher.fingerprint,
+        selection=selection(**chosen),
+        img_size=json.dumps([*(teacher.img_size or size)]))

@@ -1,0 +1,72 @@
+"""Compare the statistics that targets are normalised by with their teacher."""
+from mmengine.dist import is_main_process
+from torch.utils import serialization
+
+from mmfd.errors import Refused
+from mmfd.targets.normalizers import Normalizer
+from mmfd.targets.token_statistics import COMMAND
+from mmfd.teacher import Teacher
+from mmfd.weights import checkpoints, provenance
+
+
+def check(model):
+    """Refuse statistics of the tokens of another teacher.
+
+    The first process knows the fingerprints of teachers, and looks for all.
+
+    Args:
+        model (nn.Module): with any number of teachers, or none.
+
+    Raises:
+        Refused: naming both fingerprints.
+    """
+    for teacher in _teachers(model) if is_main_process() else ():
+        for module in teacher.neck.modules():
+            of = getattr(module, 'teacher', None)
+            if of not in (None, teacher.fingerprint):
+                raise Refused(
+                    'teacher.neck.statistics are of the teacher with '
+                    f'fingerprint {of}, and this teacher has '
+                    f'{teacher.fingerprint}: its weights or its mean and '
+                    'standard deviation differ. Compute those of this one: '
+                    f'{COMMAND}')
+
+
+def check_start(model, path):
+    """Refuse a `load_from` that would replace the statistics of a teacher.
+
+    The host loads what fits, also the buffers by which targets are normalised.
+
+    Args:
+        model (nn.Module): of a run that begins.
+        path (str): of the file.
+
+    Raises:
+        Refused: if those of the file are others, or of another teacher.
+    """
+    normalizers = [(name, module) for name, module in model.named_modules()
+                   if isinstance(module, Normalizer) and module.state_dict()]
+    if not normalizers:
+        return
+    with serialization.config.patch('load.mmap', True):
+        checkpoint = checkpoints.load(path)
+    weights = checkpoint.get('state_dict', checkpoint)
+    of = checkpoints.meta(path).get(provenance.FINGERPRINT)
+    another = of is not None and of not in {
+        teacher.fingerprint
+        for teacher in _teachers(model)
+    }
+    for prefix, module in normalizers:
+        for name, own in module.state_dict(prefix=f'{prefix}.').items():
+            replaced = name in weights and not weights[name].equal(own.cpu())
+            if replaced and (module.steady or another):
+                raise Refused(
+                    f'load_from={path} would replace {name}, by which this '
+                    'run normalises its targets, with numbers of other '
+                    'tokens: take the student alone, model.backbone.init_cfg='
+                    f"dict(type='Pretrained', checkpoint='{path}', "
+                    "prefix='backbone.')")
+
+
+def _teachers(model):
+    return [part for part in model.modules() if isinstance(part, Teacher)]
