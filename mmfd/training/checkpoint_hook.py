@@ -224,6 +224,9 @@ class ResumableCheckpointHook(CheckpointHook):
             hooks=checkpoint_schema.stateful_hooks(runner.hooks),
             schedule=checkpoint_schema.schedule_of(runner),
             settings=run_settings.of_run(runner.cfg),
+            unstepped=optimizer_schema.unstepped(
+                runner.optim_wrapper,
+                checkpoint_schema.names_of_parameters(runner)),
             outdated=[Path(file).name for file in self.file_backend.outdated])
         if isinstance(loader.dataset, ImageFolder):
             checkpoint['meta']['images'] = loader.dataset.summary()

@@ -64,6 +64,7 @@ META = Fields(
          hooks=NAMES,
          schedule=TEXT,
          settings=TEXT,
+         unstepped=listed(TEXT, 'a list of names of parameters'),
          images=Fields(dict(number=LENGTH, sum=TEXT)),
          outdated=listed(TEXT, 'a list of names of files'),
          nan_guard=Fields(
@@ -142,15 +143,15 @@ def check_run(checkpoint, path, runner):
     """
     _check_hooks(checkpoint, path, runner)
     _check_schedule(checkpoint, path, runner)
-    model = openmmlab.unwrapped(runner.model)
-    names = {param: name for name, param in model.named_parameters()}
+    names = names_of_parameters(runner)
     description = Fields(
         dict(
             meta=Fields(dict(iter=_position(checkpoint['meta'], runner))),
             state_dict=Fields(  # buffers may be masks of infinite numbers
                 optional=dict.fromkeys(names.values(), WEIGHT)),
-            optimizer=optimizer_schema.optimizer_state(runner.optim_wrapper,
-                                                       names)))
+            optimizer=optimizer_schema.optimizer_state(
+                runner.optim_wrapper, names,
+                checkpoint['meta'].get('unstepped'))))
     if runner.param_schedulers is not None:
         description.required['param_schedulers'] = optimizer_schema.schedules(
             runner)
@@ -160,6 +161,12 @@ def check_run(checkpoint, path, runner):
     schema.check(checkpoint, description, path, _advice(path))
     versions = pytorch.module_versions(checkpoint['state_dict'])
     schema.check(versions, VERSIONS, f'{path}: of the weights', _advice(path))
+
+
+def names_of_parameters(runner):
+    """Parameter -> its name in the model of a run."""
+    model = openmmlab.unwrapped(runner.model)
+    return {param: name for name, param in model.named_parameters()}
 
 
 def stateful_hooks(hooks):

@@ -36,12 +36,15 @@ SCALER = Fields(
     empty=True)
 
 
-def optimizer_state(wrapper, names):
+def optimizer_state(wrapper, names, unstepped=None):
     """Describe the state of an optimizer, or of several by name.
 
     Args:
         wrapper (OptimWrapper | OptimWrapperDict): of the run.
-        names (dict): parameter -> its name, for messages.
+        names (dict): parameter -> its name.
+        unstepped (list[str]): names of those for which nothing may be kept,
+            as `unstepped` found them. None of a run that did not note them:
+            then it may be any.
 
     Returns:
         Fields
@@ -49,20 +52,24 @@ def optimizer_state(wrapper, names):
     if isinstance(wrapper, OptimWrapperDict):
         return Fields(
             {
-                name: optimizer_state(each, names)
+                name: optimizer_state(each, names, unstepped)
                 for name, each in wrapper.items()
             },
             others=NOTHING)
-    optimizer, groups, state = wrapper.optimizer, [], {}
+    optimizer, groups, stepped, rest = wrapper.optimizer, [], {}, {}
     for group in optimizer.param_groups:
-        numbers = range(len(state), len(state) + len(group['params']))
+        first = len(stepped) + len(rest)
+        numbers = range(first, first + len(group['params']))
         groups.append(_settings(group, numbers))
         kept = _KeptState(optimizer, group)
-        for param in group['params']:
-            state[len(state)] = kept.description(param, names.get(param, '?'))
+        for index, param in zip(numbers, group['params']):
+            name = names.get(param, '?')
+            free = unstepped is None or name in unstepped
+            (rest if free else stepped)[index] = kept.description(
+                param, name, free)
     return Fields(
         dict(
-            state=Fields(optional=state, others=NOTHING, keys=int),
+            state=Fields(stepped, rest, others=NOTHING, keys=int),
             param_groups=Entries(groups)),
         dict(
             loss_scaler=SCALER,
@@ -120,8 +127,13 @@ class _KeptState:
         self.optimizer, self.group = optimizer, group
         self.kept = {}  # shape and type of a parameter -> its state
 
-    def description(self, param, name):
-        """Describe the state of a parameter; it is empty before any step."""
+    def description(self, param, name, empty):
+        """Describe the state of a parameter.
+
+        Args:
+            param (Tensor), name (str): it and its name.
+            empty (bool): whether it may be that of no step.
+        """
         key = param.shape, param.dtype, param.device
         if key not in self.kept:
             self.kept[key] = self._take(*key)
@@ -131,7 +143,8 @@ class _KeptState:
                 for kept, value in self.kept[key].items()
             },
             others=PLAIN,
-            empty=True)
+            empty=empty,
+            expected=f'what the optimizer keeps for {name}, a dict')
 
     def _take(self, shape, dtype, device):
         param = torch.zeros(
@@ -181,6 +194,25 @@ def optimizers(wrapper):
     if isinstance(wrapper, OptimWrapperDict):
         return [each.optimizer for each in wrapper.values()]
     return [wrapper.optimizer]
+
+
+def unstepped(wrapper, names):
+    """Names of the parameters for which an optimizer keeps nothing.
+
+    They are frozen, have never had a gradient, or it keeps nothing at all.
+
+    Args:
+        wrapper (OptimWrapper | OptimWrapperDict): of the run.
+        names (dict): parameter -> its name.
+
+    Returns:
+        list[str]
+    """
+    return [
+        names.get(param, '?') for optimizer in optimizers(wrapper)
+        for group in optimizer.param_groups for param in group['params']
+        if not optimizer.state.get(param)
+    ]
 
 
 def keep_flags(optimizer, state_dict):

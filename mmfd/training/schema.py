@@ -40,19 +40,21 @@ class Fields:
         others: description of what has any other key.
         empty (bool): whether it may as well be empty.
         keys (type): of the keys.
+        expected (str): what it has to be, for the message.
     """
-    expected = 'a dict'
 
     def __init__(self,
                  required=(),
                  optional=(),
                  others=None,
                  empty=False,
-                 keys=str):
+                 keys=str,
+                 expected='a dict'):
         self.required, self.optional = dict(required), dict(optional)
         self.others = others or ANYTHING
         self.empty = empty
         self.keys = keys
+        self.expected = expected
 
     def misfits(self, value, where):
         if not isinstance(value, dict):
@@ -60,7 +62,7 @@ class Fields:
             return
         if self.empty and not value:
             return
-        for key in self.required.keys() - value.keys():
+        for key in [key for key in self.required if key not in value]:
             yield _below(where, key), 'missing', self.required[key].expected
         known = {**self.optional, **self.required}
         patterns = [key for key in known if '*' in str(key)]

@@ -122,6 +122,7 @@ WRONG = [  # where in the checkpoint, what is put there, what is said
     ('optimizer.state.3.step', 'x', "step is 'x'"),
     ('optimizer.state.99', {}, 'expected was nothing there'),
     ('optimizer.state.x', {}, 'keys that are int'),
+    ('meta.unstepped', [3], 'meta.unstepped is a list of 1, expected was a'),
     ('ema_state_dict.steps', 'x', "ema_state_dict.steps is 'x'"),
     ('ema_state_dict.module.linear.bias', torch.ones(7), r'\(7,\)'),
     ('ema_state_dict.module.more', torch.ones(7), 'nothing there'),
@@ -155,6 +156,45 @@ def test_what_does_not_fit_is_refused_by_its_name(saved, tmp_path, where,
     said = refused(file, tmp_path, kind='ours')
     assert said.startswith(f'{file}: ') and re.search(message, said), said
     assert f'--cfg-options load_from={file}, without --resume' in said
+
+
+@pytest.mark.parametrize('left, message', [
+    ([], '3 is missing, expected was what the optimizer keeps for linear.'),
+    ([{}], r'3.(step|exp_avg|exp_avg_sq) is missing'),
+])
+def test_moments_that_were_cut_out_are_missed(saved, tmp_path, left, message):
+    checkpoint = load_for_mmengine(saved['ours'])
+    assert checkpoint['meta']['unstepped'] == []
+    moments = checkpoint['optimizer']['state']
+    del moments[3]
+    moments.update(zip([3], left))
+    torch.save(checkpoint, tmp_path / 'a.pth')
+    said = refused(tmp_path / 'a.pth', tmp_path, kind='ours')
+    assert re.search(f'optimizer.state.{message}', said), said
+    del checkpoint['meta']['unstepped']  # as of older runs
+    torch.save(checkpoint, tmp_path / 'a.pth')
+    resume(tmp_path / 'a.pth', tmp_path / 'older', 'ours')
+
+
+@MODELS.register_module(force=True)
+class PartlyUsedModel(tiny_runs.TinyModel):
+
+    def __init__(self, data_preprocessor=None):
+        super().__init__(data_preprocessor)
+        self.unused = torch.nn.Linear(4, 3)
+        self.norm.requires_grad_(False)
+
+
+def test_parameters_that_never_had_a_gradient_have_no_moments(tmp_path):
+    changes = dict(model=dict(type='PartlyUsedModel'))
+    tiny_runs.run(tiny_runs.config(tmp_path, **changes))
+    (tmp_path / 'epoch_2.pth').unlink()
+    checkpoint = load_for_mmengine(tmp_path / 'epoch_1.pth')
+    assert sorted(
+        checkpoint['meta']['unstepped']) == ['unused.bias', 'unused.weight']
+    assert len(checkpoint['optimizer']['state']) == 2  # norm is frozen
+    runner = tiny_runs.run(tiny_runs.config(tmp_path, resume=True, **changes))
+    assert runner.iter == 8
 
 
 @MODELS.register_module(force=True)
