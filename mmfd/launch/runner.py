@@ -17,8 +17,9 @@ from mmfd.fast import compile_blocks, non_blocking
 from mmfd.hosts import fp32_modules, log, openmmlab, system
 from mmfd.launch import (parallel_config, processes, starting_weights, summary,
                          terminal)
-from mmfd.launch.checks import (config_checks, dataset_checks, resume_checks,
-                                schedule_checks, student_checks, target_checks)
+from mmfd.launch.checks import (config_checks, dataset_checks, loader_checks,
+                                resume_checks, schedule_checks, student_checks,
+                                target_checks)
 from mmfd.launch.checks.type_names import find_class, no_such_type
 from mmfd.launch.config_options import DOWNSTREAM
 from mmfd.launch.dry_run import NO_CHECKPOINT
@@ -58,6 +59,7 @@ def prepare(cfg, train, verbose=True):
         dist_cfg = (cfg.get('env_cfg') or {}).get('dist_cfg') or {}
         processes.join(cfg.launcher, **dist_cfg)
     parallel_config.adapt(cfg)
+    loader_checks.check(cfg)
     if train:
         cached_teacher.check_pipeline(cfg)
         config_checks.check_sharding(cfg)
