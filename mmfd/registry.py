@@ -30,6 +30,7 @@ MODELS = _child(
     'networks.instance_tta',  # InstanceTTAModel: boxes and masks of views
     'networks.pyramid',  # SimplePyramid: a plain ViT's maps for detectors
     'necks',  # ProjectionNeck, TargetNeck, WhiteningNeck and more
+    'targets.losses',  # CosineLoss, SumOfLosses and more
     'head')  # DistillationHead
 DATASETS = _child(host.DATASETS, 'data.image_folder')  # ImageFolder
 DATA_SAMPLERS = _child(host.DATA_SAMPLERS, 'data.sampler')  # ResumableSampler

@@ -1,0 +1,189 @@
+"""What counts when a prediction is compared with a target.
+
+Each is a module `loss(pred, target)` of tokens (B, L, C) that returns a
+scalar, as `mmfd.DistillationHead` takes it. Those of PyTorch, such as FD's own
+`torch.nn.SmoothL1Loss`, are named beside them.
+"""
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mmfd.errors import Refused
+from mmfd.registry import MODELS
+
+
+@MODELS.register_module()
+class CosineLoss(nn.Module):
+    """One less the cosine of a token and its target, the mean of all tokens.
+
+    Computed as half the squared distance of two tokens of length one, which
+    keeps its digits where they are close. A token of zeros has no direction:
+    predicted as zeros it costs nothing.
+    """
+
+    def forward(self, pred, target):
+        """(B, L, C) each -> scalar, 0 to 2."""
+        apart = F.normalize(pred, dim=-1) - F.normalize(target, dim=-1)
+        return apart.square().sum(-1).mean() / 2
+
+
+@MODELS.register_module()
+class GramLoss(nn.Module):
+    """Compare how alike the tokens of an image are to each other.
+
+    The mean square of the difference between the cosines of all pairs of
+    tokens, as in DINOv3 (arXiv 2508.10104, Gram anchoring). A rotation of all
+    tokens changes nothing.
+    """
+
+    def forward(self, pred, target):
+        """(B, L, C) each -> scalar, 0 to 4."""
+        return F.mse_loss(*map(_cosines, (pred, target)))
+
+
+def _cosines(tokens):
+    """Of all pairs of tokens of an image: (B, L, C) to (B, L, L)."""
+    with torch.autocast(tokens.device.type, enabled=False):
+        directions = F.normalize(tokens.float(), dim=-1)
+        return directions @ directions.mT
+
+
+@MODELS.register_module()
+class RelationLoss(nn.Module):
+    """Compare to which other tokens of an image each token relates.
+
+    The relations of a token are the softmax of its products with all tokens,
+    over the root of their width, for each group of channels (TinyMIM, Ren et
+    al., arXiv 2301.01296, which compares queries, keys and values in this
+    way). The loss is the KL divergence of the prediction's from the target's,
+    the mean of all tokens and groups.
+
+    Args:
+        heads (int): groups of channels.
+        temperature (float): by which the products are divided too.
+
+    Raises:
+        Refused: for settings that are not above 0; in a call, for channels
+            that are no multiple of `heads`.
+    """
+
+    def __init__(self, heads=1, temperature=1.):
+        super().__init__()
+        for name, value in dict(heads=heads, temperature=temperature).items():
+            if not value > 0:
+                raise Refused(f'head.loss.{name}={value}: a number above 0 is '
+                              'expected')
+        self.heads, self.temperature = heads, temperature
+
+    def forward(self, pred, target):
+        """(B, L, C) each -> scalar."""
+        pred, target = map(self._log_relations, (pred, target))
+        return (target.exp() * (target - pred)).sum(-1).mean()
+
+    def _log_relations(self, tokens):
+        """(B, L, C) -> (B, heads, L, L)."""
+        width, rest = divmod(tokens.shape[-1], self.heads)
+        if rest:
+            raise Refused(f'head.loss.heads={self.heads} do not divide the '
+                          f'{tokens.shape[-1]} channels of the teacher: set a '
+                          'number that does')
+        with torch.autocast(tokens.device.type, enabled=False):
+            groups = tokens.float().unflatten(-1, (self.heads, width))
+            groups = groups.transpose(1, 2)  # (B, heads, L, width)
+            products = groups @ groups.mT / (width**.5 * self.temperature)
+            return products.log_softmax(-1)
+
+
+TOKENS = dict(  # which tokens (B, L, C) of which the first n are cls tokens
+    all=lambda tokens, n: tokens,
+    cls=lambda tokens, n: tokens[:, :n],
+    patches=lambda tokens, n: tokens[:, n:])
+
+
+@MODELS.register_module()
+class SumOfLosses(nn.Module):
+    """Add up several losses, each with a weight, of all tokens or of some.
+
+    The loss of AM-RADIO (Ranzinger et al., arXiv 2312.06709), say::
+
+        dict(type='mmfd.SumOfLosses', terms=dict(
+            summary=dict(tokens='cls', loss=dict(type='mmfd.CosineLoss')),
+            direction=dict(tokens='patches', weight=0.9,
+                           loss=dict(type='mmfd.CosineLoss')),
+            scale=dict(tokens='patches', weight=0.1,
+                       loss=dict(type='torch.nn.SmoothL1Loss'))))
+
+    Args:
+        terms (dict): any name -> dict with `loss`, config of any loss;
+            `weight`, 1 by default; `tokens`, `'all'` (by default), `'cls'` or
+            `'patches'`.
+        cls (int): how many tokens are cls tokens, the first.
+
+    Raises:
+        Refused: for other settings; for weights of which none is above 0; in
+            a call, if there are no patches beside the cls tokens.
+    """
+
+    def __init__(self, terms, cls=1):
+        super().__init__()
+        self.cls = cls
+        self.weights, self.chosen = {}, {}
+        self.losses = nn.ModuleDict()
+        for name, term in terms.items():
+            place, term = f'head.loss.terms.{name}', dict(term)
+            loss = term.pop('loss', None)
+            self.weights[name] = term.pop('weight', 1.)
+            self.chosen[name] = term.pop('tokens', 'all')
+            if loss is None or term:
+                raise Refused(f'{place}: loss, weight and tokens are expected,'
+                              f' not {", ".join(term) or "no loss"}')
+            if self.chosen[name] not in TOKENS:
+                raise Refused(
+                    f'{place}.tokens={self.chosen[name]!r}: expected one of '
+                    f'{", ".join(map(repr, TOKENS))}')
+            if not 0 <= self.weights[name] < float('inf'):
+                raise Refused(f'{place}.weight={self.weights[name]}: a number '
+                              'of 0 or more is expected')
+            self.losses[name] = MODELS.build(loss)
+        if not sum(self.weights.values()):
+            raise Refused('head.loss.terms: no term has a weight above 0, so '
+                          'there is nothing to learn')
+
+    def parts_tokens(self):
+        """Whether cls tokens and patches count differently."""
+        return {*self.chosen.values()} != {'all'}
+
+    def forward(self, pred, target):
+        """(B, L, C) each -> scalar."""
+        if self.parts_tokens() and pred.shape[1] <= self.cls:
+            raise Refused(
+                f'head.loss.cls={self.cls} and there are {pred.shape[1]} '
+                "tokens: neck.tokens='all' and teacher.neck.tokens='all' give "
+                'cls tokens and patches')
+        return sum(self.weights[name] *
+                   loss(*(TOKENS[self.chosen[name]](tokens, self.cls)
+                          for tokens in (pred, target)))
+                   for name, loss in self.losses.items())
+
+
+@MODELS.register_module()
+class MaskedLoss(nn.Module):
+    """Leave out the tokens that the teacher's neck has masked.
+
+    Their targets are all zeros, as of no other token (`artifacts` of
+    `mmfd.TargetNeck`). The loss of the others is a mean over them alone.
+
+    Args:
+        loss (dict): config of any loss that is a mean over tokens; within a
+            `SumOfLosses`, one of these for each term.
+    """
+
+    def __init__(self, loss):
+        super().__init__()
+        self.loss = MODELS.build(loss)
+
+    def forward(self, pred, target):
+        """(B, L, C) each -> scalar; 0 if all tokens are masked."""
+        counts = target.any(-1, keepdim=True)
+        share = counts.float().mean().clamp(min=1 / counts.numel())
+        return self.loss(pred.where(counts, target), target) / share
