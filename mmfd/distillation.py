@@ -12,15 +12,50 @@ teacher's whitened tokens.
 Letters for shapes, in all of mmfd: B batch, L tokens (a cls token comes first,
 if there is one), C channels, H heads, (h, w) grid of patches.
 """
-import torch.nn.functional as F
 from mmpretrain.models import BaseSelfSupervisor
 
 from mmfd.networks.token_layout import features_of
 from mmfd.registry import MODELS
 
 
+class Distillation(BaseSelfSupervisor):
+    """A student that sees pixels in its own statistics, and can be evaluated.
+
+    Who teaches it, the class below says, and `mmfd.multi_teacher`.
+    """
+
+    def __init__(self, normalize, backbone, data_preprocessor, **parts):
+        super().__init__(
+            backbone, data_preprocessor=data_preprocessor, **parts)
+        self.normalize = MODELS.build(normalize)
+
+    def extract_feat(self, pixels):
+        """The student's features, as its backbone returns them: a tuple."""
+        feats = self.backbone(self.normalize(pixels))
+        return features_of(self.backbone, feats, pixels.shape[-2:])
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        """Dispatch as the host does, and `mode='predict'` to `predict`."""
+        if mode == 'predict':
+            return self.predict(inputs, data_samples)
+        return super().forward(inputs, data_samples, mode)
+
+    def predict(self, pixels, data_samples):
+        """Evaluate images, and set of each sample what metrics need.
+
+        `feature` (C, ) of the student, and what `evaluated` says of it.
+        """
+        feats = self.extract_feat(pixels)
+        last = feats[-1]
+        pooled = last.mean(1) if last.ndim == 3 else last.mean((2, 3))
+        results = self.evaluated(pixels, feats)
+        for sample, feature, result in zip(data_samples, pooled, results):
+            sample.set_data(dict(result, feature=feature))
+        return data_samples
+
+
 @MODELS.register_module()
-class FeatureDistillation(BaseSelfSupervisor):
+class FeatureDistillation(Distillation):
     """Teach `backbone` the whitened tokens of `teacher`.
 
     Args:
@@ -38,14 +73,13 @@ class FeatureDistillation(BaseSelfSupervisor):
     def __init__(self, teacher, normalize, backbone, neck, head,
                  data_preprocessor):
         super().__init__(
-            backbone, neck, head, data_preprocessor=data_preprocessor)
+            normalize, backbone, data_preprocessor, neck=neck, head=head)
         self.teacher = MODELS.build(teacher)
-        self.normalize = MODELS.build(normalize)
 
-    def extract_feat(self, pixels):
-        """The student's features, as its backbone returns them: a tuple."""
-        feats = self.backbone(self.normalize(pixels))
-        return features_of(self.backbone, feats, pixels.shape[-2:])
+    @property
+    def branches(self):
+        """What belongs to each teacher: here there is one, without a name."""
+        return {'': self}
 
     def loss(self, pixels, data_samples=None):
         """The loss of a training batch, pixels (B, 3, H, W) RGB 0-255."""
@@ -53,26 +87,6 @@ class FeatureDistillation(BaseSelfSupervisor):
         pred = self.neck(self.extract_feat(pixels))  # (B, L, C)
         return self.head.loss(pred, target)
 
-    def predict(self, pixels, data_samples):
-        """Evaluate images, and set of each sample what metrics need.
-
-        `loss`, `error` (mean square), `feature` (C, ) of the student, `target`
-        (L, C), and `criterion`, the loss of any other prediction.
-        """
-        target = self.teacher(pixels)
-        feats = self.extract_feat(pixels)
-        pred, last = self.neck(feats), feats[-1]
-        pooled = last.mean(1) if last.ndim == 3 else last.mean((2, 3))
-        for i, sample in enumerate(data_samples):
-            image = slice(i, i + 1)
-            sample.loss = self.head.loss(pred[image], target[image])['loss']
-            sample.error = F.mse_loss(pred[i].float(), target[i])
-            sample.target, sample.criterion = target[i], self.head.criterion
-            sample.feature = pooled[i]
-        return data_samples
-
-    def forward(self, inputs, data_samples=None, mode='tensor'):
-        """Dispatch as the host does, and `mode='predict'` to `predict`."""
-        if mode == 'predict':
-            return self.predict(inputs, data_samples)
-        return super().forward(inputs, data_samples, mode)
+    def evaluated(self, pixels, feats):
+        """Of each image: its loss, and how good the prediction is."""
+        return self.head.evaluate(self.neck(feats), self.teacher(pixels))

@@ -1,6 +1,7 @@
 """Where the two sides meet: the loss, and a check that tokens correspond."""
 from math import isqrt
 
+import torch.nn.functional as F
 from mmengine.model import BaseModule
 
 from mmfd.errors import Refused
@@ -35,6 +36,20 @@ class DistillationHead(BaseModule):
                 f'the projection gives {width} channels, the teacher has '
                 f'{channels}: set neck.out_channels={channels}')
         return dict(loss=self.criterion(pred.float(), target))
+
+    def evaluate(self, pred, target):
+        """Of each image what metrics need, both (B, L, C).
+
+        Yields:
+            dict: `loss`; `error`, mean square; `target` (L, C); and
+            `criterion`, the loss of any other prediction.
+        """
+        for one, its_target in zip(pred.split(1), target.split(1)):
+            yield dict(
+                self.loss(one, its_target),
+                error=F.mse_loss(one.float(), its_target),
+                target=its_target[0],
+                criterion=self.criterion)
 
 
 MOST_BEFORE = 2  # tokens before a map: cls and distillation

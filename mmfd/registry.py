@@ -17,6 +17,8 @@ def _child(parent, *files):
 MODELS = _child(
     host.MODELS,
     'distillation',  # FeatureDistillation: the method
+    'multi_teacher.distillation',  # MultiTeacherDistillation
+    'multi_teacher.balance',  # FixedWeights, BalancedGradients and more
     'pixels',  # PixelPreprocessor, OfficialEvalPreprocessor, Normalize
     'teacher',  # Teacher
     'training.cached_teacher',  # CachedTeacher
@@ -72,3 +74,48 @@ RENAMED = dict(
     Provenance='ProvenanceHook',
     Verdict='CollapseMonitorHook',
     DryRun='DryRunHook')
+
+
+def branches_of(model):
+    """The teachers of a distillation's config, each with what belongs to it.
+
+    Args:
+        model (dict): config of any model.
+
+    Returns:
+        dict: name of a branch -> dict with `teacher`, `neck` and `head`. FD
+        is one without a name: '' -> the model; other models have none.
+    """
+    if 'teacher' in model:
+        return {'': model}
+    branches = model.get('branches')
+    return {
+        name: branch
+        for name, branch in (
+            branches if isinstance(branches, dict) else {}).items()
+        if isinstance(branch, dict) and 'teacher' in branch
+    }
+
+
+def with_teachers(model, change):
+    """A copy of a model's config in which each teacher is another one.
+
+    Args:
+        model (dict): config of any model.
+        change (Callable): the config of a teacher -> what takes its place.
+    """
+    model = model.copy()
+    if 'teacher' in model:
+        model['teacher'] = change(model['teacher'])
+    elif branches_of(model):
+        model['branches'] = type(model['branches'])({
+            name:
+            with_teachers(branch, change)
+            for name, branch in model['branches'].items()
+        })
+    return model
+
+
+def place_of(name):
+    """Where in a config the branch of a name is: `model` or below it."""
+    return f'model.branches.{name}' if name else 'model'

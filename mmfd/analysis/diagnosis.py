@@ -86,7 +86,7 @@ class Diagnosis:
         print()
 
     def _advise(self):
-        teachers = [s for s in self.statistics if s.network.name == 'teacher']
+        teachers = [s for s in self.statistics if s.network.is_teacher]
         if not teachers:
             self.missing['whitening'] = 'no network here is a teacher'
         elif not teachers[0].sample:
@@ -95,10 +95,13 @@ class Diagnosis:
                 "its out_type='raw'")
         else:
             self.advice = whitening.advise(*teachers[0].output())
+            if len(teachers) > 1:
+                self.missing['advice on the other teachers'] = (
+                    f'the one below is on {teachers[0].network.name}')
 
     def _make_landscapes(self):
         for network in self.networks:
-            if network.name == 'teacher':  # it has no loss
+            if network.is_teacher:  # it has no loss
                 continue
             batches = (
                 batch

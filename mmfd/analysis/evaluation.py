@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from mmfd.errors import Refused
+from mmfd.registry import branches_of
 
 
 def evaluation(network, batches):
@@ -23,9 +24,11 @@ def evaluation(network, batches):
     """
     model = network.model
     prepared = [model.data_preprocessor(batch) for batch in batches]
-    if 'teacher' in network.cfg.model:
-        targets = [(data['inputs'], model.teacher(data['inputs']))
-                   for data in prepared]
+    if branches_of(network.cfg.model):
+        targets = [(data['inputs'], [
+            branch.teacher(data['inputs'])
+            for branch in model.branches.values()
+        ]) for data in prepared]
         return lambda: _distillation_loss(model, targets)
     head = network.cfg.model.get('head') or {}
     samples = [s for data in prepared for s in data['data_samples']]
@@ -41,11 +44,14 @@ def evaluation(network, batches):
 
 
 def _distillation_loss(model, targets):
-    losses = [(model.head.loss(model.neck(model.extract_feat(pixels)),
-                               target)['loss'].item(), len(pixels))
-              for pixels, target in targets]
-    images = sum(count for _, count in losses)
-    return dict(loss=sum(loss * count for loss, count in losses) / images)
+    loss = images = 0
+    for pixels, of_branches in targets:
+        feats = model.extract_feat(pixels)
+        for branch, target in zip(model.branches.values(), of_branches):
+            part = branch.head.loss(branch.neck(feats), target)['loss'].item()
+            loss += getattr(branch, 'weight', 1) * part * len(pixels)
+        images += len(pixels)
+    return dict(loss=loss / images)
 
 
 def _classification(model, labelled):

@@ -8,6 +8,7 @@ from mmengine.registry import MODELS, DefaultScope
 
 from mmfd.analysis.images import pipeline_of
 from mmfd.errors import Refused
+from mmfd.registry import branches_of
 from mmfd.weights import checkpoints, strict_loading
 
 
@@ -24,6 +25,7 @@ class Network:
 
     def __init__(self, name, cfg, model, backbone, forward):
         self.name, self.cfg = name, cfg
+        self.is_teacher = name.split()[0] == 'teacher'
         self.model, self.backbone, self.forward = model, backbone, forward
 
     @cached_property
@@ -36,35 +38,44 @@ class Network:
 
 
 class TeacherAlone(BaseModel):
-    """The teacher of a distillation, without its student."""
+    """A teacher of a distillation, without its student."""
 
-    def __init__(self, cfg):
-        super().__init__(cfg.model.data_preprocessor)
-        self.teacher = MODELS.build(cfg.model.teacher)
+    def __init__(self, config, data_preprocessor):
+        super().__init__(data_preprocessor)
+        self.teacher = MODELS.build(config)
 
     def forward(self, pixels):
         return self.teacher(pixels)
 
 
-def load_teacher(cfg):
-    """The teacher of a distillation, whose student is not needed.
+def load_teachers(cfg):
+    """The teachers of a distillation, whose student is not needed.
 
     Returns:
-        Network
+        list[Network]
 
     Raises:
         Refused: if the config is of no distillation.
     """
-    if 'teacher' not in cfg.model:
+    branches = branches_of(cfg.model)
+    if not branches:
         raise Refused(
             f'{cfg.filename} has no teacher: name a checkpoint of its '
             'network after it')
     with _scope_of(cfg):
-        return _teacher(cfg, _ready(TeacherAlone(cfg)))
+        models = {
+            name:
+            _ready(TeacherAlone(branch.teacher, cfg.model.data_preprocessor))
+            for name, branch in branches.items()
+        }
+    return [
+        _teacher(name, cfg, model, model.teacher)
+        for name, model in models.items()
+    ]
 
 
 def load_pair(cfg, checkpoint):
-    """Teacher and student of a distillation, or the network of a classifier.
+    """Teachers and student of a distillation, or the network of a classifier.
 
     Args:
         checkpoint (str): what training wrote, or a backbone's weights;
@@ -75,9 +86,13 @@ def load_pair(cfg, checkpoint):
     """
     model = _build(cfg, checkpoint)
     student = _trained(cfg, model, 'student')
-    if 'teacher' not in cfg.model:
+    names = branches_of(cfg.model)
+    if not names:
         return [_trained(cfg, model, Path(cfg.filename).stem)]
-    return [_teacher(cfg, model), student]
+    return [
+        *(_teacher(name, cfg, model, model.branches[name].teacher)
+          for name in names), student
+    ]
 
 
 def load_two(first, second):
@@ -129,9 +144,9 @@ def _ready(model):
     return model.to('cuda' if torch.cuda.is_available() else 'cpu')
 
 
-def _teacher(cfg, model):
-    return Network('teacher', cfg, model, model.teacher.backbone,
-                   model.teacher)
+def _teacher(name, cfg, model, teacher):
+    return Network(f'teacher {name}'.strip(), cfg, model, teacher.backbone,
+                   teacher)
 
 
 def _trained(cfg, model, name):

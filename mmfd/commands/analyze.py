@@ -68,7 +68,7 @@ def analyze(args, command):
     for cfg in configs:
         override(cfg, args.cfg_options)
     if len(args.networks) == 1:
-        networks = [load_networks.load_teacher(configs[0])]
+        networks = load_networks.load_teachers(configs[0])
     elif len(args.networks) == 2:
         networks = load_networks.load_pair(configs[0], args.networks[1])
     else:

@@ -40,8 +40,9 @@ def compile_blocks(model, options):
             if branch not in compiled:
                 compiled[branch] = torch.compile(branch, **options)
             setattr(block, name, partial(compiled[branch], block))
-    if hasattr(model, 'teacher') and device.type != 'cpu':
-        model.teacher.backbone.compile(**options)
+    for module in model.modules() if device.type != 'cpu' else ():
+        if hasattr(module, 'weights_replaced'):  # a teacher hides its own
+            module.backbone.compile(**options)
     log.info(
         f'{len(blocks)} blocks are compiled: the first two iterations take '
         'up to some minutes')

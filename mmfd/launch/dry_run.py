@@ -14,7 +14,7 @@ from mmfd.hosts import openmmlab, system
 from mmfd.launch import summary
 from mmfd.planning.plan import checkpoint_bytes
 from mmfd.planning.quantities import readable_bytes
-from mmfd.registry import HOOKS
+from mmfd.registry import HOOKS, branches_of, place_of
 from mmfd.training.loop import StopTraining
 
 DARK = 64  # of 255: the brightest pixel of an image that is nearly black
@@ -174,10 +174,10 @@ class _Forecast:
         ]
         if broken:
             yield f'{len(broken)} parameters are not finite, e.g. {broken[0]}'
-        config = self.runner.cfg.model.get('teacher', {})
-        if config.get('checkpoint') == 'random':
-            yield ("the teacher's weights are random: set "
-                   'model.teacher.checkpoint')
+        for name, branch in branches_of(self.runner.cfg.model).items():
+            if branch.teacher.checkpoint == 'random':
+                yield ("the teacher's weights are random: set "
+                       f'{place_of(name)}.teacher.checkpoint')
         if self.hook.skipped:
             path, reason = next(iter(self.hook.skipped.items()))
             yield (f'{len(self.hook.skipped)} images could not be read, e.g. '

@@ -13,6 +13,7 @@ from mmfd.data.transforms import LoadImage
 from mmfd.errors import Refused
 from mmfd.launch import parallel_config
 from mmfd.launch.failed_start import build_errors_refused
+from mmfd.registry import branches_of
 from mmfd.weights import checkpoints, strict_loading
 
 # Library of a config -> what draws in it, and its method for a prediction
@@ -43,7 +44,7 @@ class Predictor:
 
     def __init__(self, cfg, checkpoint):
         self.library = cfg.get('default_scope')
-        if 'teacher' in cfg.model or self.library not in DRAWING:
+        if branches_of(cfg.model) or self.library not in DRAWING:
             raise Refused(
                 f'{cfg.filename} predicts no classes: give the config of a '
                 'fine-tuned classifier, a segmentor or a detector. What a '

@@ -27,6 +27,7 @@ from mmfd.launch.failed_start import (OF_NUMBERS, build_errors_refused,
                                       data_errors_refused, traces_removed)
 from mmfd.launch.parallel_config import is_sharded
 from mmfd.networks.library_network import facts_of
+from mmfd.registry import branches_of, with_teachers
 from mmfd.training import cached_teacher, optimizer_schema, run_folder
 from mmfd.training.loop import StopTraining
 from mmfd.training.sharding import ShardedRunner
@@ -185,8 +186,7 @@ def dry_run(cfg, verbose=True):
     cfg.visualizer = None
     cfg.resume = bool(checkpoint)
     cfg.load_from = checkpoint or cfg.get('load_from')
-    if cfg.model.get('teacher'):
-        cfg.model.teacher = cached_teacher.without_cache(cfg.model.teacher)
+    cfg.model = with_teachers(cfg.model, cached_teacher.without_cache)
     with tempfile.TemporaryDirectory() as folder:
         cfg.work_dir = folder
         try:
@@ -249,10 +249,11 @@ def _build_optimizer(runner):
 def _load_weights(runner, checkpoint, meta):
     """Load a checkpoint of the whole model, or what each part starts from."""
     model = _unwrapped(runner.model)
-    teacher = runner.cfg.model.get('teacher')
-    if (teacher and teacher.checkpoint == checkpoints.RANDOM
-            and not is_sharded(runner.cfg)):  # shards are sent as they are cut
-        starting_weights.share_teacher(model.teacher)
+    branches = branches_of(runner.cfg.model)
+    for name, branch in branches.items():
+        if (branch.teacher.checkpoint == checkpoints.RANDOM and
+                not is_sharded(runner.cfg)):  # shards are sent as they are cut
+            starting_weights.share_teacher(model.branches[name].teacher)
     if not checkpoint:
         starting_weights.load_pretrained(model)
         if runner.cfg.get('load_from'):
@@ -260,9 +261,11 @@ def _load_weights(runner, checkpoint, meta):
             target_checks.check_start(model, runner.cfg.load_from)
         return
     starting_weights.forget_pretrained(model)
-    if teacher and is_main_process():
-        resume_checks.check_same_teacher(teacher, model.teacher, meta,
-                                         checkpoint)
+    if is_main_process():
+        for name, branch in branches.items():
+            resume_checks.check_same_teacher(name, branch.teacher,
+                                             model.branches[name].teacher,
+                                             meta, checkpoint)
     strict_loading.load_into(model, checkpoint)
 
 

@@ -7,6 +7,7 @@ import torch
 from mmengine.dist import get_world_size, is_main_process
 
 from mmfd.hosts import openmmlab
+from mmfd.registry import branches_of
 from mmfd.training import curves
 from mmfd.training.hooks import SKIPPED_IMAGES
 
@@ -20,12 +21,14 @@ def beginning(runner):
     model = openmmlab.unwrapped(runner.model)
     cfg, loader = runner.cfg, runner.train_dataloader
     rows = []
-    if teacher := cfg.model.get('teacher'):
-        rows += [('teacher', f'{_described(model.teacher.backbone)}, '
-                  f'{_relative(teacher.checkpoint)}')]
+    branches = branches_of(cfg.model)
+    for name, branch in branches.items():
+        backbone = model.branches[name].teacher.backbone
+        rows += [('teacher', f'{name} {_described(backbone)}, '.lstrip() +
+                  _relative(branch.teacher.checkpoint))]
     backbone = getattr(model, 'backbone', model)
-    rows += [('student' if teacher else 'network', _described(backbone))]
-    if not teacher:
+    rows += [('student' if branches else 'network', _described(backbone))]
+    if not branches:
         rows += [('model', _described(model))]
     images = (
         loader.batch_sampler.batch_size * get_world_size() *
@@ -69,7 +72,7 @@ def ending(runner, seconds):
 def _next(runner, config, last):
     """Commands that a user may want to run now."""
     last = _relative(last)
-    if runner.cfg.model.get('teacher'):
+    if branches_of(runner.cfg.model):
         yield f'mmfd export {last} student.pth'
         yield f'mmfd analyze {config} {last} --images DIR --out DIR'
     elif runner.cfg.get('test_dataloader'):

@@ -7,7 +7,7 @@ from mmengine.model import BaseModule
 from mmfd.errors import Refused
 from mmfd.networks import image_size
 from mmfd.networks.blocks import layer_depths
-from mmfd.weights import strict_loading
+from mmfd.weights import provenance, strict_loading
 
 
 class LibraryNetwork(BaseModule):
@@ -167,12 +167,13 @@ class LibraryNetwork(BaseModule):
 def facts_of(model):
     """Facts of the networks by name in a model: part -> `Facts`.
 
-    Its parts are `teacher`, if it is a distillation, and '', its backbone.
+    Its parts are '', its backbone, and if it is a distillation `teacher`, or
+    `teacher.NAME` of each branch.
     """
-    parts = dict(model.named_children())
-    networks = {'': parts.get('backbone')}
-    if 'teacher' in parts:
-        networks['teacher'] = parts['teacher'].backbone
+    networks = {'': getattr(model, 'backbone', None)}
+    for name, branch in getattr(model, 'branches', {}).items():
+        if hasattr(branch, 'teacher'):
+            networks[provenance.teacher_part(name)] = branch.teacher.backbone
     return {
         part: network.facts
         for part, network in networks.items()

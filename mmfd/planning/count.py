@@ -15,6 +15,8 @@ from mmpretrain.structures import DataSample
 from torch.utils.checkpoint import checkpoint
 
 from mmfd.hosts import kernels, operations
+from mmfd.registry import with_teachers
+from mmfd.teacher import Teacher
 from mmfd.training import cached_teacher
 from mmfd.training.sharding import sharding_units, teacher_backbones
 from mmfd.weights.meta_device import allocate, weightless
@@ -79,7 +81,8 @@ def count_step(config,
     if cuda_attention or device == 'cuda':
         attention = kernels.attention_as_on_cuda
     with operations.fake_tensors(), attention():
-        networks = [model, *teacher_backbones(model)]
+        teachers = [m for m in model.modules() if isinstance(m, Teacher)]
+        networks = [model, *(t.backbone for t in teachers)]
         for network in networks:
             allocate(network, device, weight_dtype)
         for block in sharding_units(model.backbone,
@@ -95,21 +98,21 @@ def count_step(config,
         packed = []
         with operations.autocast_anywhere(
                 device, dtype):  # packing is done once, in no step
-            for _ in teacher_backbones(model):
-                model.teacher.weights_replaced()
-                model.teacher(images)
-                packed += model.teacher.copies()
+            for teacher in teachers:
+                teacher.weights_replaced()
+                teacher(images)
+                packed += teacher.copies()
         counter = StepCounter(
             [w for network in networks for w in network.parameters()],
             [b for network in networks
              for b in network.buffers()] + [images, *packed])
         counter.ignore_gradients(model)
-        before_and_after_teacher = [0, 0]
-        for _ in teacher_backbones(model):
-            for register in (model.teacher.register_forward_pre_hook,
-                             model.teacher.register_forward_hook):
-                register(
-                    lambda *_: before_and_after_teacher.append(counter.flops))
+        of_teachers = []  # operations: minus those before, plus those after
+        for teacher in teachers:
+            teacher.register_forward_pre_hook(
+                lambda *_: of_teachers.append(-counter.flops))
+            teacher.register_forward_hook(
+                lambda *_: of_teachers.append(counter.flops))
         with counter.watch():
             with operations.autocast_anywhere(device, dtype):
                 losses = model(images, samples, mode='loss')
@@ -118,10 +121,9 @@ def count_step(config,
             saved_bytes, forward = counter.bytes, counter.flops
             if backward:
                 loss.backward()
-        *_, before, after = before_and_after_teacher
-        teacher = after - before
-        return StepCount(saved_bytes, cast_bytes, counter.peak_bytes, teacher,
-                         forward - teacher, counter.flops - forward)
+        return StepCount(saved_bytes, cast_bytes, counter.peak_bytes,
+                         sum(of_teachers), forward - sum(of_teachers),
+                         counter.flops - forward)
 
 
 class StepCounter:
@@ -179,14 +181,17 @@ class StepCounter:
         self.peak_bytes = max(self.peak_bytes, self.bytes)
 
 
-def target_shape(config, img_size):
-    """(L, C) of what the teacher of a model makes of an image."""
+def target_shapes(config, img_size):
+    """(L, C) of what each teacher of a model makes of an image."""
     model = weightless_model(config)
     with operations.fake_tensors():
         for network in [model, *teacher_backbones(model)]:
             allocate(network, 'cpu')
         image = torch.empty(1, 3, img_size, img_size)
-        return tuple(model.teacher(image).shape[1:])
+        return [
+            tuple(teacher(image).shape[1:]) for teacher in model.modules()
+            if isinstance(teacher, Teacher)
+        ]
 
 
 def weightless_model(config):
@@ -198,16 +203,18 @@ def weightless_model(config):
     config = dict(config, backbone=dict(config['backbone']))
     if 'with_cp' in config['backbone']:
         config['backbone']['with_cp'] = False
-    if 'teacher' in config:
-        config['teacher'] = dict(
-            cached_teacher.without_cache(config['teacher']),
-            checkpoint='random')
+    config.pop('balance', None)  # its gradients are as large as features
     with mmpretrain_scope(), weightless():
-        model = MODELS.build(config).train()
+        model = MODELS.build(with_teachers(config, _random)).train()
     for module in model.modules():
         if isinstance(module, DropPath):
             module.eval()
     return model
+
+
+def _random(teacher):
+    """The config of a teacher that needs neither file nor cache."""
+    return dict(cached_teacher.without_cache(teacher), checkpoint='random')
 
 
 def mmpretrain_scope():

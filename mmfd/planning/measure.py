@@ -17,9 +17,11 @@ from mmengine.hooks import Hook
 
 from mmfd.errors import Refused
 from mmfd.hosts import system
-from mmfd.planning.count import count_step, target_shape
+from mmfd.planning.count import count_step, target_shapes
 from mmfd.planning.plan import img_size_of
 from mmfd.planning.quantities import Quantity
+from mmfd.registry import with_teachers
+from mmfd.teacher import Teacher
 from mmfd.training import cached_teacher
 from mmfd.training.loop import StopTraining
 
@@ -45,8 +47,7 @@ def measure(cfg, prepare, rounds=5, length=5):
     if rounds < 2 or length < 1:
         raise Refused(f'--rounds {rounds} --length {length}: measure two '
                       'rounds or more, of one iteration or more')
-    if cfg.model.get('teacher'):
-        cfg.model.teacher = cached_teacher.without_cache(cfg.model.teacher)
+    cfg.model = with_teachers(cfg.model, cached_teacher.without_cache)
     hook = TimingHook(rounds, length)
     with tempfile.TemporaryDirectory() as folder:
         cfg.work_dir, cfg.visualizer = folder, None
@@ -133,9 +134,12 @@ class TimingHook(Hook):
             with optim.optim_context(model):
                 with timed('pixels'):
                     data = model.data_preprocessor(batch, True)
-                if 'teacher' in dict(model.named_children()):
+                if teachers := [
+                        m for m in model.modules() if isinstance(m, Teacher)
+                ]:
                     with timed('teacher'):
-                        model.teacher(data['inputs'])
+                        for teacher in teachers:
+                            teacher(data['inputs'])
                 with timed('forward'):  # of teacher and student
                     loss, _ = model.parse_losses(model(**data, mode='loss'))
             with timed('backward'):
@@ -246,8 +250,8 @@ def live_and_cached_teacher(plan, folder, store, throughput=None, tflops=None):
         note = f'an image, at {rate / 1e12:.3g}e12 operations a second'
     pipeline = plan.cfg.train_dataloader.dataset.pipeline
     views = next((s.views for s in pipeline if 'views' in s), 1)
-    shape = target_shape(plan.cfg.model, img_size_of(pipeline))
-    target_bytes = prod(shape) * getattr(torch, store).itemsize
+    shapes = target_shapes(plan.cfg.model, img_size_of(pipeline))
+    target_bytes = sum(map(prod, shapes)) * getattr(torch, store).itemsize
     rate = disk_read_rate(folder)
     totals = {part.name: part.value for part in plan.totals()}
     targets, epochs = totals['images'], plan.cfg.train_cfg.max_epochs
@@ -263,7 +267,9 @@ def live_and_cached_teacher(plan, folder, store, throughput=None, tflops=None):
                    f'{round(computed):,} computed, {round(read):,} read')
     yield Quantity(
         'size', computed * target_bytes, 'B', 'counted',
-        f'{views} views of an image, {shape[0]} x {shape[1]} {store}')
+        f'{views} views of an image, ' +
+        ' and '.join(f'{tokens} x {width}'
+                     for tokens, width in shapes) + f' {store}')
 
 
 def live_or_cached_advice(quantities):

@@ -13,6 +13,7 @@ from torch import nn
 from mmfd.errors import Refused
 from mmfd.planning.count import count_step, mmpretrain_scope, weightless_model
 from mmfd.planning.quantities import Quantity, readable_bytes
+from mmfd.registry import branches_of
 from mmfd.training.sharding import BLOCKS, sharding_units, teacher_backbones
 
 IMAGENET_IMAGES = 1_281_167  # for training, in ImageNet-1K
@@ -112,8 +113,9 @@ class Plan:
     def parameters(self):
         """Quantities: how many numbers each network has."""
         networks = dict(self.model.named_children())
-        for network in teacher_backbones(self.model):
-            networks['teacher'] = network
+        for name, network in zip(
+                branches_of(self.cfg.model), teacher_backbones(self.model)):
+            networks[' '.join(('teacher', name)).strip()] = network
         for name, network in networks.items():
             if any(True for _ in network.parameters()):
                 yield Quantity(name, _numel(network.parameters()), '',

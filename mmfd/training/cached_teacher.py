@@ -22,7 +22,7 @@ from mmengine.dist import is_main_process
 from mmfd.errors import Refused
 from mmfd.files import OWN_FILE, make_own_folder, read_own, written_whole
 from mmfd.hosts import log, system
-from mmfd.registry import MODELS, TRANSFORMS
+from mmfd.registry import MODELS, TRANSFORMS, branches_of, place_of
 from mmfd.targets.normalizers import LayerNorm
 from mmfd.teacher import Teacher
 
@@ -326,8 +326,11 @@ def check_pipeline(cfg):
     Raises:
         Refused: names the transform.
     """
-    teacher = cfg.model.get('teacher') or {}
-    if teacher.get('type') != 'mmfd.CachedTeacher':
+    cached = [
+        place_of(name) for name, branch in branches_of(cfg.model).items()
+        if (branch['teacher'] or {}).get('type') == 'mmfd.CachedTeacher'
+    ]
+    if not cached:
         return
     for step in cfg.train_dataloader.dataset.pipeline:
         if step.type.split('.')[-1] not in DETERMINISTIC:
@@ -336,4 +339,4 @@ def check_pipeline(cfg):
                 f'and {step.type} may change them each time: put it into '
                 'dict(type=\'mmfd.StoredViews\', views=..., transforms=[...]) '
                 'of train_dataloader.dataset.pipeline, or set '
-                'model.teacher.type=mmfd.Teacher')
+                f'{cached[0]}.teacher.type=mmfd.Teacher')

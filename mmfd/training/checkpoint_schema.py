@@ -17,7 +17,7 @@ from mmfd.training.loop import ResumableLoop
 from mmfd.training.lr_schedule import WarmupCosineHook
 from mmfd.training.schema import (COUNT, FLAG, LENGTH, NOTHING, NUMBER, PLAIN,
                                   TEXT, Fields, Value, listed, number, whole)
-from mmfd.weights.provenance import FINGERPRINT
+from mmfd.weights.provenance import fingerprint_key
 
 # Key of a checkpoint that does not name its hooks -> whose state is there
 OWNERS = dict(ema_state_dict='EMAHook')
@@ -52,7 +52,7 @@ VERSIONS = Fields(  # of modules; PyTorch keeps them beside the weights
 
 META = Fields(
     dict(epoch=COUNT, iter=COUNT),
-    dict({FINGERPRINT: TEXT},
+    dict({fingerprint_key(''): TEXT},
          model=TEXT,
          seed=Value(
              'None or a whole number from 0 on and below 2^32', lambda value:

@@ -9,12 +9,13 @@ from mmengine.hooks import Hook
 from mmfd.data.sampler import SeededIndex
 from mmfd.errors import Refused
 from mmfd.hosts import openmmlab
-from mmfd.registry import HOOKS
+from mmfd.registry import HOOKS, branches_of, place_of
 from mmfd.training import faults
 from mmfd.training.lr_schedule import WarmupCosineHook
 
 META = 'verdict'  # key in a checkpoint, older than the name of the hook
-LOGGED = 'student_std', 'dead_channels', 'cosine', 'explained'
+LOGGED = 'student_std', 'dead_channels'
+LOGGED_OF_BRANCHES = 'cosine', 'explained'
 
 
 @HOOKS.register_module()
@@ -33,6 +34,9 @@ class CollapseMonitorHook(Hook):
       which can be learnt without looking at an image;
     - `teacher`: a number that changes only if the teacher does, in a resumed
       run too.
+
+    Where there are several teachers, `cosine` and `explained` begin with the
+    name of each one's branch, as `clip_cosine`.
 
     Each fault is one warning that says which setting to change. It is
     repeated only if the fault disappears and returns. That nothing is learnt
@@ -60,7 +64,7 @@ class CollapseMonitorHook(Hook):
         self.warned = set()  # names of the faults at the last look
 
     def before_train(self, runner):
-        if 'teacher' not in runner.cfg.model:
+        if not branches_of(runner.cfg.model):
             raise Refused(
                 'mmfd.CollapseMonitorHook is for distillation, and this model '
                 'has no teacher: take the hook out of the config')
@@ -82,14 +86,21 @@ class CollapseMonitorHook(Hook):
                 *faults.wrong_channel_order(pixels, samples),
                 *faults.wrong_statistics('model.normalize', model.normalize,
                                          pixels),
-                *faults.wrong_statistics('model.teacher.normalize',
-                                         model.teacher.normalize, pixels),
-                *faults.other_statistics_than_trained_with(
-                    runner.cfg.model.teacher)
+                *self._faults_of_teachers(runner.cfg.model, model, pixels)
             ]))
         if not runner.iter:
             self._log(runner, self.first, 0)
         self._check(runner, self.first)
+
+    def _faults_of_teachers(self, config, model, pixels):
+        """(name, sentence) of what is wrong with their statistics."""
+        for name, branch in branches_of(config).items():
+            where = f'{place_of(name)}.teacher'
+            yield from faults.wrong_statistics(
+                f'{where}.normalize', model.branches[name].teacher.normalize,
+                pixels)
+            yield from faults.other_statistics_than_trained_with(
+                where, branch.teacher)
 
     def after_train_iter(self,
                          runner,
@@ -129,6 +140,12 @@ class CollapseMonitorHook(Hook):
         The host's lines would repeat them until the next look.
         """
         numbers = {name: now[name] for name in LOGGED}
+        for branch, side in now['branches'].items():
+            prefix = branch and f'{branch}_'
+            numbers |= {
+                prefix + name: side[name]
+                for name in LOGGED_OF_BRANCHES
+            }
         numbers['teacher'] = now['teacher'].mean().item()
         text = '  '.join(f'{name}: {value:.4f}'
                          for name, value in numbers.items())
@@ -156,8 +173,8 @@ class CollapseMonitorHook(Hook):
         if runner.val_loop:
             kept = self.warned & {faults.LEARNING}
         elif not found and now is not self.first:
-            found = self._not_learning(runner, now['explained'],
-                                       runner.iter + 1)
+            shares = [side['explained'] for side in now['branches'].values()]
+            found = self._not_learning(runner, max(shares), runner.iter + 1)
         self._warn(runner, found)
         self.warned = {*found} | kept
 
@@ -200,7 +217,7 @@ def measure(model, batch):
     """Run a distillation model on a few images, in eval mode.
 
     Args:
-        model (nn.Module): a FeatureDistillation, maybe wrapped.
+        model (nn.Module): a distillation, maybe wrapped.
         batch (dict): as its data preprocessor takes it.
 
     Returns:
@@ -209,31 +226,52 @@ def measure(model, batch):
 
         - pixels (B, 3, H, W): RGB 0-255, which the teacher gets;
         - seen (B, ): mean of these, to recognise the images by;
-        - teacher (B, ): a weighted sum of each target, to recognise the
-          teacher by.
+        - teacher (T * B, ): a weighted sum of each target of T teachers, to
+          recognise them by;
+        - branches: of each teacher the floats that are about it alone.
     """
     inner = openmmlab.unwrapped(model)
     training = model.training
     model.eval()
-    modules = dict(
-        teacher=inner.teacher, backbone=inner.backbone, neck=inner.neck)
+    modules = dict(backbone=inner.backbone)
+    for name, branch in inner.branches.items():
+        modules |= {
+            (name, 'teacher'): branch.teacher,
+            (name, 'neck'): branch.neck
+        }
     with _recorded(modules) as calls:
         samples = model.val_step(batch)
     model.train(training)
-    pixels, target = calls['teacher']
-    pred, tokens = calls['neck'][1].float(), calls['backbone'][1][-1].float()
+    targets = {name: calls[name, 'teacher'][1] for name in inner.branches}
+    preds = {name: calls[name, 'neck'][1].float() for name in inner.branches}
+    pixels = next(calls[name, 'teacher'][0] for name in inner.branches)
+    tokens = calls['backbone'][1][-1].float()
     if tokens.ndim == 4:
         tokens = tokens.flatten(2).transpose(1, 2)  # (B, L, C)
     std = tokens.flatten(0, 1).std(0)
     scale = tokens.square().mean().sqrt()
-    ramp = torch.linspace(-1, 1, target[0].numel(), device=target.device)
     return dict(
         pixels=pixels,
         seen=pixels.mean((1, 2, 3)).cpu(),
-        teacher=(target.flatten(1).float() @ ramp).cpu(),
+        teacher=torch.cat([_weighted_sum(t) for t in targets.values()]).cpu(),
         loss=torch.stack([s.loss for s in samples]).mean().item(),
         student_std=std.mean().item(),
         dead_channels=(std <= 1e-3 * scale).float().mean().item(),
+        branches={
+            name: _compared(preds[name], target)
+            for name, target in targets.items()
+        })
+
+
+def _weighted_sum(target):
+    """(B, L, C) -> (B, )"""
+    ramp = torch.linspace(-1, 1, target[0].numel(), device=target.device)
+    return target.flatten(1).float() @ ramp
+
+
+def _compared(pred, target):
+    """Floats about a prediction and its target, both (B, L, C)."""
+    return dict(
         pred_std=pred.flatten(0, 1).std(0).mean().item(),
         target_std=target.flatten(0, 1).std(0).mean().item(),
         target_scale=target.square().mean().sqrt().item(),

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from mmfd.data.transforms import LoadImage
+from mmfd.registry import place_of
 from mmfd.weights import checkpoints
 from mmfd.weights.provenance import STATISTICS, TRAINED_WITH
 
@@ -50,8 +51,13 @@ def known_statistics(mean):
             return name
 
 
-def other_statistics_than_trained_with(teacher):
-    """A converted file says which statistics its network was trained with."""
+def other_statistics_than_trained_with(where, teacher):
+    """A converted file says which statistics its network was trained with.
+
+    Args:
+        where (str): the teacher's place in the config.
+        teacher (dict): its config.
+    """
     if (teacher.checkpoint == checkpoints.RANDOM
             or not teacher.get('normalize')):  # of the network's own facts
         return
@@ -60,11 +66,11 @@ def other_statistics_than_trained_with(teacher):
     given = known_statistics(torch.tensor(teacher.normalize.mean))
     if expected and given != expected:
         mean, std = STATISTICS[expected]
-        yield 'statistics of the file', (
+        yield f'statistics of the file of {where}', (
             f'the teacher is from a file of kind {kind}, trained with the '
             f'statistics of {expected}, and gets '
             f"{'those of ' + given if given else 'other ones'}: set "
-            f'model.teacher.normalize to mean={[*mean]}, std={[*std]}')
+            f'{where}.normalize to mean={[*mean]}, std={[*std]}')
 
 
 def changed_teacher(now, first, when):
@@ -79,7 +85,7 @@ def changed_teacher(now, first, when):
         yield f'teacher {when}', (
             f'the teacher is not the one that it was {when}: it gives another '
             'target for the same images. Something loads or changes the '
-            'weights of model.teacher')
+            'weights of a teacher')
 
 
 def training_faults(now, start):
@@ -95,21 +101,25 @@ def training_faults(now, start):
             f'the run has diverged: the held-out loss is {loss:.4g} and was '
             f'{start:.4g} before training. Lower '
             'optim_wrapper.optimizer.lr, or lengthen the warm-up')
-    if now['target_std'] < 0.02 * now['target_scale']:
-        yield 'target', (
-            'the target is the same for all tokens: the teacher has '
-            'collapsed, look at model.teacher.checkpoint and its normalize')
-    if now['dead_channels'] > 0.5:
+    collapsed = now['dead_channels'] > 0.5
+    if collapsed:
         yield 'collapsed', (
             f'the student has collapsed: {now["dead_channels"]:.0%} of its '
             'channels are the same for all tokens. Start again with a lower '
             'optim_wrapper.optimizer.lr')
-    elif now['pred_std'] < 0.02 * now['target_std']:
-        yield 'projection', (
-            'the projection (model.neck) gives the same for all tokens, '
-            'though the tokens of the student differ (by '
-            f'{now["student_std"]:.3g} in a channel): its weights are zero or '
-            'too small. Look at what initialises or loads them')
+    for name, side in now['branches'].items():
+        where = place_of(name)
+        if side['target_std'] < 0.02 * side['target_scale']:
+            yield f'target {name}'.strip(), (
+                'the target is the same for all tokens: the teacher has '
+                f'collapsed, look at {where}.teacher.checkpoint and its '
+                'normalize')
+        if not collapsed and side['pred_std'] < 0.02 * side['target_std']:
+            yield f'projection {name}'.strip(), (
+                f'the projection ({where}.neck) gives the same for all '
+                'tokens, though the tokens of the student differ (by '
+                f'{now["student_std"]:.3g} in a channel): its weights are '
+                'zero or too small. Look at what initialises or loads them')
 
 
 def not_learning(explained, iteration):
@@ -125,7 +135,7 @@ def not_learning(explained, iteration):
         f'which needs no image (explained: {explained:.3f}, which is to rise '
         'above 0): it has learnt nothing of what is in the images. Raise '
         'optim_wrapper.optimizer.lr if the loss hardly falls, lower it if it '
-        'jumps; look at model.teacher.checkpoint and at the images')
+        "jumps; look at the teacher's checkpoint and at the images")
 
 
 def _rounded(values):

@@ -15,7 +15,7 @@ from mmfd.files import make_folder, os_errors_refused
 from mmfd.hosts import openmmlab
 from mmfd.hosts.lookup import check_methods
 from mmfd.networks.library_network import facts_of
-from mmfd.registry import HOOKS
+from mmfd.registry import HOOKS, branches_of
 from mmfd.training.optim import AmpOptimWrapper
 from mmfd.weights import provenance
 
@@ -245,6 +245,7 @@ class ProvenanceHook(Hook):
     def before_save_checkpoint(self, runner, checkpoint):
         checkpoint['meta'].update(
             self.origins, model=json.dumps(runner.cfg.model, default=str))
-        if 'teacher' in runner.cfg.model:
-            checkpoint['meta'][provenance.FINGERPRINT] = (
-                openmmlab.unwrapped(runner.model).teacher.fingerprint)
+        model = openmmlab.unwrapped(runner.model)
+        for name in branches_of(runner.cfg.model):
+            checkpoint['meta'][provenance.fingerprint_key(name)] = (
+                model.branches[name].teacher.fingerprint)

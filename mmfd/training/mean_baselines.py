@@ -12,11 +12,12 @@ class MeanBaselines:
 
     Args:
         images (int): how many targets may be kept, of all processes.
+        before (int): images that this process was given and did not count.
     """
 
-    def __init__(self, images=64):
+    def __init__(self, images=64, before=0):
         self.images = images
-        self.added = 0  # images that this process was given
+        self.added = before  # images that this process was given
         self.latest = None  # what samplers may have added to fill a batch
         self.count, self.total, self.square = 0, 0, 0
         self.kept, self.stride = {}, 1

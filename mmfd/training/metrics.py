@@ -1,6 +1,7 @@
 """Metrics of a distillation on held-out images: FD loss and kNN accuracy."""
 import torch
 import torch.nn.functional as F
+from mmengine.dist import all_gather_object
 from mmengine.evaluator import BaseMetric
 
 from mmfd.errors import Refused
@@ -27,6 +28,9 @@ class HeldOutLoss(BaseMetric):
     The losses of the two means are of at most `images` images, all else is of
     all. They need two images or more.
 
+    Of several teachers each has these four, as `held_out/clip_loss`;
+    `held_out/loss` is the weighted sum, and `held_out/explained` the mean.
+
     Args:
         images (int): evenly spread over the held-out ones.
     """
@@ -35,33 +39,64 @@ class HeldOutLoss(BaseMetric):
     def __init__(self, images=64, **kwargs):
         super().__init__(**kwargs)
         self.images = images
-        self.baselines = MeanBaselines(images)
+        self.baselines = {}  # of each teacher, by the name of its branch
+        self.seen = 0  # images of this process
 
     def process(self, data_batch, data_samples):
         for sample in data_samples:
+            parts = sample.get('branches') or {'': sample}
             if sample.get('skipped'):
-                self.results.append(NOT_COUNTED)
-                self.baselines.add(None, None)
-            else:
-                self.results.append(
-                    (float(sample['loss']), float(sample['error'])))
-                self.baselines.add(sample['target'], sample['criterion'])
+                parts = {}
+            for name in parts.keys() - self.baselines.keys():
+                self.baselines[name] = MeanBaselines(self.images, self.seen)
+            for name, baselines in self.baselines.items():
+                part = parts.get(name, {})
+                baselines.add(part.get('target'), part.get('criterion'))
+            self.seen += 1
+            self.results.append({
+                'loss': float(sample['loss']),
+                **{
+                    (name, key): float(part[key])
+                    for name, part in parts.items()
+                    for key in ('loss', 'error')
+                }
+            } if parts else NOT_COUNTED)
 
     def evaluate(self, size):
-        self.means = self.baselines.measure(size)
-        self.baselines = MeanBaselines(self.images)
+        names = {
+            name
+            for each in all_gather_object([*self.baselines])
+            for name in each
+        }
+        self.means = {
+            name:
+            self.baselines.get(name, MeanBaselines(self.images,
+                                                   self.seen)).measure(size)
+            for name in sorted(names)
+        }
+        self.baselines, self.seen = {}, 0
         return super().evaluate(size)
 
     def compute_metrics(self, results):
         known = [result for result in results if result]
         if not known:
             return {}
-        loss, error = (sum(part) / len(known) for part in zip(*known))
-        means = dict(self.means)
-        variance = means.pop('variance', 0)
-        if variance > 0:
-            means['explained'] = 1 - error / variance
-        return dict(loss=loss, **means)
+        mean = {
+            key: sum(result[key] for result in known) / len(known)
+            for key in known[0]
+        }
+        metrics, shares = dict(loss=mean['loss']), []
+        for name, means in self.means.items():
+            found = dict(means, loss=mean[name, 'loss'])
+            variance = found.pop('variance', 0)
+            if variance > 0:
+                found['explained'] = 1 - mean[name, 'error'] / variance
+                shares.append(found['explained'])
+            prefix = name and f'{name}_'
+            metrics |= {prefix + key: value for key, value in found.items()}
+        if shares:
+            metrics['explained'] = sum(shares) / len(shares)
+        return metrics
 
 
 @METRICS.register_module()

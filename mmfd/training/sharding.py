@@ -27,7 +27,8 @@ from torch.utils import serialization
 
 from mmfd.errors import Refused
 from mmfd.hosts.lookup import check_methods
-from mmfd.registry import MODEL_WRAPPERS
+from mmfd.registry import MODEL_WRAPPERS, with_teachers
+from mmfd.teacher import Teacher
 from mmfd.weights.meta_device import weightless
 
 # Names of the blocks of ViTs, ResNets, ConvNeXts and Swins
@@ -165,11 +166,9 @@ class ShardedRunner(Runner):
             model = super().build_model(model)
             model.init_weights()
             return model
-        if 'teacher' in model:  # the first process reads its file
-            teacher = dict(model['teacher'], checkpoint='random')
-            model = dict(model, teacher=teacher)
-        with weightless():
-            return super().build_model(model)
+        with weightless():  # the first process reads the teachers' files
+            return super().build_model(
+                with_teachers(model, lambda t: dict(t, checkpoint='random')))
 
     def wrap_model(self, model_wrapper_cfg, model):
         return MODEL_WRAPPERS.build(
@@ -204,11 +203,8 @@ class ShardedRunner(Runner):
 
 
 def teacher_backbones(model):
-    """A list of the backbone that `mmfd.Teacher` hides, if there is one."""
-    return [
-        child.backbone for name, child in model.named_children()
-        if name == 'teacher'
-    ]
+    """A list of the backbones that `mmfd.Teacher` hides."""
+    return [m.backbone for m in model.modules() if isinstance(m, Teacher)]
 
 
 def _refuse_tied(model):

@@ -2,7 +2,8 @@
 
 An origin is a dict of strings: `source`, `licence`, `sha256` and the other
 `NAMES`; the origins of the files behind a file follow with `teacher.` and
-`start.` before their names, as `start.teacher.sha256`. The names are dotted
+`start.` before their names, as `start.teacher.sha256`; of several teachers
+each has its branch's name, as `teacher.clip.sha256`. The names are dotted
 because safetensors hold nothing but strings.
 """
 import json
@@ -11,6 +12,7 @@ from math import isfinite
 from pathlib import Path
 
 from mmfd import __version__
+from mmfd.registry import branches_of
 from mmfd.weights import checkpoints, weight_files
 
 NAMES = ('file', 'recipe', 'mmfd', 'kind', 'source', 'url', 'licence',
@@ -26,7 +28,24 @@ TRAINED_WITH = {  # kind of a converted file -> statistics of its networks
                      'swinv2'), 'ImageNet'),
 }
 NOT_ALL = 'open-clip', 'hf-clip'  # kinds of which some have other statistics
-FINGERPRINT = 'teacher.fingerprint'  # of its weights and statistics
+
+
+def teacher_part(name):
+    """What the origin of a branch's teacher begins with.
+
+    Args:
+        name (str): of the branch; '' where there is one teacher.
+    """
+    return f'teacher.{name}' if name else 'teacher'
+
+
+def fingerprint_key(name):
+    """Where the metadata has the hash of a teacher's weights and statistics.
+
+    Args:
+        name (str): of its branch.
+    """
+    return f'{teacher_part(name)}.fingerprint'
 
 
 def of_meta(meta):
@@ -59,11 +78,11 @@ def of_run(cfg):
     origin = dict(mmfd=__version__)
     if cfg.filename:
         origin['recipe'] = Path(cfg.filename).stem
-    teacher, backbone = cfg.model.get('teacher'), cfg.model.get('backbone', {})
+    backbone = cfg.model.get('backbone', {})
     start = cfg.get('load_from') or (backbone.get('init_cfg')
                                      or {}).get('checkpoint')
-    if teacher:
-        origin.update(_parent('teacher', teacher.checkpoint))
+    for name, branch in branches_of(cfg.model).items():
+        origin.update(_parent(teacher_part(name), branch.teacher.checkpoint))
     if start:
         origin.update(_parent('start', start))
     return origin
@@ -73,8 +92,8 @@ def of_facts(part, facts):
     """The origin of a network by name, as its library says it.
 
     Args:
-        part (str): `teacher`, or '' for the student, which starts from
-            weights of its own and has neither source nor licence.
+        part (str): as of `teacher_part`, or '' for the student, which starts
+            from weights of its own and has neither source nor licence.
         facts: `mmfd.networks.facts.Facts` of it.
     """
     if not part:
@@ -158,7 +177,7 @@ def of_official(checkpoint):
 def describe(origin):
     """An origin as text, a line for each name; 'unknown' if missing."""
     prefixes = {name[:name.rfind('.') + 1] for name in origin} | {''}
-    if not any(prefix.endswith('teacher.') for prefix in prefixes):
+    if not any('teacher.' in prefix for prefix in prefixes):
         prefixes.add('teacher.')
     lines = {}
     for prefix in sorted(prefixes):

@@ -16,7 +16,7 @@ from PIL import Image
 from mmfd.errors import Refused
 from mmfd.launch.checks.config_checks import check_sharding
 from mmfd.launch.checks.resume_checks import check_same_model
-from mmfd.planning.count import target_shape
+from mmfd.planning.count import target_shapes
 from mmfd.planning.plan import img_size_of
 from mmfd.targets.token_statistics import TokenStatistics, selection
 from mmfd.training import cached_teacher
@@ -412,4 +412,4 @@ def test_config_of_the_guide_is_planned_as_without_a_cache(tmp_path):
     base = Config.fromfile('configs/fd/clip_vitb_fd.py')
     assert cached_teacher.without_cache(
         cfg.model.teacher) == base.model.teacher
-    assert target_shape(cfg.model, 224) == (197, 768)
+    assert target_shapes(cfg.model, 224) == [(197, 768)]

@@ -8,6 +8,7 @@ from mmfd.errors import Refused
 from mmfd.launch.checks import schedule_checks, setting_values, unread_settings
 from mmfd.launch.checks.setting_takers import class_of
 from mmfd.launch.parallel_config import is_sharded
+from mmfd.registry import branches_of, place_of
 
 # Sections without which there is nothing to do
 TO_TRAIN = 'model', 'train_dataloader', 'train_cfg', 'optim_wrapper'
@@ -90,18 +91,23 @@ def check_sections(cfg, train):
             raise Refused(f'the config has no {", ".join(lacking)}: set all '
                           f'of {", ".join(parts)}, or set all to None')
     values = {key: cfg.get(key) for key in DICTS}
-    for section, key in ('model', 'teacher'), ('env_cfg', 'dist_cfg'):
-        if isinstance(values[section], dict):
-            values[f'{section}.{key}'] = values[section].get(key)
-    _check_kind(values, dict, 'a dict')
+    if isinstance(values['env_cfg'], dict):
+        values['env_cfg.dist_cfg'] = values['env_cfg'].get('dist_cfg')
+    teachers = {}
+    if isinstance(values['model'], dict):
+        teachers = {
+            f'{place_of(name)}.teacher': branch['teacher']
+            for name, branch in branches_of(values['model']).items()
+        }
+    _check_kind(values | teachers, dict, 'a dict')
     if not isinstance(cfg.get('resume') or False, bool):
         raise Refused(f'resume is {cfg.resume!r}: True or False is expected; '
                       '--resume CHECKPOINT names what to go on from, as does '
                       'load_from beside resume=True')
-    teacher = values.get('model.teacher') or {}
     paths = {'load_from': cfg.get('load_from')}
-    if 'checkpoint' in teacher:
-        paths['model.teacher.checkpoint'] = teacher['checkpoint'] or ''
+    for place, teacher in teachers.items():
+        if 'checkpoint' in (teacher or {}):
+            paths[f'{place}.checkpoint'] = teacher['checkpoint'] or ''
     _check_kind(paths, (str, os.PathLike), 'a path')
 
 
@@ -125,12 +131,13 @@ def check_sharding(cfg):
             f'compile={cfg.compile} needs whole weights, of which a process '
             'has a part under model_wrapper_cfg.type=mmfd.FullySharded: take '
             'one of them out of the config')
-    teacher = cfg.model.get('teacher') or {}
-    if teacher.get('type') == 'mmfd.CachedTeacher':
-        raise Refused(
-            'mmfd.CachedTeacher computes a missing target in one process, and '
-            'model_wrapper_cfg.type=mmfd.FullySharded needs all of them: set '
-            'model.teacher.type=mmfd.Teacher, or leave out model_wrapper_cfg')
+    for name, branch in branches_of(cfg.model).items():
+        if (branch['teacher'] or {}).get('type') == 'mmfd.CachedTeacher':
+            raise Refused(
+                'mmfd.CachedTeacher computes a missing target in one process, '
+                'and model_wrapper_cfg.type=mmfd.FullySharded needs all of '
+                f'them: set {place_of(name)}.teacher.type=mmfd.Teacher, or '
+                'leave out model_wrapper_cfg')
     hooks = [str(hook.get('type')) for hook in cfg.get('custom_hooks') or ()]
     if any(name.endswith('EMAHook') for name in hooks):
         raise Refused(

@@ -6,7 +6,8 @@ from mmfd.hosts.config_tree import dicts, outer_paths
 
 # Parts of a model with classes of their own, not those of the labels
 OTHER_PARTS = {
-    'rpn_head', 'semantic_head', 'reid', 'track_head', 'task_heads', 'teacher'
+    'rpn_head', 'semantic_head', 'reid', 'track_head', 'task_heads', 'teacher',
+    'branches'
 }
 # Heads that count something else: edges, or the words of a text
 OTHER_HEADS = ('STDCHead', 'GroundingDINOHead', 'ATSSVLFusionHead')

@@ -7,6 +7,7 @@ from torch.utils import serialization
 
 from mmfd.errors import Refused
 from mmfd.launch.starting_weights import pretrained_files
+from mmfd.registry import branches_of, place_of, with_teachers
 from mmfd.training import cached_teacher, checkpoint_schema
 from mmfd.training.last_checkpoint import (find_checkpoints,
                                            last_valid_checkpoint)
@@ -44,10 +45,11 @@ def check_files(cfg, train):
             meta = checkpoint['meta']
         if train:
             check_same_model(cfg.model, meta, path)
-    teacher = cfg.model.get('teacher') or {}
-    if teacher.get('checkpoint', checkpoints.RANDOM) != checkpoints.RANDOM:
-        # refused before billions of weights are drawn
-        weight_files.resolve(teacher.checkpoint, teacher.get('source', ''))
+    for branch in branches_of(cfg.model).values():
+        teacher = branch['teacher'] or {}
+        if teacher.get('checkpoint', checkpoints.RANDOM) != checkpoints.RANDOM:
+            # refused before billions of weights are drawn
+            weight_files.resolve(teacher.checkpoint, teacher.get('source', ''))
     if not path:
         for file in pretrained_files(cfg.model):
             check_not_classified(
@@ -137,7 +139,8 @@ def check_same_model(model, meta, path):
     now = json.loads(json.dumps(model, default=str))
     try:
         changed = [
-            *_changes(_without_cache(json.loads(before)), _without_cache(now))
+            *_changes(
+                _without_caches(json.loads(before)), _without_caches(now))
         ]
     except (AttributeError, TypeError, ValueError, RecursionError) as error:
         raise Refused(f'{path} carries no readable config of its model: '
@@ -149,22 +152,25 @@ def check_same_model(model, meta, path):
             f'--cfg-options load_from={path} and without --resume')
 
 
-def check_same_teacher(config, teacher, meta, path):
+def check_same_teacher(name, config, teacher, meta, path):
     """Refuse to resume with another teacher, even in a file of the same name.
 
     Args:
+        name (str): of its branch, '' where there is one teacher.
         config (dict): of the teacher.
         teacher (Teacher): built from it.
         meta (dict): of the checkpoint at `path`.
     """
-    before = meta.get(provenance.FINGERPRINT)
+    before = meta.get(provenance.fingerprint_key(name))
     if before not in (None, teacher.fingerprint):
         raise Refused(
             f'{path} was trained against the teacher '
-            f'{meta.get("teacher.file", "?")} with fingerprint {before}, and '
+            f'{meta.get(f"{provenance.teacher_part(name)}.file", "?")} with '
+            f'fingerprint {before}, and '
             f'{config.checkpoint} is another one, with fingerprint '
             f'{teacher.fingerprint}: its weights or statistics differ. Set '
-            'model.teacher.checkpoint and normalize to those of the run')
+            f'{place_of(name)}.teacher.checkpoint and normalize to those of '
+            'the run')
 
 
 def check_not_classified(model, checkpoint, path):
@@ -189,12 +195,11 @@ def check_not_classified(model, checkpoint, path):
             'head and all')
 
 
-def _without_cache(model):
-    """The config of a model with a plain teacher for a cached one."""
-    teacher = model.get('teacher')
-    if not isinstance(teacher, dict):
-        return model
-    return dict(model, teacher=cached_teacher.without_cache(teacher))
+def _without_caches(model):
+    """The config of a model with plain teachers for cached ones."""
+    return with_teachers(
+        model, lambda teacher: cached_teacher.without_cache(teacher)
+        if isinstance(teacher, dict) else teacher)
 
 
 def _changes(before, now, where='model'):

@@ -8,6 +8,7 @@ import os
 
 from mmfd.errors import Refused
 from mmfd.hosts.config_tree import dicts
+from mmfd.registry import branches_of
 from mmfd.weights import checkpoints, provenance
 
 OURS = ('StudentViT', 'StudentSwin', 'TimmNetwork', 'HuggingFaceNetwork',
@@ -35,7 +36,7 @@ def check(cfg):
         if is_ours:
             _check_pretrained(path, model)
             _check_maps(path, model)
-        if 'teacher' not in model:
+        if not branches_of(model):
             _check_statistics(path, model, cfg, is_ours)
 
 

@@ -1,0 +1,1 @@
+"""How one student learns from several teachers."""

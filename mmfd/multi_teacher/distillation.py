@@ -1,0 +1,140 @@
+"""One student of several teachers.
+
+    pixels (B, 3, H, W) RGB 0-255
+      |-- student statistics --> backbone --+--> neck ---+
+      |                                     |            head: loss --+
+      |-- statistics of clip --> its teacher ------------+            |
+      |                                     |                      balance
+      |                                     '--> neck ---+            |
+      |                                                  head: loss --+
+      '-- statistics of dino --> its teacher ------------+
+
+Each teacher has a branch of its own: its pixels in its own statistics and
+size, a neck that takes the student's features to its width and grid, and a
+head with its loss. The losses meet in one sum, whose weights `balance`
+decides. With one branch the numbers are those of `FeatureDistillation`.
+"""
+from contextlib import contextmanager
+
+from mmengine.model import BaseModule
+from torch import nn
+
+from mmfd.distillation import Distillation
+from mmfd.errors import Refused
+from mmfd.multi_teacher.balance import Meeting
+from mmfd.registry import MODELS, place_of
+
+
+class Branch(BaseModule):
+    """What belongs to one teacher.
+
+    Args:
+        place (str): where its config is, for messages.
+        teacher (dict): config of `mmfd.Teacher`.
+        neck (dict): config of `mmfd.ProjectionNeck`.
+        head (dict): config of `mmfd.DistillationHead`.
+        weight (float): of its loss in the sum.
+    """
+
+    def __init__(self, place, teacher, neck, head, weight=1.):
+        super().__init__()
+        self.place = place
+        self.teacher = MODELS.build(teacher)
+        self.neck = MODELS.build(neck)
+        self.head = MODELS.build(head)
+        self.weight = weight
+
+    @contextmanager
+    def _named(self):
+        """Let messages of its parts say whose they are."""
+        try:
+            yield
+        except Refused as error:
+            raise Refused(f'{self.place}: {error}') from error
+
+    def predict(self, feats):
+        """Features of the student -> (B, L, C)."""
+        with self._named():
+            return self.neck(feats)
+
+    def evaluate(self, pixels, feats):
+        """Of each image what metrics need, as of `DistillationHead`."""
+        pred, target = self.predict(feats), self.teacher(pixels)
+        with self._named():
+            yield from self.head.evaluate(pred, target)
+
+    def loss(self, pred, target):
+        """Of prediction and target, both (B, L, C)."""
+        with self._named():
+            return self.head.loss(pred, target)['loss']
+
+
+@MODELS.register_module()
+class MultiTeacherDistillation(Distillation):
+    """Teach `backbone` the targets of several teachers at once.
+
+    Args:
+        branches (dict): name -> arguments of `Branch`.
+        balance (dict): config of what weighs their losses:
+            `mmfd.FixedWeights`, `mmfd.BalancedGradients` or
+            `mmfd.TeacherDropping`.
+        **student: `normalize`, `backbone` and `data_preprocessor`, as of
+            `FeatureDistillation`.
+
+    Raises:
+        Refused: without a branch; for names that are no keys of a module;
+            for weights of which none is above 0.
+    """
+
+    def __init__(self, branches, balance=None, **student):
+        _check(branches)
+        super().__init__(**student)
+        self.branches = nn.ModuleDict({
+            name: Branch(place_of(name), **parts)
+            for name, parts in branches.items()
+        })
+        self.balance = MODELS.build(balance or dict(type='mmfd.FixedWeights'))
+
+    def loss(self, pixels, data_samples=None):
+        """The losses of a training batch, pixels (B, 3, H, W) RGB 0-255."""
+        branches = self.branches.items()
+        targets = {name: b.teacher(pixels) for name, b in branches}
+        feats = self.extract_feat(pixels)
+        meetings = {
+            name: Meeting(branch.predict(feats), targets[name], branch)
+            for name, branch in branches
+        }
+        losses = self.balance(meetings, feats)
+        return {f'loss_{name}': loss for name, loss in losses.items()}
+
+    def evaluated(self, pixels, feats):
+        """Of each image: `loss`, the sum, and `branches`, name -> its part."""
+        parts = [
+            branch.evaluate(pixels, feats)
+            for branch in self.branches.values()
+        ]
+        weights = [branch.weight for branch in self.branches.values()]
+        for found in zip(*parts):
+            yield dict(
+                loss=sum(w * part['loss'] for w, part in zip(weights, found)),
+                branches=dict(zip(self.branches, found)))
+
+
+def _check(branches):
+    if not branches:
+        raise Refused('model.branches is empty: a branch for each teacher is '
+                      'expected')
+    odd = [name for name in branches if not str(name).isidentifier()]
+    if odd:
+        raise Refused(f'model.branches: {", ".join(map(repr, odd))} can be no '
+                      'name in a checkpoint: take letters, digits and _')
+    weights = {name: b.get('weight', 1.) for name, b in branches.items()}
+    bad = [
+        f'{name}.weight={value!r}' for name, value in weights.items()
+        if isinstance(value, bool) or not isinstance(value, (int, float))
+        or not 0 <= value < float('inf')
+    ]
+    if bad or not sum(weights.values()):
+        raise Refused(
+            f'model.branches: {", ".join(bad) or "all weights are 0"}: a '
+            'number of 0 or more is expected, and one above 0')
