@@ -57,21 +57,34 @@ def load_teachers(cfg):
     Raises:
         Refused: if the config is of no distillation.
     """
+    return [load_teacher(cfg, name) for name in branches_of(cfg.model) or ['']]
+
+
+def load_teacher(cfg, name=''):
+    """One teacher of a distillation.
+
+    Args:
+        name (str): of its branch; '' where there is one teacher.
+
+    Returns:
+        Network
+
+    Raises:
+        Refused: if the config is of no distillation, or has no such branch.
+    """
     branches = branches_of(cfg.model)
     if not branches:
         raise Refused(
             f'{cfg.filename} has no teacher: name a checkpoint of its '
             'network after it')
+    if name not in branches:
+        raise Refused(f'{cfg.filename} has no teacher {name!r}; those of its '
+                      f'branches are {", ".join(map(repr, branches))}')
     with _scope_of(cfg):
-        models = {
-            name:
-            _ready(TeacherAlone(branch.teacher, cfg.model.data_preprocessor))
-            for name, branch in branches.items()
-        }
-    return [
-        _teacher(name, cfg, model, model.teacher)
-        for name, model in models.items()
-    ]
+        model = TeacherAlone(branches[name].teacher,
+                             cfg.model.data_preprocessor)
+        _ready(model)
+    return _teacher(name, cfg, model, model.teacher)
 
 
 def load_pair(cfg, checkpoint):

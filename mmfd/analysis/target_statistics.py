@@ -9,13 +9,14 @@ from mmengine.utils import ProgressBar
 
 from mmfd.analysis.load_networks import load_teacher
 from mmfd.errors import Refused
+from mmfd.registry import branches_of
 from mmfd.targets.token_statistics import (TokenMoments, TokenStatistics,
                                            selection)
 from mmfd.training.cached_teacher import without_cache
 
 
 @torch.no_grad()
-def measure(cfg, images, batch_size):
+def measure(cfg, images, batch_size, name=''):
     """Statistics of the tokens of a config's teacher, before its normaliser.
 
     Args:
@@ -23,25 +24,28 @@ def measure(cfg, images, batch_size):
             still to be made.
         images (ImageSample): what the teacher sees, as it sees held-out ones.
         batch_size (int): images at a time.
+        name (str): of the teacher's branch; '' where there is one teacher.
 
     Returns:
         TokenStatistics
 
     Raises:
-        Refused: if the config is of no distillation, its target is not of
-            tokens, or there are fewer tokens than channels.
+        Refused: if the config is of no distillation or has no such branch,
+            its target is not of tokens, or there are fewer tokens than
+            channels.
     """
     chosen = dict(tokens='all', grid=None)
-    if teacher := cfg.model.get('teacher'):
-        if teacher.neck.type == 'mmfd.LogitsNeck':
+    if branch := branches_of(cfg.model).get(name):
+        neck = branch.teacher.neck
+        if neck.type == 'mmfd.LogitsNeck':
             raise Refused('mmfd.LogitsNeck gives logits, and statistics are '
                           'of tokens: set teacher.neck.type to '
                           'mmfd.TargetNeck')
-        chosen = {key: teacher.neck.get(key, chosen[key]) for key in chosen}
-        cfg.model.teacher = without_cache(teacher)
-        cfg.model.teacher.neck = dict(
+        chosen = {key: neck.get(key, chosen[key]) for key in chosen}
+        branch.teacher = without_cache(branch.teacher)
+        branch.teacher.neck = dict(
             type='mmfd.TargetNeck', normalize='none', **chosen)
-    network, moments = load_teacher(cfg), TokenMoments()
+    network, moments = load_teacher(cfg, name), TokenMoments()
     bar = ProgressBar(len(images.infos))
     for batch, in images.batches([network.pipeline], batch_size):
         moments.add(network(batch))

@@ -26,6 +26,11 @@ def main():
         metavar='FILE',
         help='file to write, .safetensors')
     parser.add_argument(
+        '--branch',
+        default='',
+        metavar='NAME',
+        help="of model.branches, whose teacher's they are, of several")
+    parser.add_argument(
         '--batch-size', type=int, default=8, help='images at a time (8)')
     command_line.add_cfg_options(parser, 'the config')
     args = parser.parse_args()
@@ -37,7 +42,8 @@ def main():
         cfg = read_config(args.config)
         override(cfg, args.cfg_options)
         images = ImageSample(args.images, args.number)
-        measured = target_statistics.measure(cfg, images, args.batch_size)
+        measured = target_statistics.measure(cfg, images, args.batch_size,
+                                             args.branch)
         measured.save(args.out)
         for note in images.notes():
             print(note)

@@ -48,6 +48,18 @@ def fingerprint_key(name):
     return f'{teacher_part(name)}.fingerprint'
 
 
+def fingerprints(meta):
+    """A set of the fingerprints of the teachers that a file's metadata names.
+
+    Those of the teachers of its teachers are not among them.
+    """
+    return {
+        value
+        for key, value in meta.items() if key.startswith('teacher.')
+        and key.endswith('.fingerprint') and key.count('.') <= 2
+    }
+
+
 def of_meta(meta):
     """The origin in a file's metadata, without entries of other names."""
     return {

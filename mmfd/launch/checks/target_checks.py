@@ -51,11 +51,8 @@ def check_start(model, path):
     with serialization.config.patch('load.mmap', True):
         checkpoint = checkpoints.load(path)
     weights = checkpoint.get('state_dict', checkpoint)
-    of = checkpoints.meta(path).get(provenance.FINGERPRINT)
-    another = of is not None and of not in {
-        teacher.fingerprint
-        for teacher in _teachers(model)
-    }
+    of = provenance.fingerprints(checkpoints.meta(path))
+    another = not of <= {teacher.fingerprint for teacher in _teachers(model)}
     for prefix, module in normalizers:
         for name, own in module.state_dict(prefix=f'{prefix}.').items():
             replaced = name in weights and not weights[name].equal(own.cpu())
