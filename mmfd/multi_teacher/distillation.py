@@ -23,6 +23,7 @@ from mmfd.distillation import Distillation
 from mmfd.errors import Refused
 from mmfd.multi_teacher.balance import Meeting
 from mmfd.registry import MODELS, place_of
+from mmfd.weights import provenance
 
 
 class Branch(BaseModule):
@@ -124,10 +125,14 @@ def _check(branches):
     if not branches:
         raise Refused('model.branches is empty: a branch for each teacher is '
                       'expected')
-    odd = [name for name in branches if not str(name).isidentifier()]
+    odd = [
+        name for name in branches
+        if not str(name).isidentifier() or name in provenance.PARENTS
+    ]
     if odd:
         raise Refused(f'model.branches: {", ".join(map(repr, odd))} can be no '
-                      'name in a checkpoint: take letters, digits and _')
+                      'name in a checkpoint: take letters, digits and _, and '
+                      f'not {" or ".join(provenance.PARENTS)}')
     weights = {name: b.get('weight', 1.) for name, b in branches.items()}
     bad = [
         f'{name}.weight={value!r}' for name, value in weights.items()

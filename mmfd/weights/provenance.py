@@ -8,6 +8,7 @@ because safetensors hold nothing but strings.
 """
 import json
 import os
+import re
 from math import isfinite
 from pathlib import Path
 
@@ -55,8 +56,8 @@ def fingerprints(meta):
     """
     return {
         value
-        for key, value in meta.items() if key.startswith('teacher.')
-        and key.endswith('.fingerprint') and key.count('.') <= 2
+        for key, value in meta.items() if re.fullmatch(
+            r'teacher(\.(?!teacher\b|start\b)\w+)?\.fingerprint', key)
     }
 
 

@@ -15,6 +15,7 @@ import mmfd
 from mmfd.errors import Refused
 from mmfd.multi_teacher.balance import Meeting
 from mmfd.training.metrics import HeldOutLoss
+from mmfd.weights import provenance
 
 
 def branch(teacher, channels=128, **kwargs):
@@ -303,6 +304,19 @@ def test_a_run_is_not_resumed_with_another_teacher(trained, tmp_path):
         options=('model.branches.maps.teacher.normalize.std=[9.,9.,9.]', ),
         code=1)
     assert 'model.branches.maps.teacher.normalize.std was [60' in said
+
+
+def test_checkpoints_name_each_teacher(trained):
+    _, work_dir = trained
+    meta = runs.final(work_dir)['meta']
+    assert meta['teacher.maps.file'] == meta['teacher.large.file'] == 'random'
+    assert provenance.fingerprints(meta) == {'random'}
+    of_others = {'teacher.teacher.fingerprint': '1', 'start.fingerprint': '2'}
+    assert provenance.fingerprints({
+        'teacher.maps.fingerprint': '3',
+        'teacher.fingerprint': '4',
+        **of_others
+    }) == {'3', '4'}
 
 
 def test_its_student_is_loaded_alone(trained):
