@@ -16,6 +16,7 @@ from mmfd.errors import Refused
 from mmfd.networks.token_layout import Features
 from mmfd.registry import MODELS
 from mmfd.targets import normalizers
+from mmfd.targets.artifact_tokens import ArtifactTokens, without_masked
 from mmfd.targets.token_statistics import selection
 from mmfd.weights import checkpoints, strict_loading
 
@@ -45,15 +46,18 @@ class TokenSelector:
             token; `'mean'`, the mean of the patches, as fine-tuning pools.
         grid (int | tuple): side or (h, w) of the grid of patches. None keeps
             the backbone's.
+        change (Callable): the backbone's patches (B, n, C) -> those that are
+            selected from.
     """
 
-    def __init__(self, side, tokens, grid):
+    def __init__(self, side, tokens, grid, change=None):
         if tokens not in SELECTIONS:
             raise Refused(f'{side}neck.tokens={tokens!r}: expected one of '
                           f'{", ".join(map(repr, SELECTIONS))}')
         self.side = side
         self.tokens = tokens
         self.grid = (grid, grid) if isinstance(grid, int) else grid
+        self.change = change
 
     def __call__(self, feats):
         """Features of a backbone -> tokens (B, L, C).
@@ -72,7 +76,7 @@ class TokenSelector:
                 f"{self.side}backbone.out_type='raw' gives those of networks "
                 'of mmpretrain, mmfd.TimmNetwork those of timm; for others '
                 'write a neck')
-        if (self.tokens, self.grid) == ('all', None):
+        if (self.tokens, self.grid, self.change) == ('all', None, None):
             return tokens
         before, (h, w) = self._layout(feats)
         cls, patches = tokens.tensor_split([before], 1)
@@ -80,6 +84,8 @@ class TokenSelector:
             raise Refused(
                 f'{self.side}backbone has no cls token among its {h} x {w}: '
                 f"set {self.side}neck.tokens='mean'")
+        if self.change:
+            patches = self.change(patches)
         if self.grid and tuple(self.grid) != (h, w):
             patches = _resize(patches, (h, w), tuple(self.grid))
         return SELECTIONS[self.tokens](cls, patches)
@@ -148,24 +154,39 @@ class TargetNeck(nn.Module):
             `'phi_s'`, or a dict with the name as `type` and its settings.
         statistics (str): file of `mmfd statistics`, for those that need one.
         tokens (str), grid (int | tuple): see `TokenSelector`.
+        artifacts (dict): what to do with patches whose length is more than
+            `long` (3) times the median of their image, before tokens are
+            resized and normalised: `action='clip'` shortens them to that,
+            `action='mask'` gives them targets of zeros, which
+            `mmfd.MaskedLoss` leaves out. None does nothing.
 
     Raises:
-        Refused: as `normalizers.build`.
+        Refused: as `normalizers.build` and `ArtifactTokens`.
     """
 
     def __init__(self,
                  normalize='layer_norm',
                  statistics=None,
                  tokens='all',
-                 grid=None):
+                 grid=None,
+                 artifacts=None):
         super().__init__()
-        self.select_tokens = TokenSelector('teacher.', tokens, grid)
+        _, kind, _ = normalizers.named(normalize)
+        self.artifacts = artifacts and ArtifactTokens(artifacts, tokens,
+                                                      not kind.lost)
+        self.masks = bool(artifacts) and self.artifacts.masks
+        self.select_tokens = TokenSelector('teacher.', tokens, grid,
+                                           self.artifacts)
+        self.selection = selection(tokens, grid, self.artifacts)
         self.normalize = normalizers.build(normalize, statistics,
-                                           selection(tokens, grid))
+                                           self.selection)
 
     def forward(self, feats):
         """Features of a backbone -> (B, L, C) in fp32."""
-        return self.normalize(self.select_tokens(feats).float())
+        tokens = self.select_tokens(feats).float()
+        if self.masks:
+            return without_masked(tokens, self.normalize)
+        return self.normalize(tokens)
 
 
 @MODELS.register_module()

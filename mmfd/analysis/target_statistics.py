@@ -10,8 +10,7 @@ from mmengine.utils import ProgressBar
 from mmfd.analysis.load_networks import load_teacher
 from mmfd.errors import Refused
 from mmfd.registry import branches_of
-from mmfd.targets.token_statistics import (TokenMoments, TokenStatistics,
-                                           selection)
+from mmfd.targets.token_statistics import TokenMoments, TokenStatistics
 from mmfd.training.cached_teacher import without_cache
 
 
@@ -34,7 +33,7 @@ def measure(cfg, images, batch_size, name=''):
             its target is not of tokens, or there are fewer tokens than
             channels.
     """
-    chosen = dict(tokens='all', grid=None)
+    chosen = dict(tokens='all', grid=None, artifacts=None)
     if branch := branches_of(cfg.model).get(name):
         neck = branch.teacher.neck
         if neck.type == 'mmfd.LogitsNeck':
@@ -48,7 +47,10 @@ def measure(cfg, images, batch_size, name=''):
     network, moments = load_teacher(cfg, name), TokenMoments()
     bar = ProgressBar(len(images.infos))
     for batch, in images.batches([network.pipeline], batch_size):
-        moments.add(network(batch))
+        tokens = network(batch)
+        if network.model.teacher.neck.masks:  # those are zeros
+            tokens = tokens[tokens.any(-1)]
+        moments.add(tokens)
         count, size = len(batch['inputs']), batch['inputs'][0].shape[1:]
         bar.update(count)
     print()
@@ -65,5 +67,5 @@ def measure(cfg, images, batch_size, name=''):
         tokens=moments.count,
         images=len(images.infos) - len(images.broken),
         teacher=teacher.fingerprint,
-        selection=selection(**chosen),
+        selection=teacher.neck.selection,
         img_size=json.dumps([*(teacher.img_size or size)]))

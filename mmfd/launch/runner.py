@@ -75,6 +75,7 @@ def prepare(cfg, train, verbose=True):
             loops = ('train', 'val') if train else ('test', )
             runner = _build(cfg, loops, verbose)
             target_checks.check(_unwrapped(runner.model))
+            target_checks.check_losses(_unwrapped(runner.model))
             if resume and not checkpoint:
                 log.warn(f'{cfg.work_dir} {NO_CHECKPOINT}')
             for part, facts in facts_of(_unwrapped(runner.model)).items():

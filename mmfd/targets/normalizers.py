@@ -311,6 +311,27 @@ NORMALIZERS = dict(
     zca=ZCA)
 
 
+def named(normalize):
+    """Which normaliser a neck's config means.
+
+    Args:
+        normalize (str | dict): as `build` takes it.
+
+    Returns:
+        tuple: its name, its class and the settings of it.
+
+    Raises:
+        Refused: for an unknown name.
+    """
+    settings = dict(
+        type=normalize) if isinstance(normalize, str) else dict(normalize)
+    name = settings.pop('type', None)
+    if name not in NORMALIZERS:
+        raise Refused(f'teacher.neck.normalize={name!r}: expected one of '
+                      f'{", ".join(map(repr, NORMALIZERS))}')
+    return name, NORMALIZERS[name], settings
+
+
 def build(normalize, statistics, selection):
     """The normaliser that a neck's config names.
 
@@ -325,13 +346,8 @@ def build(normalize, statistics, selection):
         Refused: for an unknown name or setting; for a statistics file that is
             missing, of other tokens, or not needed.
     """
-    settings = dict(
-        type=normalize) if isinstance(normalize, str) else dict(normalize)
-    name = settings.pop('type', None)
-    if name not in NORMALIZERS:
-        raise Refused(f'teacher.neck.normalize={name!r}: expected one of '
-                      f'{", ".join(map(repr, NORMALIZERS))}')
-    kind, where = NORMALIZERS[name], 'teacher.neck.statistics'
+    name, kind, settings = named(normalize)
+    where = 'teacher.neck.statistics'
     if kind.of_file and not statistics:
         raise Refused(
             f'teacher.neck.normalize={name!r} needs the mean and covariance '
@@ -349,3 +365,23 @@ def build(normalize, statistics, selection):
         return module
     except TypeError as error:  # of the call
         raise Refused(f'teacher.neck.normalize={name!r}: {error}') from error
+
+
+def restored(normalize, state):
+    """A normaliser as a run has left it.
+
+    Args:
+        normalize (str | dict): as `build` takes it.
+        state (dict): its `state_dict`.
+
+    Raises:
+        Refused: for an unknown name, and for the state of another.
+    """
+    name, kind, _ = named(normalize)
+    try:
+        module = kind(len(state['mean'])) if state else kind()
+        module.load_state_dict(state)
+    except (KeyError, RuntimeError, TypeError, Refused) as error:
+        raise Refused(f'these are no numbers of normalize={name!r}: '
+                      f'{", ".join(state) or "none"}') from error
+    return module

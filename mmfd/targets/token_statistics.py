@@ -11,14 +11,16 @@ from mmfd.weights import checkpoints
 COMMAND = 'mmfd statistics CONFIG --images DIR --number N --out FILE'
 
 
-def selection(tokens, grid):
+def selection(tokens, grid, artifacts=None):
     """Which tokens of a teacher are meant, as text.
 
     Args:
         tokens (str), grid (int | tuple | None): as a neck takes them.
+        artifacts (ArtifactTokens | None): of a neck.
     """
     side = [grid, grid] if isinstance(grid, int) else grid
-    return f'tokens={tokens!r}, grid={json.dumps(side)}'
+    changed = f', artifacts={str(artifacts)!r}' if artifacts else ''
+    return f'tokens={tokens!r}, grid={json.dumps(side)}{changed}'
 
 
 class TokenStatistics(NamedTuple):

@@ -1,8 +1,11 @@
-"""Compare the statistics that targets are normalised by with their teacher."""
+"""Compare targets with their teacher, and with the loss that learns them."""
 from mmengine.dist import is_main_process
 from torch.utils import serialization
 
 from mmfd.errors import Refused
+from mmfd.head import DistillationHead
+from mmfd.networks.token_layout import layout_of
+from mmfd.targets.losses import MaskedLoss, SumOfLosses
 from mmfd.targets.normalizers import Normalizer
 from mmfd.targets.token_statistics import COMMAND
 from mmfd.teacher import Teacher
@@ -30,6 +33,51 @@ def check(model):
                     f'{teacher.fingerprint}: its weights or its mean and '
                     'standard deviation differ. Compute those of this one: '
                     f'{COMMAND}')
+
+
+def check_losses(model):
+    """Refuse a loss that would count other tokens than it says.
+
+    Args:
+        model (nn.Module): with a student, `backbone`, and any number of
+            teachers, each beside its `neck` and `head`; or any other.
+
+    Raises:
+        Refused: naming what to set.
+    """
+    for part in model.modules():
+        head = getattr(part, 'head', None)
+        if not (isinstance(getattr(part, 'teacher', None), Teacher)
+                and isinstance(head, DistillationHead)):
+            continue
+        losses = [*head.criterion.modules()]
+        masks = getattr(part.teacher.neck, 'masks', False)
+        if masks != any(isinstance(loss, MaskedLoss) for loss in losses):
+            raise Refused(
+                'teacher.neck.artifacts masks tokens and head.loss would learn'
+                " their zeros: wrap it in dict(type='mmfd.MaskedLoss', "
+                'loss=...)' if masks else 'head.loss is mmfd.MaskedLoss and '
+                'nothing is masked: set teacher.neck.artifacts=dict('
+                "action='mask'), or take the loss within it")
+        for loss in losses:
+            if isinstance(loss, SumOfLosses) and loss.parts_tokens():
+                _check_cls(loss, part, layout_of(model.backbone))
+
+
+def _check_cls(loss, part, layout):
+    """Compare the cls tokens of a loss with those that a student has."""
+    chosen = part.neck.select_tokens.tokens
+    if chosen != 'all':
+        raise Refused(
+            f'head.loss.terms tell cls tokens from patches, and neck.tokens='
+            f"{chosen!r}: set it to 'all', of the teacher too, or all terms "
+            "to tokens='all'")
+    cls = (layout.prefix or 0) - layout.registers
+    if loss.cls != cls:
+        raise Refused(
+            f'head.loss.cls={loss.cls}, and the student has {cls} cls tokens '
+            'before its patches: ' + (f'set head.loss.cls={cls}' if cls else
+                                      "it has no part for tokens='cls'"))
 
 
 def check_start(model, path):
