@@ -100,12 +100,13 @@ class Teacher(nn.Module):
                     source,
                     exact=not resize_positions,
                     half=True)
-            if is_main_process():  # it alone writes checkpoints
-                self.fingerprint = checkpoints.fingerprint(
-                    dict(
-                        backbone.state_dict(),
-                        mean=self.normalize.mean,
-                        std=self.normalize.std))
+        planned = any(weight.is_meta for weight in backbone.parameters())
+        if is_main_process() and not planned:  # it alone writes checkpoints
+            self.fingerprint = checkpoints.fingerprint(
+                dict(
+                    backbone.state_dict(),
+                    mean=self.normalize.mean,
+                    std=self.normalize.std))
         backbone.eval()
         backbone.requires_grad_(False)
         self._hidden = (backbone, )  # PyTorch looks for submodules in no tuple

@@ -6,7 +6,8 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
-from helpers.models import clip_teacher, distillation, pixels, student
+from helpers.models import (clip_teacher, distillation, pixels, small_teacher,
+                            student)
 from mmengine.model import ExponentialMovingAverage
 from mmengine.registry import MODELS
 from safetensors.torch import save_file
@@ -192,3 +193,13 @@ def test_statistics_that_nobody_says_are_asked_for():
     del config['normalize']
     with pytest.raises(Refused, match='teacher.normalize is not set'):
         MODELS.build(config)
+
+
+def test_random_teacher_is_known_by_its_numbers():
+    prints = []
+    for seed in 1, 1, 2:
+        torch.manual_seed(seed)
+        teacher = MODELS.build(small_teacher('dino_vitb16'))
+        prints.append(teacher.fingerprint)
+    assert prints[0] == prints[1] != prints[2]
+    assert len(prints[0]) == 64

@@ -6,6 +6,7 @@ from mmengine.dist import broadcast_object_list, is_main_process
 from torch.utils import serialization
 
 from mmfd.errors import Refused
+from mmfd.hosts import log
 from mmfd.launch.starting_weights import pretrained_files
 from mmfd.registry import branches_of, place_of, with_teachers
 from mmfd.training import cached_teacher, checkpoint_schema
@@ -45,8 +46,12 @@ def check_files(cfg, train):
             meta = checkpoint['meta']
         if train:
             check_same_model(cfg.model, meta, path)
-    for branch in branches_of(cfg.model).values():
-        teacher = branch['teacher'] or {}
+    teachers = [
+        branch['teacher'] or {} for branch in branches_of(cfg.model).values()
+    ]
+    if train or checkpoints.RANDOM in (t.get('checkpoint') for t in teachers):
+        _keep_seed(cfg, meta)
+    for teacher in teachers:
         if teacher.get('checkpoint', checkpoints.RANDOM) != checkpoints.RANDOM:
             # refused before billions of weights are drawn
             weight_files.resolve(teacher.checkpoint, teacher.get('source', ''))
@@ -56,6 +61,26 @@ def check_files(cfg, train):
                 cfg.model,
                 checkpoints.load(file, source=cfg.get('source', '')), file)
     return path, meta
+
+
+def _keep_seed(cfg, meta):
+    """Let a run that goes on draw what it drew when it began.
+
+    The host takes the seed of the checkpoint, too, but only when the model is
+    built, and with it a random teacher, which is in no checkpoint.
+
+    Args:
+        cfg (Config): changed in place.
+        meta (dict): of the checkpoint; empty for a run that begins.
+    """
+    randomness = dict(cfg.get('randomness') or {})
+    ours, seed = randomness.get('seed'), meta.get('seed')
+    if type(seed) is not int or seed == ours:
+        return
+    if ours is not None:
+        log.warn(f'randomness.seed={ours} is another one than that of the '
+                 f'run, {seed}, which stays')
+    cfg.randomness = dict(randomness, seed=seed)
 
 
 def checkpoint_to_fit(cfg, train):
@@ -162,7 +187,7 @@ def check_same_teacher(name, config, teacher, meta, path):
         meta (dict): of the checkpoint at `path`.
     """
     before = meta.get(provenance.fingerprint_key(name))
-    if before not in (None, teacher.fingerprint):
+    if before not in (None, checkpoints.RANDOM, teacher.fingerprint):
         raise Refused(
             f'{path} was trained against the teacher '
             f'{meta.get(f"{provenance.teacher_part(name)}.file", "?")} with '
