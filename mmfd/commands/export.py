@@ -1,6 +1,7 @@
 """Take the student out of a checkpoint, for OpenMMLab or another library.
 
     mmfd export work_dirs/clip_vitb_fd/epoch_300.pth student.pth
+    mmfd export CHECKPOINT student.safetensors --with-projection
     mmfd export CHECKPOINT student.safetensors --to timm
     mmfd export CHECKPOINT folder --to hf
     mmfd export CHECKPOINT student.onnx --to onnx
@@ -35,6 +36,11 @@ def main():
         'hf, timm, torchvision: a network of that library in its names; BEiT\n'
         'or Swin V2 too, with the classifier if there is one\n'
         'onnx: any student, compared with ONNX Runtime')
+    parser.add_argument(
+        '--with-projection',
+        action='store_true',
+        help="for backbone: keep what gives the teacher's own features, for\n"
+        'mmfd.load_student(FILE).target_features(pixels)')
     parser.add_argument(
         '--img-size',
         type=int,
@@ -74,6 +80,9 @@ def _origin(args, provenance):
     if args.img_size and (args.to != 'onnx' or len(args.img_size) > 2):
         raise Refused('--img-size is one number, or height and width, for '
                       '--to onnx')
+    if args.with_projection and args.to != 'backbone':
+        raise Refused('--with-projection is for --to backbone: other '
+                      'libraries have no place for it')
     return dict(
         provenance.of_file(args.checkpoint),
         file=os.path.basename(args.checkpoint))
@@ -83,7 +92,9 @@ def _write_weights(args, dst, model, origin):
     """Write weights: what was written, and the program that loads it."""
     from mmfd.weights import checkpoints
     from mmfd.weights.export import export
-    exported = export(args.checkpoint, model, args.to)
+    exported, parts = export(args.checkpoint, model, args.to), {}
+    if args.with_projection:
+        exported, parts = _with_projection(args, exported, model)
     weights, config = exported.weights, exported.config
     meta = dict(
         origin,
@@ -93,7 +104,7 @@ def _write_weights(args, dst, model, origin):
         format='pt')
     if args.to == 'backbone':  # to be exported again
         meta['model'] = json.dumps(
-            dict(_statistics(model), backbone=config), default=str)
+            dict(parts, **_statistics(model), backbone=config), default=str)
     if dst.suffix:
         checkpoints.save(weights, dst, meta)
     else:
@@ -106,8 +117,28 @@ def _write_weights(args, dst, model, origin):
             with files.output_file(dst / name) as file:
                 file.write_text(text)
     numbers = sum(tensor.numel() for tensor in weights.values())
-    return (f'{len(weights)} tensors, {numbers:,} numbers', exported.python
-            and exported.snippet(dst))
+    wrote = f'{len(weights)} tensors, {numbers:,} numbers'
+    if parts:
+        from mmfd.recipes import target_features
+        for name, part in target_features.load(dst, parts).items():
+            wrote += f'\n{name}: {part.describe()}'
+    return wrote, exported.python and exported.snippet(dst)
+
+
+def _with_projection(args, exported, model):
+    """The same with the projections, and their parts of the model's config."""
+    from mmfd.recipes import target_features
+    weights, parts = target_features.with_projections(exported.weights,
+                                                      args.checkpoint, model)
+    if not parts:
+        raise Refused(f'{args.checkpoint} has no projection, or its config '
+                      'names no teacher whose targets it predicts: give a '
+                      'checkpoint of a distillation')
+    return exported._replace(
+        weights=weights,
+        python='mmfd.load_student',
+        loading=lambda built, path, weights: f'model = {built}({path!r})'
+    ), parts
 
 
 def _processor(args, model, config):

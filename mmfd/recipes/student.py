@@ -12,7 +12,7 @@ from mmfd.necks import TokenSelector
 from mmfd.networks import mmpretrain_networks
 from mmfd.networks.library_network import LibraryNetwork, pair
 from mmfd.networks.token_layout import features_of
-from mmfd.recipes import runs
+from mmfd.recipes import runs, target_features
 from mmfd.weights import checkpoints, loaded_student, provenance
 from mmfd.weights.carried_config import carried_config
 from mmfd.weights.export import export
@@ -30,6 +30,7 @@ class Student(nn.Module):
         config (dict): of the backbone.
         prefix (str): of the names of its weights, in the file they are from.
         history (list[dict]): what its run logged, as `runs.history`.
+        targets (dict[str, TargetFeatures]): by the names of its teachers.
     """
 
     def __init__(self,
@@ -38,7 +39,8 @@ class Student(nn.Module):
                  facts,
                  config,
                  prefix='',
-                 history=()):
+                 history=(),
+                 targets=None):
         super().__init__()
         self.backbone = backbone
         self.normalize = normalize
@@ -46,6 +48,7 @@ class Student(nn.Module):
         self.config = config
         self.prefix = prefix
         self.history = [*history]
+        self.targets = nn.ModuleDict(targets or {})
         self.select_tokens = TokenSelector('', 'all', grid=None)
         self.eval()
 
@@ -60,15 +63,48 @@ class Student(nn.Module):
             Tensor: (B, L, C): `facts.cls` cls tokens first, if there are any,
             then the map, row by row. Registers are left out.
         """
-        feats = self.backbone(self.normalize(pixels.float()))
-        return self.select_tokens(
-            features_of(self.backbone, feats, pixels.shape[-2:]))
+        return self.select_tokens(self._features(pixels))
 
     tokens = forward
+
+    def target_features(self, pixels, teacher=None):
+        """The features of a teacher, as the student predicts them.
+
+        Args:
+            pixels (Tensor): as `forward` takes them.
+            teacher (str): the name of its branch, where there are several.
+
+        Returns:
+            Tensor: (B, L, C) in fp32: the tokens and the channels that the
+            teacher's neck selected, before they were normalised. Of
+            `layer_norm` and `l2` there is no inverse, and this is what they
+            left of each token, its direction: `targets[NAME].describe()`
+            says which of the two it is.
+
+        Raises:
+            Refused: if the file has no projection, or none of this name.
+        """
+        if not self.targets:
+            raise Refused("this student came without the projection to its "
+                          "teacher's features: load a checkpoint of its run, "
+                          'or a file of mmfd distill or of mmfd export '
+                          '--with-projection')
+        if teacher is None and len(self.targets) == 1:
+            teacher, = self.targets
+        if teacher not in self.targets:
+            raise Refused(f'target_features of teacher={teacher!r}: expected '
+                          f'one of {", ".join(map(repr, self.targets))}')
+        return self.targets[teacher](self._features(pixels))
+
+    def _features(self, pixels):
+        feats = self.backbone(self.normalize(pixels.float()))
+        return features_of(self.backbone, feats, pixels.shape[-2:])
 
 
 def save_student(checkpoint, model, img_size, path):
     """Write the student of a checkpoint, with all that builds it again.
+
+    Projections go along, where targets can be predicted by them.
 
     Args:
         checkpoint (str): of the run.
@@ -77,11 +113,9 @@ def save_student(checkpoint, model, img_size, path):
         path (str): of the file to write.
     """
     exported = export(checkpoint, model, 'backbone')
-    weights = {
-        f'backbone.{name}': value
-        for name, value in exported.weights.items()
-    }
-    model = dict(normalize=model['normalize'], backbone=exported.config)
+    weights, parts = target_features.with_projections(exported.weights,
+                                                      checkpoint, model)
+    model = dict(parts, normalize=model['normalize'], backbone=exported.config)
     meta = dict(
         provenance.of_file(checkpoint),
         model=json.dumps(model),
@@ -117,7 +151,7 @@ def load_student(path):
     normalize = MODELS.build(dict(statistics, type='mmfd.Normalize'))
     lines = runs.history(path) if os.path.isdir(path) else ()
     return Student(student.backbone, normalize, facts, student.config,
-                   student.prefix, lines)
+                   student.prefix, lines, target_features.load(file, model))
 
 
 def student_file(path):
