@@ -1,11 +1,12 @@
-"""Distil any teacher into any student, both by name.
+"""Distil any teacher, or several, into any student, all by name.
 
     mmfd distill --teacher timm:vit_base_patch16_dinov3=FILE \\
         --student timm:resnet50 --data DIR --out DIR
 
 A network is LIBRARY:NAME, and =FILE for its weights; LIBRARY is timm, hf,
-torchvision, mm (mmpretrain) or mmfd. What is left out is chosen for the images
-at hand. `mmfd train OUT/recipe/....py` trains the same.
+torchvision, mm (mmpretrain) or mmfd. --teacher takes several, too. What is
+left out is chosen for the images at hand. `mmfd train OUT/recipe/....py`
+trains the same.
 """
 import argparse
 
@@ -17,7 +18,8 @@ def main():
     threads.wait_briefly()  # before PyTorch is imported
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument('--teacher', required=True, metavar='NETWORK')
+    parser.add_argument(
+        '--teacher', required=True, nargs='+', metavar='NETWORK')
     parser.add_argument('--student', required=True, metavar='NETWORK')
     add_options(parser)
     parser.add_argument(
@@ -33,6 +35,6 @@ def main():
         args.img_size = args.img_size[0], args.img_size[-1]
     from mmfd.launch import command_line, paths
     with command_line.one_message():
-        paths.check(folders=args.data, networks=[args.teacher, args.student])
+        paths.check(folders=args.data, networks=[*args.teacher, args.student])
         from mmfd.recipes.distill import distill
         distill(**vars(args))

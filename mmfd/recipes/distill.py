@@ -1,4 +1,4 @@
-"""Distil any teacher into any student, both by name."""
+"""Distil any teacher, or several, into any student, all by name."""
 import os
 import re
 import shlex
@@ -11,7 +11,12 @@ from mmfd.recipes import amounts, images, runs
 from mmfd.recipes.config_text import code, config_text
 from mmfd.recipes.student import FILE, load_student, save_student
 from mmfd.training.last_checkpoint import last_valid_checkpoint
+from mmfd.weights import provenance
 from mmfd.weights.carried_config import is_trusted
+
+HEAD = dict(  # of each of several teachers
+    type='mmfd.DistillationHead',
+    loss=dict(type='torch.nn.SmoothL1Loss', beta=2.0))
 
 
 def distill(data,
@@ -26,7 +31,7 @@ def distill(data,
             resume=False,
             dry_run=False,
             verbose=False):
-    """Train a student on the whitened tokens of a teacher.
+    """Train a student on the whitened tokens of a teacher, or of several.
 
     What is left out is chosen for the images at hand, and the log says what
     and why. The config of the run is written to `recipe/` in its folder, the
@@ -34,9 +39,9 @@ def distill(data,
 
     Args:
         data (str | list[str]): folders of images.
-        teacher (str): a network by name, with its weights, as
+        teacher (str | list[str]): a network by name, with its weights, as
             `by_name.find` takes it: `timm:NAME=FILE`, or `timm:NAME` where
-            they can be downloaded.
+            they can be downloaded. Of several each counts the same.
         student (str): the same; `timm:resnet50` has random weights.
         out (str): folder of the run.
         epochs (int): how often each image is seen.
@@ -74,32 +79,33 @@ def plan(data, teacher, student, out, epochs, img_size, batch_size, lr, amp):
     data = images.absolute(data)
     img_size = pair(img_size)
     command = runs.command('distill', **locals())
-    name = f'{_short(student)}_from_{_short(teacher)}'
+    named = _by_short_name([teacher] if isinstance(teacher, str) else teacher)
+    name = f'{_short(student)}_from_{"_and_".join(named)}'
     out = os.path.abspath(out or os.path.join('work_dirs', name))
     found = images.look_at(data)
     size = img_size or by_name.find(student).facts.img_size
-    student, teacher = (
-        by_name.find(text, size) for text in (student, teacher))
+    student = by_name.find(student, size)
+    teachers = {key: by_name.find(text, size) for key, text in named.items()}
     if not is_trusted(student.backbone):
         raise Refused(f'{student.facts.name} cannot be read back from a file '
                       'of weights, so it is distilled by a config: see '
                       'docs/add_a_teacher.md')
     chosen = amounts.choose(amounts.DISTILLATION, found.train,
                             student.facts.width, epochs, batch_size, lr, amp)
-    facts = [
-        f'{side} {network.facts.describe()}'
-        for side, network in (('teacher', teacher), ('student', student))
-    ]
+    facts = [f'teacher {t.facts.describe()}' for t in teachers.values()]
+    facts += [f'student {student.facts.describe()}']
     settings = f'''
 size = {size}  # (H, W) of the crops, and in evaluation
-model = {code(_model(teacher, student, size))}
+model = {code(_model(teachers, student, size))}
 {images.loaders(found, data, size, chosen.batch_size)}
 {chosen.settings()}
 work_dir = {out!r}
 '''
-    text = config_text(
-        f'{student.facts.name} learns from {teacher.facts.name}.', command,
-        facts + chosen.why, '_base_/by_name/distillation.py', settings)
+    names = ' and '.join(t.facts.name for t in teachers.values())
+    base = 'distillation' if len(teachers) == 1 else 'several_teachers'
+    text = config_text(f'{student.facts.name} learns from {names}.', command,
+                       facts + chosen.why, f'_base_/by_name/{base}.py',
+                       settings)
     return runs.Recipe(name, text, chosen.why, out)
 
 
@@ -109,8 +115,35 @@ def _short(text):
     return re.sub(r'\W+', '_', name.rpartition('/')[2])
 
 
-def _model(teacher, student, size):
+def _by_short_name(teachers):
+    """A name for each teacher that is a key of a config -> its text."""
+    named = {}
+    for text in teachers:
+        short = _short(text)
+        if not short.isidentifier() or short in provenance.PARENTS:
+            short = f'teacher_{short}'
+        alike = sum(re.sub(r'__\d+$', '', key) == short for key in named)
+        named[f'{short}__{alike + 1}' if alike else short] = text
+    return named
+
+
+def _model(teachers, student, size):
     """The config of a model but for what every distillation has."""
+    model = dict(
+        normalize=student.facts.statistics(), backbone=_started(student))
+    if len(teachers) == 1:
+        [teacher] = teachers.values()
+        return dict(_branch(teacher, student, size), **model)
+    branches = {}
+    for name, teacher in teachers.items():
+        parts = _branch(teacher, student, size)
+        neck = dict(type='mmfd.ProjectionNeck', **parts['neck'])
+        branches[name] = dict(parts, neck=neck, head=HEAD)
+    return dict(model, branches=branches)
+
+
+def _branch(teacher, student, size):
+    """The config of a teacher, and of the neck that meets it."""
     # a cls token is learnt where both have as many
     tokens = {} if student.facts.cls == teacher.facts.cls else dict(
         tokens='map')
@@ -129,8 +162,6 @@ def _model(teacher, student, size):
             normalize=teacher.facts.statistics(),
             backbone=teacher.backbone,
             neck=dict(type='mmfd.WhiteningNeck', **tokens)),
-        normalize=student.facts.statistics(),
-        backbone=_started(student),
         neck=dict(
             in_channels=student.facts.width,
             out_channels=teacher.facts.width,

@@ -13,7 +13,9 @@ from mmpretrain.structures import DataSample
 
 import mmfd
 from mmfd.errors import Refused
+from mmfd.launch.config_options import read_config
 from mmfd.multi_teacher.balance import Meeting
+from mmfd.planning.count import count_step, target_shapes
 from mmfd.training.metrics import HeldOutLoss
 from mmfd.weights import provenance
 
@@ -348,3 +350,10 @@ def test_what_does_not_fit_is_named_with_its_branch(trained, tmp_path, options,
     said = runs.run(trained[0], tmp_path / 'run', options=options, code=1)
     assert 'Traceback' not in said
     assert re.search(words, said.replace('\n', ' ')), said[-500:]
+
+
+def test_config_of_two_published_teachers_meets_on_one_grid():
+    cfg = read_config('configs/fd/several/siglip2_dinov2_vitb_fd.py')
+    assert target_shapes(cfg.model, 224) == [(196, 768), (197, 768)]
+    step = count_step(cfg.model, 1, 224, 'cpu', backward=False)
+    assert step.teacher_flops > 1.9 * step.student_flops

@@ -3,6 +3,8 @@ import pytest
 import timm
 import torch
 from helpers.commands import command
+from helpers.models import pixels as random_pixels
+from mmengine.registry import MODELS
 from safetensors.torch import load_file
 
 import mmfd
@@ -179,6 +181,26 @@ def test_networks_alike_meet_on_all_tokens(teacher, shapes_root, tmp_path):
         plan(shapes_root / 'imagenet', teacher, 'timm:test_vit', 48), tmp_path)
     assert 'tokens' not in cfg.model.neck and 'grid' not in cfg.model.neck
     assert cfg.model.neck.in_channels == cfg.model.neck.out_channels == 64
+
+
+def test_several_teachers_meet_the_student_each_in_its_own_way(
+        teacher, shapes_root, tmp_path):
+    """A ViT of the same tokens, and a network without cls on a coarse grid."""
+    teachers = [teacher, 'timm:test_resnet', teacher]
+    torch.save(
+        timm.create_model('test_resnet').state_dict(), tmp_path / 'r.pth')
+    teachers[1] += f'={tmp_path / "r.pth"}'
+    recipe = plan(shapes_root / 'imagenet', teachers, 'timm:test_vit', 64)
+    cfg = config_of(recipe, tmp_path)
+    alike, coarse, again = cfg.model.branches.values()
+    assert [*cfg.model.branches] == ['test_vit', 'test_resnet', 'test_vit__2']
+    assert 'tokens' not in alike.neck and alike == again
+    assert coarse.neck.tokens == coarse.teacher.neck.tokens == 'map'
+    assert coarse.neck.grid == coarse.teacher.neck.grid == (2, 2)
+    model = MODELS.build(cfg.model)
+    losses = model.loss(random_pixels(2, 64))
+    assert {*losses} == {f'loss_{name}' for name in cfg.model.branches}
+    assert recipe.name == 'test_vit_from_' + '_and_'.join(cfg.model.branches)
 
 
 def test_images_are_held_out_where_no_folder_is(teacher, shapes_root,
