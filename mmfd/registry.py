@@ -29,6 +29,7 @@ MODELS = _child(
     'networks.torchvision_network',  # TorchvisionNetwork
     'networks.linear_probe',  # LinearProbe
     'networks.map_mean',  # MapMeanNeck: any network in a classifier
+    'networks.global_attention',  # GlobalAttention: after the last stage
     'networks.instance_tta',  # InstanceTTAModel: boxes and masks of views
     'networks.pyramid',  # SimplePyramid: a plain ViT's maps for detectors
     'necks',  # ProjectionNeck, TargetNeck, WhiteningNeck and more
@@ -50,6 +51,7 @@ HOOKS = _child(
     'training.nan_guard',  # NanGuardHook
     'training.progress',  # ProgressHook
     'training.hooks',  # ThroughputHook, MeanLossHook, ProvenanceHook and more
+    'training.classes_by_name',  # ClassesByNameHook
     'training.collapse_monitor',  # CollapseMonitorHook
     'launch.dry_run')  # DryRunHook
 MODEL_WRAPPERS = _child(host.MODEL_WRAPPERS,

@@ -1,8 +1,9 @@
-"""Before: Swin V2-G itself, HTC on COCO: 63.1 box AP in the paper.
+r"""Before: Swin V2-G itself, HTC++ on COCO: 63.1 box AP in the paper.
 
-12 epochs at batch 16, 8 GPUs x 2 images: the recipe of its student. Not run.
+72 epochs at batch 16, 16 GPUs x 1 image: the recipe of its student. Not run.
 
-    tools/dist_train.sh configs/coco/swinv2g_htc.py 8
+    tools/dist_train.sh configs/coco/swinv2g_htc.py 8 \
+        --cfg-options optim_wrapper.accumulative_counts=2
 """
 _base_ = 'swinv2g_fd_htc.py'
 

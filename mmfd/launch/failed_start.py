@@ -21,7 +21,8 @@ def build_errors_refused(*more):
     """Raise Refused for the errors with which the host answers a config.
 
     It has no exception of its own for them: a misspelt class, an argument that
-    is missing and a number that is text come as five builtin exceptions.
+    is missing, a package that is missing and a number that is text come as six
+    builtin exceptions.
 
     Args:
         more (type): other exceptions, such as `OF_NUMBERS`.
@@ -34,7 +35,7 @@ def build_errors_refused(*more):
     except Refused:
         raise
     except (KeyError, TypeError, AssertionError, AttributeError, RuntimeError,
-            *more) as error:
+            ImportError, *more) as error:
         name = openmmlab.unknown_type(error)
         what = no_such_type(
             name) if name else f'{type(error).__name__}: {error}'

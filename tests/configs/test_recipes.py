@@ -37,7 +37,9 @@ SEGMENTATION = {  # lr, decay of weights, of layers, drop path, crop
     'deit_vitb_fd_ade20k': (7e-4, 0.05, 0.65, 0.1, 512),
     'clip_vitl_fd_ade20k': (7e-4, 0.05, 0.75, 0.2, 504),
     'esvit_swinb_fd_ade20k': (6e-5, 0.01, None, 0.3, 512),
-    'swinv2g_fd_ade20k': (4e-5, 0.05, 0.95, 0.3, 896),
+    'swinv2b_fd_ade20k': (4e-5, 0.05, 0.95, 0.3, 640),
+    'swinv2l_fd_ade20k': (4e-5, 0.05, 0.95, 0.3, 640),
+    'swinv2g_fd_ade20k': (4e-5, 0.05, 0.95, 0.3, 640),
 }
 BEFORE = [  # with a config that does the same after FD
     x for x in leaves('classification', 'ade20k', 'coco') if '_fd_' not in x
@@ -301,6 +303,12 @@ def test_segmentor_has_the_numbers_of_its_readme():
         ]
         assert cropped.crop_size == cfg.model.data_preprocessor.size == size
         test = cfg.model.test_cfg
+        if 'swinv2' in name:  # tested at another size than trained
+            size = (896, 896)
+            for side, windows in ((640, 'window_size'), (896,
+                                                         'test_window_size')):
+                windows = cfg.model.backbone[windows]
+                assert windows == [side // 16] * 3 + [side // 32]
         assert test.mode == 'whole' or test.crop_size == size
         assert cfg.tta_pipeline and cfg.tta_model
         if 'swinb' in name:
@@ -318,22 +326,71 @@ def test_segmentor_has_the_numbers_of_its_readme():
     check_all(check, SEGMENTATION)
 
 
+def assert_is_htc_plus_plus(cfg):
+    model, steps = cfg.model, cfg.train_dataloader.dataset.pipeline
+    assert model.type == 'HybridTaskCascade'
+    assert model.test_cfg.rcnn.nms.type == 'soft_nms'
+    assert [part.type
+            for part in model.neck] == ['mmfd.GlobalAttention', 'FPN']
+    assert model.neck[0].channels == model.neck[1].in_channels[-1]
+    assert [t.type for t in steps] == [
+        'LoadImageFromFile', 'InstaBoost', 'LoadAnnotations', 'RandomResize',
+        'RandomFlip', 'PackDetInputs'
+    ]
+    assert steps[3].scale == [(1536, 400), (1536, 1400)]
+    backbone, side = model.backbone, 1536 // 4
+    for windows in backbone.window_size, backbone.test_window_size:
+        grids = [side // 2**stage for stage in range(4)]
+        assert not any(g % w for g, w in zip(grids, windows))
+    assert (backbone.window_size[0], backbone.test_window_size[0]) == (32, 48)
+    known = 14 if 'swinv2' in backbone.init_cfg.checkpoint and (
+        backbone.init_cfg.get('prefix')) else 12  # after FD, or before
+    assert backbone.pretrained_window_sizes == [known] * 3 + [known // 2]
+
+
+def test_detector_of_objects365_is_that_of_coco_without_masks():
+
+    def check(leaf):
+        coco = load(
+            leaf.replace('objects365', 'coco', 1).replace('objects365', 'htc'))
+        cfg = load(leaf)
+        ours, theirs = ({
+            name: p.shape
+            for name, p in on_meta_device(c).named_parameters()
+        } for c in (cfg, coco))
+        other = {k for k in ours if ours[k] != theirs[k]}
+        assert other == {
+            f'roi_head.bbox_head.{stage}.fc_cls.{name}'
+            for stage in range(3)
+            for name in ('weight', 'bias')
+        }
+        assert {ours[name][0] for name in other} == {366}
+        assert {k.split('.')[1]
+                for k in theirs if k not in ours} == {'mask_head'}
+        assert cfg.train_dataloader.dataset.type == 'Objects365V2Dataset'
+        assert cfg.test_evaluator.metric == 'bbox'
+        assert cfg.train_cfg.max_epochs == cfg.param_scheduler[1].end == 12
+
+    check_all(check, leaves('objects365'))
+
+
 def test_detector_has_the_numbers_of_its_readme():
 
     def check(leaf):
         cfg = load(leaf)
-        epochs = 12 if 'htc' in leaf else 36
+        epochs = 72 if 'htc' in leaf else 36
         assert cfg.train_cfg.max_epochs == epochs
         steps = cfg.param_scheduler[-1]
         assert steps.end == epochs
-        assert steps.milestones == ([8, 11] if epochs == 12 else [27, 33])
+        assert steps.milestones == ([63, 69] if epochs == 72 else [27, 33])
         assert 'mmfd.hosts.mmcv_ops' in cfg.custom_imports.imports
         kinds = [t.type for t in cfg.train_dataloader.dataset.pipeline]
-        jitter = 'htc' in leaf or '_vit' in leaf
-        assert ('RandomCrop' in kinds) == jitter
+        assert ('RandomCrop' in kinds) == ('_vit' in leaf)
+        if 'htc' in leaf:
+            assert_is_htc_plus_plus(cfg)
         backbone, optim = cfg.model.backbone, cfg.optim_wrapper
         assert optim.optimizer.lr == 1e-4
-        decay = {'_vitb': 0.7, '_vitl': 0.8, 'swinv2g': 0.9}
+        decay = {'_vitb': 0.7, '_vitl': 0.8, 'swinv2': 0.9}
         assert optim.get('paramwise_cfg', {}).get('layer_decay') == next(
             (value for name, value in decay.items() if name in leaf), None)
         if '_fd_' in leaf and 'clip' in leaf:

@@ -118,6 +118,22 @@ def _check_annotations(dataset):
         if not len(dataset):
             raise Refused(f'{dataset.ann_file} has no image with a box: check '
                           "--data-root, ann_file and the dataset's filter_cfg")
+        _check_folders(dataset)
+
+
+def _check_folders(dataset):
+    """Check that the folders of images are there: Objects365 has 51."""
+    infos = map(dataset.get_data_info, label_maps.spread(len(dataset), LABELS))
+    folders = {os.path.dirname(info['img_path']) for info in infos}
+    missing = [
+        folder for folder in sorted(folders)
+        if '://' not in folder and not os.path.isdir(folder)
+    ]
+    if missing:
+        raise Refused(
+            f'{dataset.ann_file} names images in {len(missing)} folders that '
+            f'are not there ({first_few(missing)}): unpack them, or check '
+            '--data-root and data_prefix')
 
 
 def _check_same_classes(cfg, train, val):

@@ -1,5 +1,6 @@
 """Labels, classes and batches are checked before training."""
 import gc
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,6 +16,7 @@ from mmfd.data.image_folder import ImageFolder
 from mmfd.errors import Refused
 from mmfd.hosts import log
 from mmfd.launch.checks import dataset_checks
+from mmfd.launch.failed_start import build_errors_refused
 
 
 def test_head_of_another_number_of_classes_is_refused(project, unchanged):
@@ -330,3 +332,53 @@ def test_label_maps_are_padded_with_what_heads_ignore(tmp_path):
         check(model, data)
     model['data_preprocessor']['size'] = (4, 4)
     check(model, data)
+
+
+def objects365(folder, ids=(1, 2), patches=('patch0', 'patch1')):
+    """mmdet's data set of two images in two patches, with a box each."""
+    from mmdet.datasets import Objects365V2Dataset
+    for patch in patches:
+        (folder / 'train' / patch).mkdir(parents=True)
+    boxes = [
+        dict(
+            id=i,
+            image_id=image,
+            category_id=1,
+            bbox=[0, 0, 9, 9],
+            area=81,
+            iscrowd=0) for image, i in enumerate(ids)
+    ]
+    (folder / 'boxes.json').write_text(
+        json.dumps(
+            dict(
+                images=[
+                    dict(
+                        id=i,
+                        file_name=f'images/v2/patch{i}/{i}.jpg',
+                        width=32,
+                        height=32) for i in range(2)
+                ],
+                annotations=boxes,
+                categories=[dict(id=1, name='Person')])))
+    return Objects365V2Dataset(
+        data_root=str(folder),
+        data_prefix=dict(img='train/'),
+        ann_file='boxes.json',
+        metainfo=dict(classes=('Person', )),
+        pipeline=[])
+
+
+def test_patch_of_objects365_that_is_not_there_is_named(tmp_path):
+    data = objects365(tmp_path / 'whole')
+    dataset_checks._check_annotations(data)
+    data = objects365(tmp_path / 'part', patches=['patch1'])
+    with pytest.raises(
+            Refused, match=r'boxes.json names images in 1 folders.*patch0\)'):
+        dataset_checks._check_annotations(data)
+
+
+def test_ids_of_objects365_that_are_there_twice_are_one_message(tmp_path):
+    with pytest.raises(
+            Refused, match='cannot be built: .*boxes.json. are not unique'):
+        with build_errors_refused():
+            objects365(tmp_path, ids=(7, 7))

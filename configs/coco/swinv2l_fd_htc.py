@@ -1,0 +1,20 @@
+r"""HTC++ on COCO with the Swin V2-L FD student.
+
+The pipeline of Swin V2-G (docs/swinv2g.md); the paper has no such row. 72
+epochs at batch 16, 16 GPUs x 1 image of up to 1536 pixels. Not run. The first
+command begins after FD, the second goes on from Objects365.
+
+    tools/dist_train.sh configs/coco/swinv2l_fd_htc.py 8 \
+        --cfg-options optim_wrapper.accumulative_counts=2
+    tools/dist_train.sh configs/coco/swinv2l_fd_htc.py 8 \
+        --cfg-options optim_wrapper.accumulative_counts=2 \
+        load_from=work_dirs/swinv2l_fd_objects365/epoch_12.pth \
+        model.backbone.init_cfg=None
+"""
+_base_ = [
+    '../_base_/dense/htc_swinv2.py', '../_base_/starting_weights/swinv2l.py'
+]
+
+model = dict(
+    backbone=dict(_base_.after, _delete_=True, **_base_.maps),
+    neck=_base_.necks.large)
