@@ -87,11 +87,11 @@ def main():
         paths.check([args.config], folders=args.data_root or ())
         from mmfd.launch.config_options import load_config, override
         cfg = load_config(args)
-        if cfg.default_scope != 'mmpretrain':
+        if cfg.default_scope != 'mmpretrain' and not args.plan:
             raise Refused(
                 f'{args.config} trains a model of {cfg.default_scope}; '
-                'distillations and classifiers are measured and planned here. '
-                f'mmfd train {args.config} --dry-run times it')
+                'distillations and classifiers are measured here. --plan '
+                f'counts it, mmfd train {args.config} --dry-run times it')
         if args.amp:
             override(cfg, {'optim_wrapper.type': 'mmfd.AmpOptimWrapper'})
         sections, sentences = (plan_run if args.plan else measure_run)(cfg,
@@ -110,7 +110,7 @@ def measure_run(cfg, args):
 
 def plan_run(cfg, args):
     """Sections of quantities, and sentences of advice."""
-    from mmfd.planning.plan import Plan, advise
+    from mmfd.planning.plan import Plan, advise, advise_test
     plan, sentences = Plan(cfg, args.gpus), []
     sections = {
         'parameters': plan.parameters(),
@@ -119,8 +119,13 @@ def plan_run(cfg, args):
         'activations of a GPU': plan.activations(),
         'run': plan.totals(args.throughput, args.tflops),
     }
+    if plan.scope != 'mmpretrain':
+        sections['test of an image'] = [*plan.test()]
     if args.memory:
         sentences.append(advise(plan, args.memory))
+        if plan.scope != 'mmpretrain':
+            sentences.append(
+                advise_test(sections['test of an image'], args.memory))
     if args.cache:
         from mmfd.planning import measure
         teacher = [

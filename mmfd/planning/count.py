@@ -12,9 +12,11 @@ import torch
 from mmcv.cnn.bricks import DropPath
 from mmengine.registry import MODELS, DefaultScope
 from mmpretrain.structures import DataSample
+from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from mmfd.hosts import kernels, operations
+from mmfd.planning import dense
 from mmfd.registry import with_teachers
 from mmfd.teacher import Teacher
 from mmfd.training import cached_teacher
@@ -55,8 +57,11 @@ def count_step(config,
                recompute=None,
                backward=True,
                weight_dtype=None,
-               cuda_attention=False):
+               cuda_attention=False,
+               scope='mmpretrain'):
     """Count one training step of the model of a config.
+
+    Of a segmentor or detector, without what `dense` leaves out.
 
     Args:
         config (dict): of the model.
@@ -72,11 +77,12 @@ def count_step(config,
         weight_dtype (torch.dtype): of the weights while they are used. None:
             as the model is built.
         cuda_attention (bool): count attention as it is on `cuda`.
+        scope (str): the library of the model.
 
     Returns:
         StepCount
     """
-    model = weightless_model(config)
+    model = weightless_model(config, scope)
     attention = nullcontext
     if cuda_attention or device == 'cuda':
         attention = kernels.attention_as_on_cuda
@@ -115,8 +121,13 @@ def count_step(config,
                 lambda *_: of_teachers.append(counter.flops))
         with counter.watch():
             with operations.autocast_anywhere(device, dtype):
-                losses = model(images, samples, mode='loss')
-                loss = model.parse_losses(losses)[0]
+                if scope == 'mmpretrain':
+                    losses = model(images, samples, mode='loss')
+                    loss = model.parse_losses(losses)[0]
+                else:
+                    loss = sum(
+                        part.float().sum()
+                        for part in _tensors([*dense.outputs(model, images)]))
                 cast_bytes = counter.cast_bytes
             saved_bytes, forward = counter.bytes, counter.flops
             if backward:
@@ -124,6 +135,25 @@ def count_step(config,
         return StepCount(saved_bytes, cast_bytes, counter.peak_bytes,
                          sum(of_teachers), forward - sum(of_teachers),
                          counter.flops - forward)
+
+
+def count_test(config, size, device, dtype, scope):
+    """The most bytes that a test of one image takes, beside the weights.
+
+    Args:
+        size (tuple[int]): (height, width) of the image in pixels.
+        config, device, dtype, scope: as of `count_step`.
+    """
+    model = weightless_model(config, scope).eval()
+    with operations.fake_tensors(), kernels.attention_as_on_cuda():
+        allocate(model, device)
+        image = torch.empty(1, 3, *size, device=device)
+        counter = StepCounter(model.parameters(), [image, *model.buffers()])
+        with counter.watch(), operations.autocast_anywhere(
+                device, dtype), torch.no_grad():
+            for _ in dense.outputs(model, image):
+                pass
+    return counter.peak_bytes
 
 
 class StepCounter:
@@ -194,7 +224,7 @@ def target_shapes(config, img_size):
         ]
 
 
-def weightless_model(config):
+def weightless_model(config, scope='mmpretrain'):
     """Build the model of a config for training, with no memory for weights.
 
     Drop path is off, since any image may keep all of its branches, and
@@ -204,11 +234,13 @@ def weightless_model(config):
     if 'with_cp' in config['backbone']:
         config['backbone']['with_cp'] = False
     config.pop('balance', None)  # its gradients are as large as features
-    with mmpretrain_scope(), weightless():
+    with DefaultScope.overwrite_default_scope(scope), weightless():
         model = MODELS.build(with_teachers(config, _random)).train()
     for module in model.modules():
         if isinstance(module, DropPath):
             module.eval()
+        elif isinstance(module, nn.SyncBatchNorm):  # which no CPU has
+            module.__class__ = nn.BatchNorm2d
     return model
 
 

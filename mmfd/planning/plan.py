@@ -11,12 +11,19 @@ from mmengine.registry import DATASETS, OPTIMIZERS
 from torch import nn
 
 from mmfd.errors import Refused
-from mmfd.planning.count import count_step, mmpretrain_scope, weightless_model
+from mmfd.planning import dense
+from mmfd.planning.count import (count_step, count_test, mmpretrain_scope,
+                                 weightless_model)
 from mmfd.planning.quantities import Quantity, readable_bytes
 from mmfd.registry import branches_of
 from mmfd.training.sharding import BLOCKS, sharding_units, teacher_backbones
 
 IMAGENET_IMAGES = 1_281_167  # for training, in ImageNet-1K
+# of other sets, by the name that their library has for them
+IMAGES = dict(
+    ADE20KDataset=20_210,
+    CocoDataset=117_266,  # of 118,287 those with a box
+    Objects365V2Dataset=1_742_289)
 LIBRARY_BYTES = 2 * 2**30  # of a GPU, taken by CUDA, cuBLAS and NCCL
 
 
@@ -67,6 +74,7 @@ class Plan:
         if gpus < 1:
             raise Refused(f'--gpus {gpus}: plan for one or more')
         self.cfg, self.gpus = cfg, gpus
+        self.scope = cfg.default_scope
         wrapper = cfg.get('model_wrapper_cfg') or {}
         self.blocks = wrapper.get('blocks', BLOCKS)
         self.shard_teacher = wrapper.get('shard_teacher', True)
@@ -80,7 +88,7 @@ class Plan:
             'activation_checkpointing')
         self.settings = MemorySettings(cfg.train_dataloader.batch_size,
                                        bool(recompute), sharded and gpus > 1)
-        self.model = weightless_model(cfg.model)
+        self.model = weightless_model(cfg.model, self.scope)
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
         self.count = lru_cache(None)(self._count)
 
@@ -99,6 +107,7 @@ class Plan:
             settings.batch_size,
             img_size_of(self.cfg.train_dataloader.dataset.pipeline),
             dtype=self.dtype,
+            scope=self.scope,
             recompute=self.blocks if settings.recompute else None,
             weight_dtype=self.gathered_dtype if settings.sharded else None)
         cuda = count(device='cuda', backward=False)
@@ -200,6 +209,20 @@ class Plan:
             yield Quantity('checkpointed' if recompute else 'all kept',
                            step.peak_bytes - step.cast_bytes, 'B', 'counted')
 
+    def test(self):
+        """Quantities: bytes of a GPU in a test, at the largest image of --tta.
+
+        Of a segmentor or detector, on one GPU that holds all weights.
+        """
+        size = dense.largest_image(self.cfg)
+        weights = 4 * _numel(self.model.parameters())
+        peak = count_test(self.cfg.model, size, 'cuda', self.dtype, self.scope)
+        yield Quantity('weights', weights, 'B', 'counted', 'fp32')
+        yield Quantity('activations', peak, 'B', 'counted',
+                       'of an image of {} x {} pixels'.format(*size))
+        yield Quantity('sum', weights + peak + LIBRARY_BYTES, 'B', 'assumed',
+                       'with CUDA')
+
     def totals(self, throughput=None, tflops=None):
         """Quantities of all epochs: images, operations, time, disk.
 
@@ -209,15 +232,17 @@ class Plan:
                 place of `throughput`. With neither, no time is given.
         """
         images, how = _count_images(self.cfg.train_dataloader.dataset)
-        epochs = self.cfg.train_cfg.max_epochs
         accumulated = self.cfg.optim_wrapper.get('accumulative_counts', 1)
         batch_size = self.settings.batch_size * self.gpus
+        loop = self.cfg.train_cfg
+        epochs = loop.get('max_epochs') or (loop.max_iters * batch_size /
+                                            images)
         yield Quantity(
             'batch', batch_size * accumulated, '', 'stated',
             f'{self.settings.batch_size} x {self.gpus} GPUs x {accumulated} '
             'accumulated')
-        yield Quantity('images', images * epochs, '', how,
-                       f'{epochs} epochs of {images:,}')
+        yield Quantity('images', round(images * epochs), '', how,
+                       f'{epochs:g} epochs of {images:,}')
         flops = sum(part.value for part in self.operations())
         yield Quantity('operations', images * epochs * flops, 'FLOP', how)
         if tflops:
@@ -230,7 +255,8 @@ class Plan:
         moments = _moments(self.cfg.optim_wrapper.optimizer)
         yield Quantity(
             'disk',
-            checkpoint_bytes(self.cfg, epochs, epochs * images // batch_size,
+            checkpoint_bytes(self.cfg, epochs,
+                             round(epochs * images) // batch_size,
                              state + 4 * moments * _numel(self.trained)), 'B',
             'counted', 'all checkpoints that are kept')
 
@@ -250,6 +276,21 @@ def advise(plan, gib):
     return (
         f'It does not fit in {gib:g} GiB, with any of these settings: take '
         'more GPUs, larger ones or a smaller network.')
+
+
+def advise_test(quantities, gib):
+    """A sentence: does the largest image of a test fit in `gib` GiB?
+
+    Args:
+        quantities (list[Quantity]): of `Plan.test`.
+    """
+    *_, image, total = quantities
+    fits = total.value <= gib * 2**30
+    return (
+        f'The test of --tta {"fits" if fits else "does not fit"} in '
+        f'{gib:g} GiB: it needs {readable_bytes(total.value)} {image.note}' +
+        ('.' if fits else ': take smaller scales in tta_pipeline, or '
+         'smaller windows in backbone.test_window_size.'))
 
 
 def checkpoint_bytes(cfg, epochs, iterations, one):
@@ -281,7 +322,12 @@ def img_size_of(pipeline):
         raise Refused('the size of the images is not known: '
                       'train_dataloader.dataset.pipeline has no crop or '
                       'resize')
-    return sizes[-1] if isinstance(sizes[-1], int) else sizes[-1][0]
+    return _largest(sizes[-1])
+
+
+def _largest(size):
+    """The largest side of a size, or of a list of sizes."""
+    return size if isinstance(size, int) else max(map(_largest, size))
 
 
 def _steps(pipeline):
@@ -295,6 +341,11 @@ def _steps(pipeline):
 
 def _count_images(dataset):
     """How many training images there are, and whether they were counted."""
+    while 'dataset' in dataset:  # in a RepeatDataset, say
+        dataset = dataset.dataset
+    name = dataset.type.rpartition('.')[2]
+    if name in IMAGES:
+        return IMAGES[name], 'assumed'
     roots = dataset.data_root
     roots = [roots] if isinstance(roots, str) else roots
     if not all(os.path.isdir(root) for root in roots):

@@ -1,0 +1,89 @@
+"""What segmentors and detectors compute, as far as shapes alone decide it.
+
+Proposals, NMS, assignment and losses depend on numbers, which a count has not.
+Heads of regions see as many as training samples.
+"""
+from torch import nn
+
+from mmfd.errors import Refused
+
+# Heads that see all maps
+OF_MAPS = 'decode_head', 'auxiliary_head', 'rpn_head', 'bbox_head'
+
+
+def outputs(model, images):
+    """The outputs of all heads, one after another.
+
+    Args:
+        model (nn.Module): of mmseg or mmdet.
+        images (Tensor): (B, 3, H, W).
+    """
+    maps = model.extract_feat(images)
+    parts = dict(model.named_children())
+    for name in OF_MAPS:
+        if name in parts:
+            yield parts[name](maps)
+    if 'roi_head' in parts:
+        yield from _of_regions(parts['roi_head'], maps)
+    yield maps
+
+
+def _of_regions(roi_head, maps):
+    """Outputs of the heads of boxes and of masks, stage by stage."""
+    parts = dict(roi_head.named_children())
+    settings = roi_head.train_cfg
+    settings = settings if isinstance(settings, list) else [settings]
+    for kind in 'bbox', 'mask':
+        heads = _stages(parts.get(f'{kind}_head'))
+        extractors = _stages(parts.get(f'{kind}_roi_extractor'))
+        for head, extractor, setting in zip(heads, extractors, settings):
+            sampler = setting.sampler
+            share = sampler.pos_fraction if kind == 'mask' else 1
+            regions = round(len(maps[0]) * sampler.num * share)
+            yield head(maps[0].new_zeros(
+                regions, extractor.out_channels,
+                *extractor.roi_layers[0].output_size).requires_grad_())
+
+
+def _stages(part):
+    return part if isinstance(part, nn.ModuleList) else [part] * bool(part)
+
+
+def largest_image(cfg):
+    """(height, width) in pixels of the largest image of --tta.
+
+    Of a segmentor that sees images in windows, a window. An image is as large
+    as the scale that it is resized to.
+
+    Args:
+        cfg (Config): of mmseg or mmdet.
+
+    Raises:
+        Refused: if the config does not say.
+    """
+    test = cfg.model.get('test_cfg') or {}
+    if test.get('mode') == 'slide':
+        return tuple(test.crop_size)
+    scales = [
+        step.scale for pipeline in (cfg.get('tta_pipeline'),
+                                    cfg.test_dataloader.dataset.pipeline)
+        for step in _steps(pipeline or []) if step.get('scale')
+    ]
+    if not scales:
+        raise Refused('the size of the images of the test is not known: '
+                      'neither tta_pipeline nor the pipeline of '
+                      'test_dataloader has a scale')
+    long, short = max((sorted(scale, reverse=True) for scale in scales),
+                      key=lambda scale: scale[0] * scale[1])
+    return short, long
+
+
+def _steps(pipeline):
+    """Transforms one by one, of all branches of a TestTimeAug too."""
+    for step in pipeline:
+        if isinstance(step, list):
+            yield from _steps(step)
+        elif 'transforms' in step:
+            yield from _steps(step['transforms'])
+        else:
+            yield step
