@@ -28,6 +28,12 @@ def main():
         nargs='+',
         metavar='PIXELS',
         help='side, or height and width, of what both networks see')
+    parser.add_argument(
+        '--stages',
+        type=int,
+        default=1,
+        help='how often: from the second on the teacher is the student '
+        'of the\nstage before (1)')
     args = parser.parse_args()
     if args.img_size:
         if len(args.img_size) > 2:

@@ -28,6 +28,7 @@ def distill(data,
             batch_size=None,
             lr=None,
             amp=None,
+            stages=1,
             resume=False,
             dry_run=False,
             verbose=False):
@@ -50,6 +51,9 @@ def distill(data,
         batch_size (int): images of an update.
         lr (float): highest learning rate, of such a batch.
         amp (bool): mixed precision. None: where there is a GPU.
+        stages (int): how often; from the second on the teacher is the student
+            of the stage before, whose run is `stage_1/` and so on in `out`
+            (dBOT, arXiv 2209.03917). Each student begins anew.
         resume (bool): go on where the run in `out` was stopped.
         dry_run (bool): train ten iterations and print what they showed.
         verbose (bool): print the whole log.
@@ -59,13 +63,30 @@ def distill(data,
 
     Raises:
         Refused: if there is no such network, file or image, or another run in
-            `out`.
+            `out`; for less than one stage.
     """
     runs.begin(verbose)
-    recipe = plan(data, teacher, student, out, epochs, img_size, batch_size,
-                  lr, amp)
+    if stages < 1:
+        raise Refused(f'stages={stages}: one or more is expected')
+    options = epochs, img_size, batch_size, lr, amp
     if dry_run:
+        recipe = plan(data, teacher, student, out, *options)
         return runs.dry_run(recipe, verbose)
+    if stages > 1:
+        out = plan(data, teacher, student, out, *options).out
+    for stage in range(1, stages):
+        folder = os.path.join(out, f'stage_{stage}')
+        file = os.path.join(folder, FILE)
+        if not (resume and os.path.exists(file)):
+            log.info(f'stage {stage} of {stages}, in {folder}')
+            recipe = plan(data, teacher, student, folder, *options)
+            _train(recipe, resume, verbose)
+        teacher = f'{student.partition("=")[0]}={file}'
+    return _train(plan(data, teacher, student, out, *options), resume, verbose)
+
+
+def _train(recipe, resume, verbose):
+    """Train a student, write it into the folder of its run and load it."""
     cfg = runs.train(recipe, resume, verbose).cfg
     file = os.path.join(recipe.out, FILE)
     save_student(last_valid_checkpoint(recipe.out), cfg.model, cfg.size, file)

@@ -2,6 +2,7 @@
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 from helpers.commands import command
 from helpers.models import pixels as random_pixels
 from mmengine.registry import MODELS
@@ -11,6 +12,7 @@ import mmfd
 from mmfd.errors import Refused
 from mmfd.launch.config_options import read_config
 from mmfd.recipes import distill, runs
+from mmfd.weights import checkpoints
 
 PLAN = dict.fromkeys(('out', 'epochs', 'batch_size', 'lr', 'amp'))
 
@@ -201,6 +203,39 @@ def test_several_teachers_meet_the_student_each_in_its_own_way(
     losses = model.loss(random_pixels(2, 64))
     assert {*losses} == {f'loss_{name}' for name in cfg.model.branches}
     assert recipe.name == 'test_vit_from_' + '_and_'.join(cfg.model.branches)
+
+
+@pytest.mark.full
+def test_student_becomes_the_teacher_of_the_next_stage(teacher, shapes_root,
+                                                       tmp_path):
+    options = dict(
+        data=shapes_root / 'imagenet',
+        teacher=teacher,
+        student='timm:test_resnet',
+        out=str(tmp_path / 'fd'),
+        epochs=1,
+        img_size=64,
+        stages=2)
+    last = mmfd.distill(**options)
+    first = mmfd.load_student(tmp_path / 'fd/stage_1')
+    cfg = read_config(next((tmp_path / 'fd/recipe').glob('*.py')))
+    taught_by = MODELS.build(cfg.model.teacher)
+    x = random_pixels(2, 64)
+    maps = first.eval().tokens(x)
+    torch.testing.assert_close(
+        taught_by(x), F.layer_norm(maps, maps.shape[-1:]), rtol=0, atol=1e-4)
+    assert not torch.equal(last.tokens(x), maps)
+    meta = checkpoints.meta(tmp_path / 'fd/student.safetensors')
+    assert meta['teacher.teacher.file'] == 'vit.safetensors'
+    # what was stopped in the second stage does not begin the first anew
+    before = (tmp_path / 'fd/stage_1/student.safetensors').stat().st_mtime_ns
+    for file in (tmp_path / 'fd').glob('epoch_*'):
+        file.unlink()
+    mmfd.distill(**options, resume=True)
+    after = (tmp_path / 'fd/stage_1/student.safetensors').stat().st_mtime_ns
+    assert before == after
+    with pytest.raises(Refused, match='stages=0'):
+        mmfd.distill(**dict(options, stages=0))
 
 
 def test_images_are_held_out_where_no_folder_is(teacher, shapes_root,
