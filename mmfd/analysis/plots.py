@@ -12,11 +12,13 @@ from mmfd.analysis.plot_parts import (GREY, WIDTH, colour_of, label_depth,
                                       whole_numbers, with_attention)
 
 MAPS = 6  # attention maps in a row
-TARGETS = dict(  # choice of whitening -> colour and width: some curves agree
+TARGETS = dict(  # normaliser -> colour and width: some curves agree
     none=('#BBBBBB', 7),
-    whitening=('#0072B2', 4),
+    layer_norm=('#0072B2', 4),
     l2=('#F0E442', 1.5),
-    standardise=('#D55E00', 1.5))
+    phi_s=('#009E73', 5),
+    standardize=('#D55E00', 2.5),
+    zca=('#000000', 1))
 
 
 def attention_distance(diagnosis):
@@ -306,17 +308,17 @@ def whitened(diagnosis):
     figure, (channels, even) = panels(2, 2.4, in_a_row=1)
     for name, target in choices.items():
         colour, width = TARGETS[name]
-        std = np.array(target['channels'])
+        shares = np.sort(target['channel_shares'])[::-1]
         channels.plot(
             np.arange(1,
-                      len(std) + 1),
-            std / np.median(std),
+                      len(shares) + 1),
+            100 * shares,
             color=colour,
             lw=width,
             label=whitening.TITLES[name])
     log_scale(channels)
     channels.set(
-        xlabel='channel, loudest first', ylabel='standard deviation / median')
+        xlabel='channel, loudest first', ylabel='share of the loss (%)')
     channels.legend()
     for i, key in enumerate(('even_channels', 'even_tokens')):
         even.barh([j + 0.36 * i for j in range(len(choices))],

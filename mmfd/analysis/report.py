@@ -97,8 +97,8 @@ SECTIONS = [
         'teacher.'),
     ReportSection(
         plots.whitened, 'advice', 'Is the teacher well whitened?',
-        'Left, the standard deviation of each channel of the target, by '
-        'choice of normalisation: flat is even. Right, how many of the '
+        'Left, the share of the loss that each channel of the target gets, by '
+        'choice of normaliser: flat is even. Right, how many of the '
         'channels and tokens the loss effectively looks at.',
         'FD compares targets in an ablation and finds its whitening best: '
         'features of different teachers differ in scale by orders of '
@@ -217,8 +217,12 @@ ROWS = dict(  # of the table on whitening
     token_norm_variation='variation of token lengths',
     cls_over_patch_norm='cls / patch length',
     largest_channel_over_median='largest / median channel',
+    largest_channel_share='largest channel, share of the loss',
+    artifact_loss_share='artifact patches, share of the loss',
+    faint_share='faintest 1 % of the variance, share of the loss',
     effective_rank='effective rank',
-    even='evenness, channels x tokens')
+    even='evenness, channels x tokens',
+    score='evenness without the faintest')
 
 
 def _advice(advice):

@@ -76,7 +76,7 @@ def test_one_config_shows_teacher_and_student(tmp_path, shapes_root):
     values = torch.tensor(numbers['cka']['values'])
     assert values.shape == (8, 8)
     torch.testing.assert_close(values.diagonal(), torch.ones(8))
-    assert numbers['whitening']['recommended'] in whitening.CHOICES
+    assert numbers['whitening']['recommended'] in whitening.TITLES
     # the middle of the landscape is the loss of the checkpoint itself
     line = numbers['landscape']['student']['lines'][0]
     assert line[10]['loss'] == pytest.approx(
@@ -110,8 +110,8 @@ def test_teacher_alone_gets_a_normalisation_recommended(tmp_path, shapes_root):
                             shapes_root / 'imagenet', '--count', 4,
                             '--measures', 'whitening')
     assert [*numbers['networks']] == ['teacher']
-    assert {*numbers['whitening']['choices']} == {*whitening.CHOICES}
-    assert 'Recommended' in page and 'mmfd.WhiteningNeck' in page
+    assert {*numbers['whitening']['choices']} == {*whitening.TITLES}
+    assert 'Recommended' in page and 'mmfd.TargetNeck' in page
 
 
 def test_network_without_attention_says_so_and_shows_the_rest(
