@@ -13,6 +13,8 @@ from mmfd.hosts import system
 
 # Permissions in a cache: others may read, as far as umask lets them
 OWN_FILE, OWN_FOLDER = 0o644, 0o755
+# In the folder of every run: which run it is, and the lock of who trains it
+RUN, LOCK = 'run.json', 'run.lock'
 
 
 def has_no_room(error):

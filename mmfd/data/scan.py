@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from mmfd.data.away import why_away
 from mmfd.errors import Refused
-from mmfd.files import (OWN_FILE, cache_folder, check_image_folder,
+from mmfd.files import (LOCK, OWN_FILE, RUN, cache_folder, check_image_folder,
                         make_own_folder, read_own, written_whole)
 from mmfd.hosts import log
 
@@ -39,7 +39,8 @@ def find_images(root, log_every=5.):
     """All images below a folder, by suffix in any case.
 
     A line in the log counts those of formats that are not read (`UNREAD`).
-    Hidden files and folders are left out, and the `JUNK` of systems. Links are
+    Hidden files and folders are left out, the `JUNK` of systems, and folders
+    in which a run writes, whose pictures are its curves. Links are
     followed, loops of links are not. The list of 10,000 images or more is
     cached in `$XDG_CACHE_HOME/mmfd/scans` (else `~/.cache/mmfd/scans`): the
     next call only lists the folders that have changed.
@@ -106,7 +107,11 @@ def _list(root, folder, cached, now):
         if cached and cached[0] == status.st_ctime_ns:
             return *cached, identity
         names, subfolders = [], []
-        with os.scandir(path) as entries:
+        with os.scandir(path) as listing:
+            entries = [*listing]
+        if folder and {RUN, LOCK} <= {entry.name for entry in entries}:
+            log.info(f'{path} is the folder of a run: left out')
+        else:
             for entry in entries:
                 if entry.name.startswith('.') or entry.name.lower() in JUNK:
                     continue
@@ -136,7 +141,7 @@ def _is_folder(entry):
 
 def _cache_file(root):
     # a list that was made by other rules is in another file
-    made_of = f'{os.path.realpath(root)} {sorted(JUNK)} {LISTED}'
+    made_of = f'{os.path.realpath(root)} {sorted(JUNK)} {LISTED} {RUN}'
     name = hashlib.sha256(os.fsencode(made_of)).hexdigest()
     return cache_folder('scans') / f'{name[:32]}.json'
 

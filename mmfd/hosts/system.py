@@ -40,14 +40,17 @@ def total_memory():
 
 
 def stop_signals():
-    """The signals that end a run: Ctrl-C's, and those of schedulers."""
+    """The signals that end a run: of Ctrl-C, schedulers, a closed terminal."""
     return tuple(
-        getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGUSR1')
+        getattr(signal, name)
+        for name in ('SIGINT', 'SIGTERM', 'SIGUSR1', 'SIGHUP')
         if hasattr(signal, name))
 
 
 def outlive_stop_signals():
     """Let only a SIGTERM of its parent end this process, and no Ctrl-C.
+
+    Nor a SIGUSR1, or that its terminal is closed.
 
     Where nobody can tell who sent a signal, only the Ctrl-C is ignored. A
     SIGTERM of the parent that arrives before this process has taken that of
@@ -57,6 +60,7 @@ def outlive_stop_signals():
     if not hasattr(signal, 'sigwaitinfo'):
         return
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     threading.Thread(target=_exit_with_parent, daemon=True).start()
 

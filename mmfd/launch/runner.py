@@ -20,6 +20,7 @@ from mmfd.launch import (parallel_config, processes, starting_weights, summary,
 from mmfd.launch.checks import (config_checks, dataset_checks, loader_checks,
                                 resume_checks, schedule_checks, student_checks,
                                 target_checks)
+from mmfd.launch.checks.setting_takers import scope_of
 from mmfd.launch.checks.type_names import find_class, no_such_type
 from mmfd.launch.config_options import DOWNSTREAM
 from mmfd.launch.dry_run import NO_CHECKPOINT
@@ -239,8 +240,8 @@ def _build(cfg, loops, verbose):
 
 def _build_optimizer(runner):
     optimizer = runner.cfg.optim_wrapper.get('optimizer', {}).get('type')
-    if isinstance(optimizer, str) and not find_class(
-            optimizer, runner.default_scope.scope_name):
+    if isinstance(optimizer,
+                  str) and not find_class(optimizer, scope_of(runner.cfg)):
         raise Refused(no_such_type(optimizer))
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     for each in optimizer_schema.optimizers(runner.optim_wrapper):

@@ -61,9 +61,9 @@ class ResumableCheckpointHook(CheckpointHook):
     A checkpoint is written completely or not at all, and the one it replaces
     is removed only afterwards. Within an epoch, and before each evaluation,
     `interim_N.pth` is written after iteration N; the last two of these are
-    kept until the run ends. Ctrl-C, SIGTERM and SIGUSR1 end the run after the
-    current iteration: it writes an interim checkpoint and exits with status
-    128 + the number of the signal, which is 130, 143 or 138.
+    kept until the run ends. Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP end the run
+    after the current iteration: it writes an interim checkpoint and exits with
+    status 128 + the number of the signal, which is 130, 143, 138 or 129.
 
     Only files that this run has written to its folder are ever removed, and
     no path is taken from a checkpoint. A checkpoint says of which run it is

@@ -16,9 +16,9 @@ from mmengine.dist import broadcast_object_list, is_main_process
 
 from mmfd import files
 from mmfd.errors import Refused
+from mmfd.files import LOCK, RUN
 from mmfd.hosts import log, system
 
-RUN, LOCK = 'run.json', 'run.lock'
 UNNAMED = ''  # the run of checkpoints that name none, as older ones
 
 

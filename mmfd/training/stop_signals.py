@@ -17,14 +17,16 @@ from mmfd.hosts import log, system
 # Seconds within which a second Ctrl-C is taken for the first: a program that
 # started the run may pass on what the terminal has sent to it, too
 AT_ONCE = 1.
+# Not caught where whoever started the run has it ignore them: a shell, `nohup`
+LEFT_IGNORED = {'SIGINT', 'SIGHUP'}
 
 
 class StopSignals:
-    """Catch Ctrl-C, SIGTERM and SIGUSR1 during training.
+    """Catch Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP during training.
 
     What comes after a Ctrl-C ends the process when it comes. Nothing is
-    caught in a thread, which receives no signals, nor a Ctrl-C that whoever
-    started the process has it ignore.
+    caught in a thread, which receives no signals, nor `LEFT_IGNORED` where
+    they are ignored.
 
     Attributes:
         received (int): number of the first signal, 0 if none came.
@@ -46,7 +48,7 @@ class StopSignals:
             return
         for number in system.stop_signals():
             ignored = signal.getsignal(number) == signal.SIG_IGN
-            if not ignored or number != signal.SIGINT:
+            if not (ignored and number.name in LEFT_IGNORED):
                 self.previous[number] = signal.signal(number, self._receive)
 
     def release(self):

@@ -259,3 +259,16 @@ def test_cache_of_somebody_else_is_a_warning_and_not_used(
     assert not [*cache.iterdir()]
     assert 'it is of user 12345, not 0' in message
     assert 'set XDG_CACHE_HOME to a folder of your own' in message
+
+
+def test_folder_of_a_run_is_left_out(tmp_path):
+    """Its curves and drawings would be a class of their own."""
+    for name in ('cat/1.png', 'run/curves.png', 'run/a/vis/1.png',
+                 'robot/1.png'):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    for name in 'run/run.json', 'run/run.lock', 'robot/run.json':
+        (tmp_path / name).touch()
+    assert scan.find_images(tmp_path) == ['cat/1.png', 'robot/1.png']
+    assert scan.find_images(tmp_path / 'run') == ['a/vis/1.png', 'curves.png']

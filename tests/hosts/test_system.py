@@ -81,7 +81,8 @@ def elsewhere(monkeypatch):
     """Take from this process what only some systems have."""
     for owner, name in ((os, 'sched_getaffinity'), (os, 'sysconf'),
                         (os, 'posix_fadvise'), (os, 'O_DIRECTORY'),
-                        (signal, 'SIGUSR1'), (signal, 'sigwaitinfo')):
+                        (signal, 'SIGUSR1'), (signal, 'SIGHUP'),
+                        (signal, 'sigwaitinfo')):
         monkeypatch.delattr(owner, name)
     monkeypatch.setitem(sys.modules, 'resource', None)
 
@@ -117,7 +118,7 @@ SHIELDED = '''
 import os, signal, subprocess, time
 from mmfd.hosts import system
 system.outlive_stop_signals()
-for name in 'INT', 'TERM', 'USR1':
+for name in 'INT', 'TERM', 'USR1', 'HUP':
     subprocess.run(['kill', f'-{name}', str(os.getpid())])
 while signal.SIGTERM in signal.sigpending():  # two pending ones are one
     time.sleep(0.001)

@@ -150,6 +150,7 @@ visualizer = dict(vis_backends=[
     signal.SIGTERM,
     signal.SIGINT,
     pytest.param(signal.SIGUSR1, marks=pytest.mark.full),
+    pytest.param(signal.SIGHUP, marks=pytest.mark.full),
 ])
 def test_signal_saves_and_exits_with_its_status(config, unbroken, tmp_path,
                                                 number):

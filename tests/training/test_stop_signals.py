@@ -69,6 +69,7 @@ def send(*numbers, pause=0.):
     [
         [signal.SIGINT],
         [signal.SIGTERM],
+        [signal.SIGHUP],  # of a terminal that is closed
         [signal.SIGUSR1, signal.SIGTERM],  # of a scheduler: it may still save
         [signal.SIGTERM, signal.SIGINT],
     ])
@@ -90,16 +91,24 @@ def test_second_signal_after_ctrl_c_ends_the_process(signals, second):
     assert ended.value.code == 130
 
 
-def test_ctrl_c_that_a_shell_has_a_process_ignore_stays_ignored():
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+@pytest.mark.parametrize(
+    'number, caught',
+    [
+        (signal.SIGINT, False),  # of a shell
+        (signal.SIGHUP, False),  # of `nohup`
+        (signal.SIGUSR1, True),  # of a batch script, which it would end
+    ])
+def test_what_whoever_starts_a_run_has_it_ignore(number, caught):
+    before = signal.signal(number, signal.SIG_IGN)
     try:
-        caught = StopSignals()
-        caught.catch()
-        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
-        assert signal.getsignal(signal.SIGTERM) == caught._receive
-        caught.release()
+        signals = StopSignals()
+        signals.catch()
+        assert signal.getsignal(number) == (
+            signals._receive if caught else signal.SIG_IGN)
+        assert signal.getsignal(signal.SIGTERM) == signals._receive
+        signals.release()
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(number, before)
 
 
 class Broken(Hook):
@@ -116,7 +125,7 @@ def runner(config, work_dir, **settings):
 
 
 def test_run_that_ends_by_an_error_leaves_no_handler(config, tmp_path):
-    numbers = signal.SIGINT, signal.SIGTERM, signal.SIGUSR1
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
     before = [signal.getsignal(number) for number in numbers]
     failing = runner(config, tmp_path)
     failing.register_hook(Broken())

@@ -1,10 +1,11 @@
-"""Refuse settings of a DataLoader that exclude each other.
+"""Refuse settings of a DataLoader that exclude each other or what it is for.
 
 PyTorch says so with an error while the data sets are built, which could as
 well be of the data.
 """
 import warnings
 
+from mmengine.registry import FUNCTIONS
 from torch.utils.data import DataLoader
 
 from mmfd.errors import Refused
@@ -15,6 +16,7 @@ BUILT = {
     *NEEDED, 'batch_sampler', 'collate_fn', 'worker_init_fn',
     'num_batch_per_epoch', 'disable_subprocess_warning'
 }
+FUNCTIONS_OF_LOADERS = 'collate_fn', 'worker_init_fn'
 # Settings that a sampler takes over, and which one it is
 OF_SAMPLERS = dict(shuffle='sampler', drop_last='batch_sampler')
 
@@ -35,6 +37,10 @@ def check(cfg):
 
 
 def _check(name, loader):
+    for key in FUNCTIONS_OF_LOADERS:
+        function = (loader.get(key) or {}).get('type')
+        if isinstance(function, str) and FUNCTIONS.get(function) is None:
+            raise Refused(f'{name}.{key}: no function is called {function!r}')
     grouped = loader.get('batch_sampler') is not None
     needed = [*NEEDED, *['batch_size'] * grouped]
     lacking = [key for key in needed if key not in loader]
@@ -58,3 +64,6 @@ def _check(name, loader):
                     f'that, so take it out, or set {sampler}.{key} if '
                     f'{loader[sampler].get("type")} has it') from error
         raise Refused(f'{name}: {error}') from error
+    if settings.get('drop_last') and not name.startswith('train'):
+        raise Refused(f'{name}.drop_last=True leaves images out of what is '
+                      'measured: take it out')

@@ -43,6 +43,7 @@ def check_applied_once(cfg):
                           'take one of them out of the config')
     _check_schedule(cfg, hooks)
     _check_preprocessor(cfg)
+    _check_metrics(cfg)
 
 
 def check_averages(cfg):
@@ -77,9 +78,7 @@ def check_best(cfg):
     Raises:
         Refused: naming the prefixes of the metrics.
     """
-    metrics = cfg.get('val_evaluator') or []
-    metrics = metrics if isinstance(metrics, list) else [metrics]
-    classes = [isinstance(m, dict) and class_of(m, cfg) for m in metrics]
+    metrics, classes = _metrics(cfg)
     if not all(isclass(c) and issubclass(c, BaseMetric) for c in classes):
         return
     prefixes = [
@@ -158,6 +157,28 @@ def _hooks(cfg):
         cls = hook and class_of(hook, cfg)
         if cls:
             yield path, hook, cls
+
+
+def _check_metrics(cfg):
+    """Refuse two metrics that give numbers of the same names.
+
+    Those of the host libraries name theirs after their settings.
+    """
+    seen = set()
+    for metric, cls in zip(*_metrics(cfg)):
+        name = isclass(cls) and (cls, metric.get('prefix'))
+        if name in seen and cls.__module__.startswith('mmfd.'):
+            raise Refused(f'val_evaluator has {cls.__name__} twice, whose '
+                          'numbers would have the same names: set another '
+                          'prefix for one, or take it out')
+        seen.add(name)
+
+
+def _metrics(cfg):
+    """The configs of the metrics of a run, and their classes: two lists."""
+    metrics = cfg.get('val_evaluator') or []
+    metrics = metrics if isinstance(metrics, list) else [metrics]
+    return metrics, [isinstance(m, dict) and class_of(m, cfg) for m in metrics]
 
 
 def _check_schedule(cfg, hooks):

@@ -49,7 +49,8 @@ SIZES = {'accumulative_counts', 'batch_size', 'num_workers', 'prefetch_factor'}
 # Counts, of which 1.5 would be another number for each that reads it; some
 # files of mmdet compute one as 57300.0, which sizes may not be
 COUNTS = SIZES | INTERVALS | {
-    'max_iters', 'max_keep_ckpts', 'save_begin', 'val_begin', 'val_interval'
+    'max_epochs', 'max_iters', 'max_keep_ckpts', 'save_begin', 'val_begin',
+    'val_interval'
 }
 NEEDED = {'accumulative_counts', 'batch_size', 'lr', 'max_norm'}  # not None
 # Settings beside `type` that name a class

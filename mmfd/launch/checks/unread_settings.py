@@ -51,7 +51,8 @@ def unread_in(cfg):
             unread = _not_taken(node, takers, scope)
         for key in unread:
             if not _read_by_name(key, takers, around, cfg):
-                yield f'{path}.{key}', node[key], _why(key, node, takers)
+                why = _why(key, node, takers, scope)
+                yield f'{path}.{key}', node[key], why
 
 
 def _read_by_name(key, takers, around, cfg):
@@ -80,11 +81,16 @@ def _quotes(text, key):
     return re.search(rf"""['"]{re.escape(str(key))}['"]""", text)
 
 
-def _why(key, node, takers):
+def _why(key, node, takers, scope):
     """Which class has no such key, and which key is spelt nearly so."""
     name = node.get('type') or getattr(takers[0], '__name__', 'this section')
     if not isinstance(name, str):
         name = name.__name__
-    near = difflib.get_close_matches(key, known_keys(takers), n=1)
+    taken = {
+        other
+        for other in known_keys(takers) if any(
+            takes(taker, other, {}, scope) for taker in takers)
+    }
+    near = difflib.get_close_matches(key, taken, n=1)
     advice = f'; did you mean {near[0]!r}?' if near else ''
     return f'{name} has no {key!r}{advice}'

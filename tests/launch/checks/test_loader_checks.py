@@ -20,6 +20,9 @@ REFUSED = [  # settings, the message behind the name of the loader
           drop_last=False), ': batch_sampler option is mutually exclusive'),
     (dict(num_workers=2, multiprocessing_context='forks'),
      ': multiprocessing_context option should specify a valid start method'),
+    (dict(collate_fn=dict(type='no_collate')), '.collate_fn: no function is '
+     "called 'no_collate'"),
+    (dict(worker_init_fn=dict(type='no_start')), '.worker_init_fn: no functi'),
     (dict(num_workers=2, prefetch_factor=-1), '.prefetch_factor=-1: a number'),
     (dict(num_workers=2, timeout=-1), '.timeout=-1: a number'),
     (dict(num_workers=-1), '.num_workers=-1: a number of 0 or more'),
@@ -52,6 +55,12 @@ def check(loop, **settings):
 def test_settings_that_exclude_each_other_are_refused(loop, settings, message):
     with pytest.raises(Refused, match=f'^{loop}_dataloader{message}'):
         check(loop, **settings)
+
+
+@pytest.mark.parametrize('loop', ['val', 'test'])
+def test_evaluation_of_a_part_of_the_images_is_refused(loop):
+    with pytest.raises(Refused, match=f'{loop}_dataloader.drop_last=True lea'):
+        check(loop, drop_last=True)
 
 
 @pytest.mark.parametrize('settings', TAKEN)

@@ -158,6 +158,15 @@ HABITS = {  # what people write: (bases, text, the message)
         [FINETUNE],
         'optim_wrapper = dict(paramwise_cfg=dict(layer_decay=65))',
         'layer_decay=65: a number of 0 to 1 is expected'),
+    'run without end': (
+        [FD], 'train_cfg = dict(max_epochs=float("inf"))',
+        'train_cfg.max_epochs=inf: a whole number is expected'),
+    'key that only the class above has': (
+        [FD], "model = dict(init_cfg=dict(checkpoint='a.pth'))",
+        r"model.init_cfg=.*mmfd.FeatureDistillation has no 'init_cfg'\)"),
+    'metric twice': (
+        [FD], "val_evaluator = [dict(type='mmfd.HeldOutLoss')] * 2",
+        'val_evaluator has HeldOutLoss twice'),
     'one beta': (
         [FD], 'optim_wrapper = dict(optimizer=dict(betas=[0.9]))',
         r'betas=\[0.9\]: a list of 2 numbers is expected'),
