@@ -92,6 +92,11 @@ def _say_unread(root, counts):
              'and left out: convert them to JPEG or PNG')
 
 
+@lru_cache(None)
+def _say_left_out(path):
+    log.info(f'{path} is the folder of a run: left out')
+
+
 def _list(root, folder, cached, now):
     """A folder's time of change (ns), images, subfolders and identity.
 
@@ -110,7 +115,7 @@ def _list(root, folder, cached, now):
         with os.scandir(path) as listing:
             entries = [*listing]
         if folder and {RUN, LOCK} <= {entry.name for entry in entries}:
-            log.info(f'{path} is the folder of a run: left out')
+            _say_left_out(path)
         else:
             for entry in entries:
                 if entry.name.startswith('.') or entry.name.lower() in JUNK:
