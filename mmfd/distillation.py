@@ -21,7 +21,7 @@ from mmfd.registry import MODELS
 class Distillation(BaseSelfSupervisor):
     """A student that sees pixels in its own statistics, and can be evaluated.
 
-    Who teaches it, the class below says, and `mmfd.multi_teacher`.
+    Who teaches it, the class below says, and `mmfd.variants`.
     """
 
     def __init__(self, normalize, backbone, data_preprocessor, **parts):

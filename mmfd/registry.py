@@ -17,8 +17,9 @@ def _child(parent, *files):
 MODELS = _child(
     host.MODELS,
     'distillation',  # FeatureDistillation: the method
-    'multi_teacher.distillation',  # MultiTeacherDistillation
-    'multi_teacher.balance',  # FixedWeights, BalancedGradients and more
+    'variants.several_teachers',  # MultiTeacherDistillation
+    'variants.masked_student',  # MaskedFeatureDistillation
+    'variants.balance',  # FixedWeights, BalancedGradients and more
     'pixels',  # PixelPreprocessor, OfficialEvalPreprocessor, Normalize
     'teacher',  # Teacher
     'training.cached_teacher',  # CachedTeacher

@@ -184,7 +184,10 @@ def _check_option(cfg, options, key):
         elif part == 'default_hooks' and isinstance(node, dict):
             known = {*node, *new_hooks}
         elif isinstance(node, dict):
-            takers = takers_of('.'.join(parts[:i + 1]), node, cfg)
+            place = '.'.join(parts[:i + 1])
+            if kind := options.get(f'{place}.type'):
+                node = dict(node, type=kind)
+            takers = takers_of(place, node, cfg)
             known = {*node, *known_keys(takers)}
         else:
             return  # the rest of the key, if any, is new

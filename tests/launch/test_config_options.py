@@ -118,6 +118,8 @@ REFUSED = {  # option -> the message
     r'a list is expected, optim_wrapper.optimizer.betas="\[0.9,0.95\]"',
     'default_hooks.a.type=mmfd.X default_hooks.b.interval=1':
     "default_hooks has no 'b'",
+    'model.parts=1':
+    "model has no 'parts'; known are backbone, data_preprocessor, head, ",
 }
 TAKEN = ('randomness.deterministic=True', 'train_dataloader.timeout=9',
          'optim_wrapper.clip_grad.norm_type=1.', 'log_processor.by_epoch=True',
@@ -128,7 +130,8 @@ TAKEN = ('randomness.deterministic=True', 'train_dataloader.timeout=9',
          'train_dataloader.dataset.held_out=0.1',
          'train_dataloader.dataset.pipeline.0.gap=3',
          'model.head.loss.reduction=sum', 'visualizer.name=x',
-         'test_dataloader.prefetch_factor=4')
+         'test_dataloader.prefetch_factor=4',
+         'model.type=mmfd.MaskedFeatureDistillation model.hidden=0.5')
 
 
 @pytest.fixture(scope='module')
@@ -149,7 +152,7 @@ def test_setting_that_nothing_takes_is_refused(cfg, options):
 
 @pytest.mark.parametrize('option', TAKEN)
 def test_every_setting_that_something_takes_is_accepted(cfg, option):
-    override(cfg, dict([option.split('=')]))
+    override(cfg, dict(o.split('=') for o in option.split(' ')))
 
 
 # --- --data-root ---

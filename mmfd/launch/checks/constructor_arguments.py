@@ -77,8 +77,13 @@ def known_keys(takers):
             known |= taker
             continue
         for _, function in _constructors(taker):
-            known |= {*(_parameters(function) or ())}
-    return known - {'self', 'args', 'kwargs'}
+            known |= {
+                name
+                for name, parameter in (_parameters(function) or {}).items()
+                if parameter.kind not in (parameter.VAR_POSITIONAL,
+                                          parameter.VAR_KEYWORD)
+            }
+    return known - {'self'}
 
 
 def default_of(taker, key):

@@ -14,9 +14,9 @@ from mmpretrain.structures import DataSample
 import mmfd
 from mmfd.errors import Refused
 from mmfd.launch.config_options import read_config
-from mmfd.multi_teacher.balance import Meeting
 from mmfd.planning.count import count_step, target_shapes
 from mmfd.training.metrics import HeldOutLoss
+from mmfd.variants.balance import Meeting
 from mmfd.weights import provenance
 
 
@@ -312,7 +312,8 @@ def test_checkpoints_name_each_teacher(trained):
     _, work_dir = trained
     meta = runs.final(work_dir)['meta']
     assert meta['teacher.maps.file'] == meta['teacher.large.file'] == 'random'
-    assert provenance.fingerprints(meta) == {'random'}
+    found = {meta[f'teacher.{name}.fingerprint'] for name in ('maps', 'large')}
+    assert provenance.fingerprints(meta) == found and len(found) == 2
     of_others = {'teacher.teacher.fingerprint': '1', 'start.fingerprint': '2'}
     assert provenance.fingerprints({
         'teacher.maps.fingerprint': '3',

@@ -21,8 +21,8 @@ from torch import nn
 
 from mmfd.distillation import Distillation
 from mmfd.errors import Refused
-from mmfd.multi_teacher.balance import Meeting
 from mmfd.registry import MODELS, place_of
+from mmfd.variants.balance import Meeting
 from mmfd.weights import provenance
 
 

@@ -1,1 +1,0 @@
-"""How one student learns from several teachers."""

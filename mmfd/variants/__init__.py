@@ -1,0 +1,1 @@
+"""How else a student can be taught than by one teacher with all it sees."""
