@@ -166,8 +166,10 @@ def _check_metrics(cfg):
     """
     seen = set()
     for metric, cls in zip(*_metrics(cfg)):
-        name = isclass(cls) and (cls, metric.get('prefix'))
-        if name in seen and cls.__module__.startswith('mmfd.'):
+        if not (isclass(cls) and cls.__module__.startswith('mmfd.')):
+            continue
+        name = cls, metric.get('prefix')
+        if name in seen:
             raise Refused(f'val_evaluator has {cls.__name__} twice, whose '
                           'numbers would have the same names: set another '
                           'prefix for one, or take it out')

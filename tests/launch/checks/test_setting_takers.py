@@ -220,6 +220,11 @@ FINE = {  # what nothing contradicts
     'checkpoints at the end': (
         [FD], 'default_hooks = dict(checkpoint=dict(interval=400))'),
     'validation at the end': ([FD], 'train_cfg = dict(val_interval=400)'),
+    'metrics that nobody knows yet': (
+        [FD], "val_evaluator = [dict(type='Mine')] * 2"),
+    'metric at two prefixes': (
+        [FD], "val_evaluator = [dict(type='mmfd.HeldOutLoss', prefix=p) "
+        "for p in ('a', 'b')]"),
     'scaling that is off': (
         [FD], 'auto_scale_lr = dict(base_batch_size=512)'),
     "the host's schedule in place of ours": (
