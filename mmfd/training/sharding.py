@@ -18,6 +18,7 @@ from itertools import chain
 import torch
 from mmengine.device import get_device
 from mmengine.dist import get_rank, get_world_size, is_main_process
+from mmengine.model import BaseTTAModel
 from mmengine.runner import Runner
 from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
@@ -90,7 +91,8 @@ class FullySharded(nn.Module):
     a weight.
 
     Args:
-        module (nn.Module): with a `backbone`, maybe with a `teacher`.
+        module (nn.Module): with a `backbone`, maybe with a `teacher`; or such
+            a model within a `BaseTTAModel`.
         blocks (str): regular expression; the modules of a backbone whose full
             name matches it are gathered one by one.
         shard_teacher (bool): False keeps the complete teacher in every
@@ -109,6 +111,9 @@ class FullySharded(nn.Module):
                  shard_teacher=True,
                  param_dtype=None):
         super().__init__()
+        self.module = module
+        if isinstance(module, BaseTTAModel):  # it calls the model's forward
+            module = module.module
         _refuse_tied(module)
         device = torch.device(get_device()).type
         dtype = param_dtype and getattr(torch, param_dtype)
@@ -136,7 +141,6 @@ class FullySharded(nn.Module):
             part.register_load_state_dict_pre_hook(_shard_weights)
         if dtype:  # for what meets the weights: buffers, norms, the loss
             module.forward = torch.autocast(device, dtype)(module.forward)
-        self.module = module
 
     def train_step(self, data, optim_wrapper):
         return self.module.train_step(data, optim_wrapper)

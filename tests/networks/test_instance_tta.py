@@ -6,8 +6,11 @@ import torch
 from helpers.detectors import detector
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import InstanceData
+from torch import distributed
+from torch.distributed.tensor import DTensor
 
 from mmfd.errors import Refused
+from mmfd.training.sharding import FullySharded
 
 NMS = dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=10)
 SIZE = 48, 64  # of the original image, (h, w)
@@ -163,6 +166,23 @@ def test_boxes_are_those_of_all_views_after_one_suppression(image):
     torch.testing.assert_close(found.scores, scores[kept])
     assert torch.equal(found.labels, labels[kept])
     torch.testing.assert_close(found.bboxes, boxes[kept], rtol=0, atol=1e-4)
+
+
+@torch.no_grad()
+def test_shards_give_the_same_boxes_and_masks(image, tmp_path):
+    model = detector('htc')
+    data = of_views(view(image, 1), view(image, 2, 'horizontal'))
+    [alone] = merger(model).test_step(copy.deepcopy(data))
+    distributed.init_process_group(
+        'gloo', init_method=f'file://{tmp_path}/meeting', rank=0, world_size=1)
+    try:
+        [found] = FullySharded(merger(model)).eval().test_step(data)
+    finally:
+        distributed.destroy_process_group()
+    assert any(isinstance(p, DTensor) for p in model.parameters())
+    for key in 'bboxes', 'scores', 'labels', 'masks':
+        torch.testing.assert_close(found.pred_instances[key],
+                                   alone.pred_instances[key])
 
 
 @torch.no_grad()
