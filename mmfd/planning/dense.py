@@ -1,14 +1,18 @@
 """What segmentors and detectors compute, as far as shapes alone decide it.
 
 Proposals, NMS, assignment and losses depend on numbers, which a count has not.
-Heads of regions see as many as training samples.
+Heads of regions see as many as training samples. The cross-entropy of a
+segmentor is there, since its logits are as large as the images.
 """
+import torch
+import torch.nn.functional as F
 from torch import nn
 
 from mmfd.errors import Refused
 
-# Heads that see all maps
-OF_MAPS = 'decode_head', 'auxiliary_head', 'rpn_head', 'bbox_head'
+# Heads that see all maps: of segmentors, of detectors
+OF_PIXELS = 'decode_head', 'auxiliary_head'
+OF_ANCHORS = 'rpn_head', 'bbox_head'
 
 
 def outputs(model, images):
@@ -20,7 +24,13 @@ def outputs(model, images):
     """
     maps = model.extract_feat(images)
     parts = dict(model.named_children())
-    for name in OF_MAPS:
+    labels = images.new_zeros(images[:, 0].shape, dtype=torch.long)
+    for name in OF_PIXELS:
+        if name in parts:
+            logits = F.interpolate(
+                parts[name](maps), images.shape[2:], mode='bilinear')
+            yield F.cross_entropy(logits, labels, reduction='none')
+    for name in OF_ANCHORS:
         if name in parts:
             yield parts[name](maps)
     if 'roi_head' in parts:

@@ -5,6 +5,9 @@ the recipes themselves.
 """
 import pytest
 from helpers import gpu_steps, models
+from mmengine.config import Config
+
+from mmfd.planning.plan import Plan
 
 CLASSIFIER = dict(
     type='mmpretrain.ImageClassifier',
@@ -118,3 +121,31 @@ def test_a_segmentor_waits_for_its_logged_accuracy_alone(on_null_device):
 def test_other_precisions_are_fused_too(on_null_device, dtype):
     cases = [dict(config=c, batch=8, dtype=dtype) for c in (FD, VITB)]
     assert [f['math'] for f in on_null_device(*cases)] == [0, 0]
+
+
+@pytest.mark.full
+def test_plan_of_a_segmentor_is_its_peak_on_the_device(on_null_device,
+                                                       tmp_path):
+    """Swin V2-G's at a hundredth of its width, all in fp32."""
+    path = tmp_path / 'small.py'
+    path.write_text(f"""
+_base_ = '{gpu_steps.ROOT}/configs/ade20k/swinv2g_fd_ade20k.py'
+widths = [8, 16, 32, 64]
+norm = dict(norm_cfg=dict(type='BN'))
+model_wrapper_cfg = None
+model = dict(
+    backbone=dict(
+        arch=dict(
+            _delete_=True, embed_dims=8, depths=[2, 2, 6, 2],
+            num_heads=[1, 2, 4, 8], extra_norm_every_n_blocks=6),
+        with_cp=False, drop_path_rate=0.),
+    decode_head=dict(
+        in_channels=widths, channels=32, dropout_ratio=0., **norm),
+    auxiliary_head=dict(
+        in_channels=32, channels=32, dropout_ratio=0., **norm))
+""")
+    facts, = on_null_device(dict(config=str(path), batch=2, dtype='float32'))
+    plan = Plan(Config.fromfile(path), gpus=1)
+    memory = {q.name: q.value for q in plan.memory(plan.settings)}
+    planned = memory['sum'] - memory['libraries']
+    assert planned == pytest.approx(facts['peak'], rel=0.1)

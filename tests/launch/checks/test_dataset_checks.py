@@ -1,6 +1,7 @@
 """Labels, classes and batches are checked before training."""
 import gc
 import json
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -382,3 +383,12 @@ def test_ids_of_objects365_that_are_there_twice_are_one_message(tmp_path):
             Refused, match='cannot be built: .*boxes.json. are not unique'):
         with build_errors_refused():
             objects365(tmp_path, ids=(7, 7))
+
+
+def test_missing_package_of_instaboost_is_named(monkeypatch):
+    from mmdet.datasets.transforms import InstaBoost
+    monkeypatch.setitem(sys.modules, 'instaboostfast', None)
+    with pytest.raises(
+            Refused, match='cannot be built: .*pip install instaboostfast'):
+        with build_errors_refused():
+            InstaBoost()
