@@ -16,7 +16,7 @@ from mmfd.errors import Refused
 from mmfd.networks.token_layout import Features
 from mmfd.registry import MODELS
 from mmfd.targets import normalizers
-from mmfd.targets.artifact_tokens import ArtifactTokens, without_masked
+from mmfd.targets.artifact_tokens import ArtifactTokens
 from mmfd.targets.token_statistics import selection
 from mmfd.weights import checkpoints, strict_loading
 
@@ -184,9 +184,11 @@ class TargetNeck(nn.Module):
     def forward(self, feats):
         """Features of a backbone -> (B, L, C) in fp32."""
         tokens = self.select_tokens(feats).float()
+        target = self.normalize(tokens)
         if self.masks:
-            return without_masked(tokens, self.normalize)
-        return self.normalize(tokens)
+            masked = tokens.isnan().any(-1, keepdim=True)
+            target = target.masked_fill(masked, 0.)
+        return target
 
 
 @MODELS.register_module()

@@ -13,8 +13,8 @@ from mmfd.analysis.plot_parts import (GREY, WIDTH, colour_of, label_depth,
 
 MAPS = 6  # attention maps in a row
 TARGETS = dict(  # normaliser -> colour and width: some curves agree
-    none=('#BBBBBB', 7),
-    layer_norm=('#0072B2', 4),
+    layer_norm=('#0072B2', 7),
+    none=('#BBBBBB', 4),
     l2=('#F0E442', 1.5),
     phi_s=('#009E73', 5),
     standardize=('#D55E00', 2.5),

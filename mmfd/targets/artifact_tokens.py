@@ -4,8 +4,6 @@ Large ViTs keep notes of their own in patches of little content (Darcet et al.,
 arXiv 2309.16588). What such a patch says is not of its place, and a loss of
 targets that keep their lengths sees little else (SiNGER, arXiv 2509.20986).
 """
-import torch
-
 from mmfd.errors import Refused
 
 LONG = 3.  # medians of the patches of an image
@@ -26,7 +24,8 @@ def clip(patches, long=LONG):
 def mask(patches, long=LONG):
     """Patches (B, n, C), those beyond `long` medians NaN.
 
-    So what is interpolated of them is NaN, too.
+    So what is interpolated of them is NaN, too, until the neck makes zeros of
+    all that is.
     """
     return patches.masked_fill((lengths(patches) > long)[..., None],
                                float('nan'))
@@ -79,14 +78,3 @@ class ArtifactTokens:
 
     def __str__(self):
         return f'{self.change.__name__} beyond {self.long:g}'
-
-
-def without_masked(tokens, normalize):
-    """Normalise the tokens (B, L, C) that are no NaN; the others are zeros.
-
-    Running statistics see no masked token.
-    """
-    seen = ~tokens.isnan().any(-1)
-    target = torch.zeros_like(tokens)
-    target[seen] = normalize(tokens[seen][None])[0]
-    return target

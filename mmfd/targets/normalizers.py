@@ -140,7 +140,7 @@ class RunningStandardize(Standardize):
     """Standardise by the tokens of all processes since the run began.
 
     While the model trains, statistics take in a batch before it is
-    normalised. They are saved with the run.
+    normalised, without tokens that are NaN. They are saved with the run.
 
     Args:
         channels (int): the teacher's width.
@@ -190,17 +190,22 @@ class RunningStandardize(Standardize):
 
 
 def _moments(flat):
-    """Count, mean and sum of squared distances from it: (N, C) to (3, C)."""
-    mean = flat.mean(0)
-    count = torch.full_like(mean, len(flat))
-    return torch.stack((count, mean, (flat - mean).square().sum(0)))
+    """Count, mean and sum of squared distances from it: (N, C) to (3, C).
+
+    Tokens that are NaN do not count.
+    """
+    seen = ~flat.isnan().any(-1, keepdim=True)
+    count = seen.sum(0).to(flat.dtype).expand(flat.shape[-1])
+    mean = flat.where(seen, 0.).sum(0) / count.clamp(min=1)
+    scatter = (flat - mean).where(seen, 0.).square().sum(0)
+    return torch.stack((count, mean, scatter))
 
 
 def _united(parts):
     """`_moments` of several sets of tokens together (Chan et al., 1983)."""
     counts, means, scatters = torch.stack(parts).unbind(1)  # each (P, C)
     count = counts.sum(0)
-    mean = (counts * means).sum(0) / count
+    mean = (counts * means).sum(0) / count.clamp(min=1)
     scatter = (scatters + counts * (means - mean).square()).sum(0)
     return torch.stack((count, mean, scatter))
 

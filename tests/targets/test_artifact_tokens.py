@@ -153,6 +153,15 @@ def test_losses_that_would_count_other_tokens_are_refused(
         target_checks.check_losses(built)
 
 
+def test_message_names_the_branch_of_a_teacher():
+    one = model(SMOOTH_L1, MASK)
+    parts = {key: one.pop(key) for key in ('teacher', 'neck', 'head')}
+    one.update(type='mmfd.MultiTeacherDistillation', branches=dict(dino=parts))
+    with pytest.raises(
+            Refused, match='^model.branches.dino: teacher.neck.art'):
+        target_checks.check_losses(MODELS.build(one))
+
+
 def test_cls_tokens_and_patches_need_both():
     config = model(parted())
     target_checks.check_losses(MODELS.build(config))

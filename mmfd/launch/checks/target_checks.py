@@ -45,39 +45,43 @@ def check_losses(model):
     Raises:
         Refused: naming what to set.
     """
+    layout = layout_of(model.backbone) if _teachers(model) else None
     for part in model.modules():
         head = getattr(part, 'head', None)
         if not (isinstance(getattr(part, 'teacher', None), Teacher)
                 and isinstance(head, DistillationHead)):
             continue
-        losses = [*head.criterion.modules()]
-        masks = getattr(part.teacher.neck, 'masks', False)
-        if masks != any(isinstance(loss, MaskedLoss) for loss in losses):
-            raise Refused(
-                'teacher.neck.artifacts masks tokens and head.loss would learn'
-                " their zeros: wrap it in dict(type='mmfd.MaskedLoss', "
-                'loss=...)' if masks else 'head.loss is mmfd.MaskedLoss and '
-                'nothing is masked: set teacher.neck.artifacts=dict('
-                "action='mask'), or take the loss within it")
-        for loss in losses:
-            if isinstance(loss, SumOfLosses) and loss.parts_tokens():
-                _check_cls(loss, part, layout_of(model.backbone))
+        for wrong in _wrong_losses([*head.criterion.modules()], part, layout):
+            place = f'{part.place}: ' if hasattr(part, 'place') else ''
+            raise Refused(place + wrong)
 
 
-def _check_cls(loss, part, layout):
-    """Compare the cls tokens of a loss with those that a student has."""
-    chosen = part.neck.select_tokens.tokens
-    if chosen != 'all':
-        raise Refused(
-            f'head.loss.terms tell cls tokens from patches, and neck.tokens='
-            f"{chosen!r}: set it to 'all', of the teacher too, or all terms "
-            "to tokens='all'")
+def _wrong_losses(losses, part, layout):
+    """Sentences: what losses of a teacher would count, unlike its neck."""
+    masks = getattr(part.teacher.neck, 'masks', False)
+    leaves_out = any(isinstance(loss, MaskedLoss) for loss in losses)
+    if masks and not leaves_out:
+        yield (
+            'teacher.neck.artifacts masks tokens and head.loss would learn '
+            "their zeros: wrap it in dict(type='mmfd.MaskedLoss', loss=...)")
+    if leaves_out and not masks:
+        yield ('head.loss is mmfd.MaskedLoss and nothing is masked: set '
+               "teacher.neck.artifacts=dict(action='mask'), or take the loss "
+               'within it')
     cls = (layout.prefix or 0) - layout.registers
-    if loss.cls != cls:
-        raise Refused(
-            f'head.loss.cls={loss.cls}, and the student has {cls} cls tokens '
-            'before its patches: ' + (f'set head.loss.cls={cls}' if cls else
-                                      "it has no part for tokens='cls'"))
+    for loss in losses:
+        if not isinstance(loss, SumOfLosses) or not loss.parts_tokens():
+            continue
+        chosen = part.neck.select_tokens.tokens
+        if chosen != 'all':
+            yield (f'head.loss.terms tell cls tokens from patches, and '
+                   f"neck.tokens={chosen!r}: set it to 'all', of the teacher "
+                   "too, or all terms to tokens='all'")
+        if loss.cls != cls:
+            yield (f'head.loss.cls={loss.cls}, and the student has {cls} cls '
+                   'tokens before its patches: ' +
+                   (f'set head.loss.cls={cls}'
+                    if cls else "it has no part for tokens='cls'"))
 
 
 def check_start(model, path):
