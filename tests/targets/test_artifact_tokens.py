@@ -9,6 +9,7 @@ from mmfd.errors import Refused
 from mmfd.launch.checks import target_checks
 from mmfd.necks import TargetNeck
 from mmfd.networks.token_layout import Features
+from mmfd.planning.count import count_step
 from mmfd.targets.artifact_tokens import lengths
 
 CLIP, MASK = dict(action='clip'), dict(action='mask')
@@ -151,6 +152,17 @@ def test_losses_that_would_count_other_tokens_are_refused(
     built = MODELS.build(model(loss, **settings))
     with pytest.raises(Refused, match=message):
         target_checks.check_losses(built)
+
+
+@pytest.mark.parametrize(
+    'normalize',
+    ['layer_norm', dict(type='running', channels=128)])
+def test_planner_counts_a_step_with_masked_patches(normalize):
+    """Its tensors have shapes alone, so none may depend on numbers."""
+    counted = count_step(
+        model(MASKED, MASK, normalize=normalize), 2, 32, 'cpu')
+    plain = count_step(model(SMOOTH_L1, normalize=normalize), 2, 32, 'cpu')
+    assert counted.backward_flops == plain.backward_flops > 0
 
 
 def test_message_names_the_branch_of_a_teacher():
