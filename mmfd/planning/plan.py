@@ -264,7 +264,9 @@ class Plan:
 def advise(plan, gib):
     """A sentence: does a plan fit in GPUs of `gib` GiB? If not, what does?"""
     norms = nn.BatchNorm1d, nn.SyncBatchNorm  # one image has no variance
-    normed = any(isinstance(m, norms) for m in plan.model.modules())
+    # nor has the one point that UperNet pools an image to
+    normed = plan.scope == 'mmseg' or any(
+        isinstance(m, norms) for m in plan.model.modules())
     for settings in plan.settings.tighter(plan.gpus, 2 if normed else 1):
         total = [*plan.memory(settings)][-1].value
         if total <= gib * 2**30:
