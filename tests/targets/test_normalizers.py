@@ -201,6 +201,7 @@ def test_a_run_goes_on_from_what_its_state_says():
 
 
 def of_one_process(rank, processes, folder, answers, settings):
+    torch.set_num_threads(1)  # those of the parent are not in a fork
     dist.init_process_group(
         'gloo',
         init_method=f'file://{folder}/store',
@@ -220,7 +221,9 @@ def test_two_processes_are_one(tmp_path, settings):
     answers = fork.Queue()
     workers = [
         fork.Process(
-            target=of_one_process, args=(rank, 2, tmp_path, answers, settings))
+            target=of_one_process,
+            args=(rank, 2, tmp_path, answers, settings),
+            daemon=True)
         for rank in range(2)
     ]
     for worker in workers:

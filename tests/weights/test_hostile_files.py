@@ -11,7 +11,7 @@ from helpers.corpus import CANARY, MADE, honest, write
 from mmfd.weights.convert import CONVERTERS
 
 # What a file may cost over an honest small one: bytes of memory, seconds of
-# one CPU; and for each byte of it
+# one idle CPU; and for each byte of it
 MOST_MEMORY, MOST_MEMORY_A_BYTE = 64 << 20, 4
 MOST_SECONDS, MOST_SECONDS_A_BYTE = 2, 1 / (3 << 20)
 # One of each way to be refused, for the ways in that take their time
