@@ -223,8 +223,7 @@ def test_two_processes_are_one(tmp_path, settings):
         fork.Process(
             target=of_one_process,
             args=(rank, 2, tmp_path, answers, settings),
-            daemon=True)
-        for rank in range(2)
+            daemon=True) for rank in range(2)
     ]
     for worker in workers:
         worker.start()

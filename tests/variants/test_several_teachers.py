@@ -339,7 +339,7 @@ def test_its_student_is_loaded_alone(trained):
 
 
 @pytest.mark.parametrize('options, words', [
-    (('model.branches.maps.wieght=2', ), "did you mean 'weight'"),
+    (('model.branches.maps.wait=2', ), "did you mean 'weight'"),
     (('model.branches.maps.teacher.checkpoint=missing.pth', ), 'missing.pth'),
     (('model.branches.large.teacher.neck.grid=2', ),
      'branches.large: .*neck.grid=2'),
