@@ -3,23 +3,17 @@
 A normaliser takes tokens (B, L, C) in fp32 and returns as many. Where it has
 an inverse, a student's prediction becomes features of the teacher again.
 
-========== ============================== ==================== ==============
-name       what it does                   needs                inverse
-========== ============================== ==================== ==============
-layer_norm FD's: each token by its own    -                    only direction
-           mean and variance
-l2         each token to length one       -                    only direction
-none       nothing                        -                    yes
-standardize each channel to mean 0 and    a statistics file    yes
-           variance 1
-running    the same, by what was seen     `channels`           yes
-           since the run began
-phi_s      a rotation and one scale, so   a statistics file    yes
-           that all channels have
-           variance 1
-pca, zca   channels are decorrelated,     a statistics file    yes
-           variance 1
-========== ============================== ==================== ==============
+- `layer_norm`, FD's: each token by its own mean and variance. Only the
+  direction comes back.
+- `l2`: each token to length one. Only the direction comes back.
+- `none`: nothing is done. It has an inverse, as all that follow.
+- `standardize`: each channel to mean 0 and variance 1, by a statistics file.
+- `running`: the same, by what was seen since the run began; it needs
+  `channels`.
+- `phi_s`: a rotation and one scale, so that all channels have variance 1, by a
+  statistics file.
+- `pca`, `zca`: channels are decorrelated and have variance 1, by a statistics
+  file.
 
 `mmfd statistics` makes the file. Cls tokens and patches are normalised
 together; where they differ much, a teacher's `tokens='map'` leaves out the

@@ -1,4 +1,4 @@
-"""One student of several teachers.
+"""One student of several teachers::
 
     pixels (B, 3, H, W) RGB 0-255
       |-- student statistics --> backbone --+--> neck ---+
