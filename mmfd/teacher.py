@@ -153,3 +153,8 @@ class Teacher(nn.Module):
                 antialias=self.antialias)
         feats = self._backbone_forward(self.normalize(pixels))
         return self.neck(features_of(self.backbone, feats, pixels.shape[-2:]))
+
+
+def teachers_in(model):
+    """The teachers of a model, in the order of its branches: a list."""
+    return [part for part in model.modules() if isinstance(part, Teacher)]

@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from mmfd.hosts import kernels, operations
 from mmfd.planning import dense
 from mmfd.registry import with_teachers
-from mmfd.teacher import Teacher
+from mmfd.teacher import teachers_in
 from mmfd.training import cached_teacher
 from mmfd.training.sharding import sharding_units, teacher_backbones
 from mmfd.weights.meta_device import allocate, weightless
@@ -87,7 +87,7 @@ def count_step(config,
     if cuda_attention or device == 'cuda':
         attention = kernels.attention_as_on_cuda
     with operations.fake_tensors(), attention():
-        teachers = [m for m in model.modules() if isinstance(m, Teacher)]
+        teachers = teachers_in(model)
         networks = [model, *(t.backbone for t in teachers)]
         for network in networks:
             allocate(network, device, weight_dtype)
@@ -219,8 +219,7 @@ def target_shapes(config, img_size):
             allocate(network, 'cpu')
         image = torch.empty(1, 3, img_size, img_size)
         return [
-            tuple(teacher(image).shape[1:]) for teacher in model.modules()
-            if isinstance(teacher, Teacher)
+            tuple(teacher(image).shape[1:]) for teacher in teachers_in(model)
         ]
 
 

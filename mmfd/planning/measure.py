@@ -21,7 +21,7 @@ from mmfd.planning.count import count_step, target_shapes
 from mmfd.planning.plan import img_size_of
 from mmfd.planning.quantities import Quantity
 from mmfd.registry import with_teachers
-from mmfd.teacher import Teacher
+from mmfd.teacher import teachers_in
 from mmfd.training import cached_teacher
 from mmfd.training.loop import StopTraining
 
@@ -134,9 +134,7 @@ class TimingHook(Hook):
             with optim.optim_context(model):
                 with timed('pixels'):
                     data = model.data_preprocessor(batch, True)
-                if teachers := [
-                        m for m in model.modules() if isinstance(m, Teacher)
-                ]:
+                if teachers := teachers_in(model):
                     with timed('teacher'):
                         for teacher in teachers:
                             teacher(data['inputs'])

@@ -29,7 +29,7 @@ from torch.utils import serialization
 from mmfd.errors import Refused
 from mmfd.hosts.lookup import check_methods
 from mmfd.registry import MODEL_WRAPPERS, with_teachers
-from mmfd.teacher import Teacher
+from mmfd.teacher import teachers_in
 from mmfd.weights.meta_device import weightless
 
 # Names of the blocks of ViTs, ResNets, ConvNeXts and Swins
@@ -208,7 +208,7 @@ class ShardedRunner(Runner):
 
 def teacher_backbones(model):
     """A list of the backbones that `mmfd.Teacher` hides."""
-    return [m.backbone for m in model.modules() if isinstance(m, Teacher)]
+    return [teacher.backbone for teacher in teachers_in(model)]
 
 
 def _refuse_tied(model):

@@ -8,7 +8,7 @@ from mmfd.networks.token_layout import layout_of
 from mmfd.targets.losses import MaskedLoss, SumOfLosses
 from mmfd.targets.normalizers import Normalizer
 from mmfd.targets.token_statistics import COMMAND
-from mmfd.teacher import Teacher
+from mmfd.teacher import Teacher, teachers_in
 from mmfd.weights import checkpoints, provenance
 
 
@@ -23,7 +23,7 @@ def check(model):
     Raises:
         Refused: naming both fingerprints.
     """
-    for teacher in _teachers(model) if is_main_process() else ():
+    for teacher in teachers_in(model) if is_main_process() else ():
         for module in teacher.neck.modules():
             of = getattr(module, 'teacher', None)
             if of not in (None, teacher.fingerprint):
@@ -45,7 +45,7 @@ def check_losses(model):
     Raises:
         Refused: naming what to set.
     """
-    layout = layout_of(model.backbone) if _teachers(model) else None
+    layout = layout_of(model.backbone) if teachers_in(model) else None
     for part in model.modules():
         head = getattr(part, 'head', None)
         if not (isinstance(getattr(part, 'teacher', None), Teacher)
@@ -104,7 +104,7 @@ def check_start(model, path):
         checkpoint = checkpoints.load(path)
     weights = checkpoint.get('state_dict', checkpoint)
     of = provenance.fingerprints(checkpoints.meta(path))
-    another = not of <= {teacher.fingerprint for teacher in _teachers(model)}
+    another = not of <= {teacher.fingerprint for teacher in teachers_in(model)}
     for prefix, module in normalizers:
         for name, own in module.state_dict(prefix=f'{prefix}.').items():
             replaced = name in weights and not weights[name].equal(own.cpu())
@@ -115,7 +115,3 @@ def check_start(model, path):
                     'tokens: take the student alone, model.backbone.init_cfg='
                     f"dict(type='Pretrained', checkpoint='{path}', "
                     "prefix='backbone.')")
-
-
-def _teachers(model):
-    return [part for part in model.modules() if isinstance(part, Teacher)]
