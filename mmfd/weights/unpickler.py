@@ -68,7 +68,7 @@ class Unpickler:
                              f'than {DEEPEST} or without end')
         if isinstance(node, Stub):
             node = (*node.args, node.state)
-        self.budget.spend(POINTER * (1 + len(node)))
+        self.budget.spend(CONTAINER + POINTER * len(node))
         for child in node.values() if isinstance(node, dict) else node:
             if isinstance(child, (list, tuple, dict, Stub)):
                 self.check_tree(child, depth + 1)

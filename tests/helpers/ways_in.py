@@ -27,7 +27,6 @@ from mmfd.weights import checkpoints
 from mmfd.weights.convert import CONVERTERS
 
 MEMORY = 3 << 30  # bytes
-SECONDS_OF_LOOP = 0.02  # of `slowness`, on an idle core
 EVENTS = ('os.system', 'os.exec', 'os.fork', 'os.posix_spawn', 'os.rename',
           'os.remove', 'subprocess.Popen', 'socket.connect')
 HARMLESS = ('gcc', 'nvcc', 'fc-list')  # versions in logs, fonts of plots
@@ -117,24 +116,11 @@ def memory(field):
     return int(line.split()[1]) * 1024
 
 
-def slowness():
-    """How many times slower this core is now than an idle one of 2 GHz.
-
-    Others that share it take from half to two thirds of its speed, which
-    seconds of the processor alone do not show.
-    """
-    start, total = time.process_time(), 0
-    for i in range(500_000):
-        total += i
-    return max(1., (time.process_time() - start) / SECONDS_OF_LOOP)
-
-
 def one(way, path, folder, images, watch):
     out = folder / 'out'
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     Path('/proc/self/clear_refs').write_text('5')  # the peak is the present
-    slow = slowness()
     before, start, message = memory('VmRSS'), time.process_time(), ''
     watch.events, watch.on = [], True
     try:
@@ -153,7 +139,6 @@ def one(way, path, folder, images, watch):
         message, end = traceback.format_exc()[-600:], 'traceback'
     finally:
         watch.on = False
-    seconds = time.process_time() - start
     return dict(
         way=way,
         file=path.name,
@@ -161,7 +146,7 @@ def one(way, path, folder, images, watch):
         message=message,
         left=sorted(os.listdir(out)),
         events=watch.events,
-        seconds=round(seconds / max(slow, slowness()), 2),
+        seconds=round(time.process_time() - start, 2),
         size=sum(file.stat().st_size for file in path.rglob('*'))
         if path.is_dir() else path.is_file() and path.stat().st_size,
         peak=memory('VmHWM') - before)

@@ -201,3 +201,18 @@ def test_many_small_entries_are_read(tmp_path, entries, form, count):
     loaded = checkpoints.load(path)
     assert len(loaded) == number
     assert len(loaded['facts']) == (count if entries == 'facts' else 0)
+
+
+@pytest.mark.parametrize('many', [18, 19])
+def test_a_list_that_stands_often_is_paid_for_as_often(tmp_path, many):
+    """Of 56 MB half a million lists of 72 bytes, and no million, are made."""
+    facts = []
+    for _ in range(many):
+        facts = [facts, facts]
+    path = tmp_path / 'w.pth'
+    torch.save(dict(w=torch.ones(1), facts=facts), path)
+    if many == 18:
+        assert checkpoints.load(path)['facts'] == facts
+    else:
+        with pytest.raises(Refused, match='many times the memory'):
+            checkpoints.load(path)
