@@ -1,5 +1,6 @@
 """Check the sections of a config, before anything is built from them."""
 import inspect
+import logging
 import os
 
 from mmpretrain.models import ImageClassifier
@@ -17,6 +18,8 @@ TO_TEST = 'model', 'test_dataloader', 'test_cfg', 'test_evaluator'
 DICTS = ('model', 'train_dataloader', 'val_dataloader', 'test_dataloader',
          'train_cfg', 'env_cfg', 'optim_wrapper', 'default_hooks',
          'model_wrapper_cfg')
+# How much is logged: Python's names for it, which has others and numbers too
+LEVELS = 'DEBUG', 'INFO', 'WARNING', 'ERROR', 'CRITICAL'
 
 
 def check_settings(cfg, train):
@@ -104,11 +107,20 @@ def check_sections(cfg, train):
         raise Refused(f'resume is {cfg.resume!r}: True or False is expected; '
                       '--resume CHECKPOINT names what to go on from, as does '
                       'load_from beside resume=True')
+    _check_level(cfg.get('log_level', 'INFO'))
     paths = {'load_from': cfg.get('load_from')}
     for place, teacher in teachers.items():
         if 'checkpoint' in (teacher or {}):
             paths[f'{place}.checkpoint'] = teacher['checkpoint'] or ''
     _check_kind(paths, (str, os.PathLike), 'a path')
+
+
+def _check_level(level):
+    """Refuse a `log_level` that Python's logging does not know."""
+    number = logging.getLevelName(level) if isinstance(level, str) else level
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise Refused(f'log_level is {level!r}: one of {", ".join(LEVELS)} is '
+                      'expected')
 
 
 def _check_kind(values, kind, name):

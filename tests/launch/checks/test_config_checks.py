@@ -82,3 +82,14 @@ def test_word_or_path_for_resume_is_refused(word):
         check_sections(cfg, train=True)
     cfg.resume = True
     check_sections(cfg, train=True)
+
+
+@pytest.mark.parametrize('level', ['LOUD', 'info', None, True, 1.5])
+def test_unknown_log_level_is_answered_with_those_there_are(level):
+    cfg = Config.fromfile('configs/fd/clip_vitb_fd.py')
+    cfg.log_level = level
+    with pytest.raises(Refused, match=f'log_level is {level!r}: one of DEBUG'):
+        check_sections(cfg, train=True)
+    for known in 'WARNING', 'WARN', 10:
+        cfg.log_level = known
+        check_sections(cfg, train=True)
