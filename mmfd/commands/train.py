@@ -30,6 +30,7 @@ def main():
         given = args.resume not in (None, 'auto')
         paths.check([args.config], [args.resume] * given, args.data_root or ())
         from mmfd.launch import terminal
+        from mmfd.launch.checks import resume_checks
         from mmfd.launch.config_options import load_config, override
         from mmfd.launch.runner import dry_run, train
         if not args.verbose:
@@ -38,8 +39,7 @@ def main():
         if args.amp:
             override(cfg, {'optim_wrapper.type': 'mmfd.AmpOptimWrapper'})
         if args.resume is not None:
-            cfg.resume = True
-            cfg.load_from = None if args.resume == 'auto' else args.resume
+            resume_checks.go_on(cfg, args.resume)
         if args.dry_run:
             dry_run(cfg, args.verbose)
         else:

@@ -175,19 +175,18 @@ def dry_run(cfg, verbose=True):
         Refused: as `prepare`.
     """
     config_checks.check_sections(cfg, train=True)
-    checkpoint = resume_checks.checkpoint_to_fit(cfg, train=True)
+    resume = cfg.get('resume')
+    checkpoint = resume_checks.set_start(cfg, train=True)
     hook = dict(
         type='mmfd.DryRunHook',
         work_dir=cfg.work_dir,
-        anew=bool(cfg.get('resume') and not checkpoint))
+        anew=bool(resume and not checkpoint))
     cfg.default_hooks = dict(cfg.get('default_hooks') or {}, dry_run=hook)
     if cfg.default_hooks.get('checkpoint'):
         cfg.default_hooks.checkpoint.pop('out_dir', None)
     if cfg.default_hooks.get('logger'):
         cfg.default_hooks.logger.interval = 1
     cfg.visualizer = None
-    cfg.resume = bool(checkpoint)
-    cfg.load_from = checkpoint or cfg.get('load_from')
     cfg.model = with_teachers(cfg.model, cached_teacher.without_cache)
     with tempfile.TemporaryDirectory() as folder:
         cfg.work_dir = folder

@@ -108,7 +108,7 @@ def check_sections(cfg, train):
                       '--resume CHECKPOINT names what to go on from, as does '
                       'load_from beside resume=True')
     _check_level(cfg.get('log_level', 'INFO'))
-    paths = {'load_from': cfg.get('load_from')}
+    paths = {'load_from': cfg.get('begin_from') or cfg.get('load_from')}
     for place, teacher in teachers.items():
         if 'checkpoint' in (teacher or {}):
             paths[f'{place}.checkpoint'] = teacher['checkpoint'] or ''

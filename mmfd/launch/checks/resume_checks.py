@@ -16,6 +16,44 @@ from mmfd.training.run_folder import checkpoint_folder
 from mmfd.weights import checkpoints, mmengine_reader, provenance, weight_files
 
 
+def go_on(cfg, checkpoint):
+    """Let a run go on from a checkpoint, as `--resume` says.
+
+    What the config loads is where the run begins: `set_start` reads it if
+    there is nothing to go on from.
+
+    Args:
+        cfg (Config): changed in place.
+        checkpoint (str): path; `auto` for the last one of the run's folder.
+    """
+    cfg.begin_from, cfg.resume = cfg.get('load_from'), True
+    cfg.load_from = None if checkpoint == 'auto' else checkpoint
+
+
+def set_start(cfg, train):
+    """Set `load_from` and `resume` to where a run begins or goes on.
+
+    Args:
+        cfg (Config): changed in place.
+        train (bool): to train, or to test.
+
+    Returns:
+        str | None: as `checkpoint_to_fit`.
+
+    Raises:
+        Refused: as `checkpoint_to_fit`.
+    """
+    path, begin_from = checkpoint_to_fit(cfg, train), cfg.get('begin_from')
+    if train and cfg.get('resume'):
+        cfg.resume, cfg.load_from = bool(path), path or begin_from
+        if begin_from:
+            log.info(f'load_from={begin_from} is ' +
+                     (f'not read, since the run goes on from {path}'
+                      if path else 'where the run begins'))
+    cfg.pop('begin_from', None)
+    return path
+
+
 def check_files(cfg, train):
     """Find the checkpoint to resume or to test; check all files of a config.
 
@@ -30,9 +68,7 @@ def check_files(cfg, train):
     Raises:
         Refused: if a file is missing, cannot be read, or is of another run.
     """
-    path, meta = checkpoint_to_fit(cfg, train), {}
-    if train and cfg.get('resume'):
-        cfg.load_from, cfg.resume = path, bool(path)
+    path, meta = set_start(cfg, train), {}
     for file in {path, cfg.get('load_from')} - {None}:  # often the same
         checkpoint = checkpoints.load(file)
         checkpoints.state_dict_of(checkpoint, file)

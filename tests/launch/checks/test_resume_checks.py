@@ -6,10 +6,12 @@ import pytest
 import torch
 from helpers.commands import command, refused
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 
 from mmfd.errors import Refused
 from mmfd.launch.checks.resume_checks import (check_files, check_resumable,
-                                              check_same_model)
+                                              check_same_model, go_on,
+                                              set_start)
 from mmfd.weights import checkpoints
 
 
@@ -103,3 +105,27 @@ def test_folder_is_answered_with_how_its_last_checkpoint_is_found(tmp_path):
     with pytest.raises(
             Refused, match=f'--work-dir {tmp_path} --resume takes the last'):
         check_files(cfg, train=True)
+
+
+@pytest.mark.parametrize('named', [True, False])
+@pytest.mark.parametrize('begun', [True, False])
+def test_what_a_config_loads_is_read_where_there_is_nothing_to_go_on_from(
+        tmp_path, named, begun, caplog):
+    last, start = str(tmp_path / 'iter_3.pth'), 'start.pth'
+    if begun:
+        torch.save(dict(meta=dict(iter=3)), last)
+    cfg = Config(dict(work_dir=str(tmp_path), load_from=start, resume=False))
+    go_on(cfg, last if named else 'auto')
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
+    try:
+        path = set_start(cfg, train=True)
+    finally:
+        logger.removeHandler(caplog.handler)
+    found = named or begun  # a missing file is refused when it is read
+    assert path == (last if found else None)
+    assert (cfg.load_from, cfg.resume) == (path or start, found)
+    assert 'begin_from' not in cfg
+    assert caplog.messages[-1] == 'load_from=start.pth is ' + (
+        f'not read, since the run goes on from {last}'
+        if found else 'where the run begins')
