@@ -114,6 +114,7 @@ class ResumableCheckpointHook(CheckpointHook):
         self._forget_files_of_others(runner.message_hub.runtime_info)
         super().before_train(runner)
         self._check_interval(runner)
+        self._warn_of_what_is_left_out(runner)
         if self.run.starts == 1 and is_main_process():
             self._warn_of_earlier_run()
         if is_main_process():  # and what it was killed before it removed
@@ -149,6 +150,20 @@ class ResumableCheckpointHook(CheckpointHook):
                 'updates and their gradients lost: set '
                 "train_cfg.type='mmfd.ResumableLoop' and train_dataloader."
                 "sampler.type='mmfd.ResumableSampler', or a multiple")
+
+    def _warn_of_what_is_left_out(self, runner):
+        """Say which checkpoints no run can go on from: those of epochs.
+
+        Interim ones hold all.
+        """
+        kept = dict(save_optimizer=self.save_optimizer)
+        if runner.param_schedulers:
+            kept.update(save_param_scheduler=self.save_param_scheduler)
+        for name in (name for name, value in kept.items() if not value):
+            log.warn(
+                f'default_hooks.checkpoint.{name}=False: no run can go on '
+                f'from {self.filename_tmpl.format("N")}, only from interim_N'
+                '.pth, which are removed when it ends')
 
     def _warn_of_earlier_run(self):
         files = [

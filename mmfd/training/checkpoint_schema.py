@@ -231,6 +231,11 @@ def _check_schedule(checkpoint, path, runner):
             f'run {now} does, so it would be another run: resume it with the '
             f'schedule of its own config, or start anew from its weights: '
             f'{_anew(path)}')
+    if runner.param_schedulers and 'param_schedulers' not in checkpoint:
+        raise Refused(
+            f'{path} does not say where param_scheduler was, as with '
+            'default_hooks.checkpoint.save_param_scheduler=False. '
+            f'{_advice(path)}')
 
 
 def _position(meta, runner):

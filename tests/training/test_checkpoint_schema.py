@@ -284,6 +284,20 @@ def test_run_is_not_resumed_with_another_schedule(saved, tmp_path, before, now,
             'does') in said
 
 
+@pytest.mark.parametrize('setting', ['save_optimizer', 'save_param_scheduler'])
+def test_what_a_run_leaves_out_of_checkpoints_is_said_before_and_after(
+        tmp_path, capfd, setting):
+    cfg = tiny_runs.config(tmp_path / 'before', **SCHEDULES)
+    cfg.default_hooks.checkpoint[setting] = False
+    cfg.log_level = 'WARNING'
+    tiny_runs.run(cfg)
+    name = f'default_hooks.checkpoint.{setting}=False'
+    said = ''.join(capfd.readouterr())
+    assert said.count(f'{name}: no run can go on from epoch_N.pth, only') == 1
+    said = refused(tmp_path / 'before/epoch_1.pth', tmp_path, kind='host')
+    assert name in said and 'load_from=' in said
+
+
 @pytest.mark.parametrize('state, message', [
     (dict(step=5), 'step is 5, expected was nothing there'),
     (dict(last_step='x'), "last_step is 'x', expected was a finite number"),

@@ -168,9 +168,12 @@ def check_resumable(checkpoint, path):
             'so no run can go on from it. To start anew from its weights: '
             f'--cfg-options load_from={path}, without --resume')
     if 'optimizer' not in checkpoint:
-        raise Refused(f'{path} holds no state of an optimizer, so no run '
-                      'can go on from it. To start anew from its weights: '
-                      f'--cfg-options load_from={path}, without --resume')
+        raise Refused(
+            f'{path} holds no state of an optimizer, which best_*.pth never '
+            'do, and others not with default_hooks.checkpoint.save_optimizer='
+            'False, so no run can go on from it. --resume FILE goes on from '
+            'another, such as interim_N.pth; to start anew from its weights: '
+            f'--cfg-options load_from={path}, without --resume')
 
 
 def check_same_state(runner, path):
