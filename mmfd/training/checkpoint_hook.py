@@ -19,8 +19,8 @@ from mmfd.files import written_whole
 from mmfd.hosts import log, openmmlab
 from mmfd.hosts.lookup import check_methods
 from mmfd.registry import HOOKS
-from mmfd.training import (checkpoint_schema, optimizer_schema, run_folder,
-                           run_settings)
+from mmfd.training import (checkpoint_schema, early_stopping, optimizer_schema,
+                           run_folder, run_settings)
 from mmfd.training.last_checkpoint import (WRITTEN, find_checkpoints,
                                            last_valid_checkpoint,
                                            resume_position)
@@ -67,8 +67,8 @@ class ResumableCheckpointHook(CheckpointHook):
 
     Only files that this run has written to its folder are ever removed, and
     no path is taken from a checkpoint. A checkpoint says of which run it is
-    (`mmfd/training/run_folder.py`), of which images, and which hooks have a
-    state in it.
+    (`mmfd/training/run_folder.py`), of which images, which hooks have a state
+    in it, and how long the host's EarlyStoppingHook has waited.
 
     Args:
         minutes (float): between two interim checkpoints. 0 writes one after
@@ -219,6 +219,7 @@ class ResumableCheckpointHook(CheckpointHook):
             raise Refused(
                 f'default_hooks.checkpoint.save_best={key!r}: the evaluation '
                 f'measured {", ".join(sorted(metrics))}; name one of them')
+        early_stopping.check(runner.hooks, metrics)
         with self._undone_on_failure(runner):
             super().after_val_epoch(runner, metrics)
             self.remove_outdated()
@@ -238,6 +239,7 @@ class ResumableCheckpointHook(CheckpointHook):
             starts=self.run.starts,
             hooks=checkpoint_schema.stateful_hooks(runner.hooks),
             schedule=checkpoint_schema.schedule_of(runner),
+            early_stopping=early_stopping.counts(runner.hooks),
             settings=run_settings.of_run(runner.cfg),
             unstepped=optimizer_schema.unstepped(
                 runner.optim_wrapper,
@@ -251,6 +253,7 @@ class ResumableCheckpointHook(CheckpointHook):
             return
         meta = checkpoint['meta']
         self.resumed = runner.cfg.get('load_from'), meta
+        early_stopping.go_on(runner.hooks, meta.get('early_stopping', {}))
         loader = runner.train_dataloader
         length, before = len(loader), meta.get('epoch_length', len(loader))
         if length != before:

@@ -63,6 +63,8 @@ META = Fields(
          starts=COUNT,
          hooks=NAMES,
          schedule=TEXT,
+         early_stopping=Fields(
+             others=Fields(dict(waited=COUNT, best=FRACTION))),
          settings=TEXT,
          unstepped=listed(TEXT, 'a list of names of parameters'),
          images=Fields(dict(number=LENGTH, sum=TEXT)),

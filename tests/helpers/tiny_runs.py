@@ -21,6 +21,8 @@ class TinyModel(BaseModel):
         self.norm = nn.BatchNorm1d(3)
 
     def forward(self, x, mode='loss'):
+        if mode == 'predict':
+            return [self.linear(x)]
         loss = self.norm(self.linear(x)).square().mean()
         return dict(loss=loss + self.linear.weight.square().sum())
 

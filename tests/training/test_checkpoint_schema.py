@@ -95,6 +95,8 @@ WRONG = [  # where in the checkpoint, what is put there, what is said
     ('meta.model', 5, 'meta.model is 5, expected was text'),
     ('meta.outdated', [5], 'meta.outdated is a list of 1'),
     ('meta.outdated', ['../../epoch_1.pth', '\0', ''], None),
+    ('meta.early_stopping', dict(loss=dict(waited=-1, best=0.)),
+     'meta.early_stopping.loss.waited is -1'),
     ('meta.nan_guard', [1.], 'meta.nan_guard is a list of 1'),
     ('meta.nan_guard.losses', ['x'], 'meta.nan_guard.losses is a list of 1'),
     ('meta.nan_guard.skipped', .5, 'meta.nan_guard.skipped is 0.5'),

@@ -2,9 +2,9 @@
 from inspect import isclass
 
 from mmengine.evaluator import BaseMetric
-from mmengine.hooks import (CheckpointHook, DistSamplerSeedHook, EMAHook,
-                            IterTimerHook, LoggerHook, ParamSchedulerHook,
-                            RuntimeInfoHook)
+from mmengine.hooks import (CheckpointHook, DistSamplerSeedHook,
+                            EarlyStoppingHook, EMAHook, IterTimerHook,
+                            LoggerHook, ParamSchedulerHook, RuntimeInfoHook)
 
 from mmfd.errors import Refused
 from mmfd.hosts import log, openmmlab
@@ -23,6 +23,8 @@ BEGINNINGS = dict(
         begin_epoch='epochs', begin_iter='iterations', interval='iterations'),
     YOLOXModeSwitchHook=dict(num_last_epochs='epochs'),
     PipelineSwitchHook=dict(switch_epoch='epochs'))
+# Hooks that go by a number of the evaluation -> the setting that names it
+NAMING = {CheckpointHook: 'save_best', EarlyStoppingHook: 'monitor'}
 WARMUPS = 'LinearLR', 'LinearParamScheduler', 'QuadraticWarmupLR'
 
 
@@ -68,7 +70,7 @@ def check_averages(cfg):
 
 
 def check_best(cfg):
-    """Refuse a `save_best` whose prefix no metric has.
+    """Refuse a number to choose or to stop by whose prefix no metric has.
 
     Which numbers a metric gives is known when it has given them.
 
@@ -85,14 +87,12 @@ def check_best(cfg):
         metric.get('prefix') or cls.default_prefix
         for metric, cls in zip(metrics, classes)
     ]
-    for path, hook, cls in _hooks(cfg):
-        keys = issubclass(cls, CheckpointHook) and hook.get('save_best')
-        for key in [keys] if isinstance(keys, str) else keys or ():
-            if key != 'auto' and all(prefixes) and prefixes and not (
-                    key.startswith(tuple(f'{p}/' for p in prefixes))):
-                raise Refused(
-                    f'{path}.save_best={key!r}: the metrics of val_evaluator '
-                    f'are called {", ".join(f"{p}/..." for p in prefixes)}')
+    for path, key in _named_numbers(cfg):
+        if key != 'auto' and all(prefixes) and prefixes and not (
+                key.startswith(tuple(f'{p}/' for p in prefixes))):
+            raise Refused(
+                f'{path}={key!r}: the metrics of val_evaluator are called '
+                f'{", ".join(f"{p}/..." for p in prefixes)}')
 
 
 def check_within(cfg, iterations=None):
@@ -157,6 +157,15 @@ def _hooks(cfg):
         cls = hook and class_of(hook, cfg)
         if cls:
             yield path, hook, cls
+
+
+def _named_numbers(cfg):
+    """(dotted path, name) of each number of the evaluation in the hooks."""
+    for path, hook, cls in _hooks(cfg):
+        for base, setting in NAMING.items():
+            names = hook.get(setting) if issubclass(cls, base) else ()
+            for name in [names] if isinstance(names, str) else names or ():
+                yield f'{path}.{setting}', name
 
 
 def _check_metrics(cfg):

@@ -183,6 +183,10 @@ HABITS = {  # what people write: (bases, text, the message)
         [FD], "default_hooks = dict(checkpoint=dict(save_best='loss'))",
         "checkpoint.save_best='loss': the metrics of val_evaluator are called"
         ' .*knn/...'),
+    'wait for what is not measured': (
+        [FD], "custom_hooks = [dict(type='EarlyStoppingHook', monitor='acc')]",
+        "custom_hooks.0.monitor='acc': the metrics of val_evaluator are called"
+        ' .*knn/...'),
     'swallowed by an average': (
         [FD], "custom_hooks = [dict(type='EMAHook', momentun=1e-4)]",
         "custom_hooks.0.momentun=0.0001"),
