@@ -53,10 +53,17 @@ def data_errors_refused(loop, dataset):
         dataset (dict): its config.
 
     Raises:
-        Refused: in place of a host's ValueError or OSError.
+        Refused: in place of a host's ValueError or OSError, and of mmdet's
+            AssertionError for ids that are there twice.
     """
     try:
         yield
+    except AssertionError as error:
+        if 'are not unique' not in str(error):
+            raise
+        raise Refused(
+            f'{error} Number them anew in the ann_file of {loop}_dataloader, '
+            'each with an id of its own') from error
     except (ValueError, OSError) as error:
         ours = str(dataset.get('type')).startswith('mmfd.')
         if ours or isinstance(error, Refused):

@@ -12,7 +12,7 @@ from mmengine.structures import BaseDataElement
 from mmfd.data.image_folder import ImageFolder
 from mmfd.errors import Refused
 from mmfd.hosts import log
-from mmfd.launch.checks import label_maps
+from mmfd.launch.checks import categories, label_maps
 from mmfd.launch.checks.label_settings import (NEEDED, class_counts,
                                                ignored_labels, no_labels,
                                                sections)
@@ -108,13 +108,7 @@ def _log_source(loop, dataset, inner):
 
 def _check_annotations(dataset):
     if hasattr(dataset, 'cat_ids'):  # of mmdet: boxes with categories
-        names = dataset.metainfo.get('classes') or ()
-        if len(dataset.cat_ids) < len(names):
-            raise Refused(
-                f'{dataset.ann_file} has categories for '
-                f'{len(dataset.cat_ids)} of the {len(names)} classes '
-                f'({first_few(names)}): set metainfo.classes of '
-                'every dataset to names of its categories')
+        categories.check(dataset)
         if not len(dataset):
             raise Refused(f'{dataset.ann_file} has no image with a box: check '
                           "--data-root, ann_file and the dataset's filter_cfg")

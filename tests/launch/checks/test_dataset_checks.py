@@ -17,7 +17,8 @@ from mmfd.data.image_folder import ImageFolder
 from mmfd.errors import Refused
 from mmfd.hosts import log
 from mmfd.launch.checks import dataset_checks
-from mmfd.launch.failed_start import build_errors_refused
+from mmfd.launch.checks.categories import check as check_categories
+from mmfd.launch.failed_start import build_errors_refused, data_errors_refused
 
 
 def test_head_of_another_number_of_classes_is_refused(project, unchanged):
@@ -380,9 +381,41 @@ def test_patch_of_objects365_that_is_not_there_is_named(tmp_path):
 
 def test_ids_of_objects365_that_are_there_twice_are_one_message(tmp_path):
     with pytest.raises(
-            Refused, match='cannot be built: .*boxes.json. are not unique'):
-        with build_errors_refused():
+            Refused,
+            match=r'boxes.json. are not unique! Number them anew in the '
+            'ann_file of train_dataloader, each with an id of its own'):
+        with data_errors_refused('train', {}):
             objects365(tmp_path, ids=(7, 7))
+
+
+@pytest.mark.parametrize('categories, message', [
+    ([(1, 'Hat'), (2, 'Car')], None),
+    ([(3, 'Sofa'), (1, 'Hat'), (2, 'Car')], None),
+    ([(1, 'Hat'), (1, 'Car')], 'has several categories of the id 1: give'),
+    ([(1, 'Hat'), (2, 'Car'), (3, 'Car')], 'has 3 categories for 2 classes'),
+    ([(1, 'Car'), (2, 'Hat')
+      ], 'has the categories Car, Hat, and the classes are Hat, Car; labels'),
+    ([(1, 'Hat')], 'has categories for 1 of the 2 classes'),
+])
+def test_class_is_one_category_at_its_place(tmp_path, categories, message):
+    from mmdet.datasets import CocoDataset
+    box = dict(image_id=1, bbox=[0, 0, 9, 9], area=81, iscrowd=0)
+    (tmp_path / 'a.json').write_text(
+        json.dumps(
+            dict(
+                categories=[dict(id=i, name=n) for i, n in categories],
+                images=[dict(id=1, file_name='a.png', width=9, height=9)],
+                annotations=[dict(box, id=1, category_id=1)])))
+    data = CocoDataset(
+        data_prefix=dict(img=str(tmp_path)),
+        ann_file=str(tmp_path / 'a.json'),
+        metainfo=dict(classes=('Hat', 'Car')),
+        pipeline=[])
+    if message is None:
+        check_categories(data)
+    else:
+        with pytest.raises(Refused, match=f'a.json {message}'):
+            check_categories(data)
 
 
 def test_missing_package_of_instaboost_is_named(monkeypatch):
