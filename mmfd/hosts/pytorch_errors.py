@@ -3,6 +3,8 @@ import re
 import signal
 import threading
 
+from torch import distributed
+
 
 def timeout_of(error):
     """Seconds until the wait for a process timed out; None for other errors.
@@ -13,6 +15,17 @@ def timeout_of(error):
     """
     waited = re.search(r'Timed out waiting (\d+)ms', str(error))
     return int(waited[1]) / 1000 if waited else None
+
+
+def is_of_another_process(error):
+    """Whether one of the run's processes was not reached, or left.
+
+    Args:
+        error (RuntimeError): of torch.distributed or of gloo.
+    """
+    return 'gloo/transport' in str(error) or isinstance(
+        error, (distributed.DistNetworkError,
+                distributed.DistStoreError)) or timeout_of(error) is not None
 
 
 def dead_worker(error):

@@ -3,10 +3,14 @@ import errno
 import os
 import select
 import signal
+import socket
 import stat
+import struct
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+
+SIOCGIFADDR = 0x8915  # Linux: the address of an interface
 
 
 def available_cores():
@@ -14,6 +18,31 @@ def available_cores():
     if hasattr(os, 'sched_getaffinity'):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def interface_towards(host):
+    """The network interface by which other machines reach this one: its name.
+
+    Args:
+        host (str): another machine, or the address by which it knows this one.
+
+    Returns:
+        str: None if not known, or if `host` is this machine for itself alone.
+    """
+    try:
+        import fcntl
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect((host, 9))  # sends nothing
+            ours = probe.getsockname()[0]
+            for _, name in socket.if_nameindex():
+                with suppress(OSError):  # an interface without an address
+                    request = struct.pack('256s', os.fsencode(name))
+                    answer = fcntl.ioctl(probe, SIOCGIFADDR, request)
+                    if socket.inet_ntoa(answer[20:24]) == ours:
+                        return None if ours.startswith('127.') else name
+    except (ImportError, OSError):
+        pass
+    return None
 
 
 def peak_memory(children=False):

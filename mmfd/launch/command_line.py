@@ -9,8 +9,10 @@ from io import TextIOWrapper
 from mmfd import files
 from mmfd.errors import Refused
 from mmfd.hosts import pytorch_errors, system
-from mmfd.launch import processes
+from mmfd.launch import lost_processes, processes
 from mmfd.launch.option_values import value_of
+
+GOES_ON = '--resume goes on from the last checkpoint'
 
 
 class Options(Action):
@@ -83,7 +85,7 @@ def one_message():
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors='backslashreplace')
     try:
-        with _workers_forgotten_on_error():
+        with _workers_forgotten_on_error(), _cause_left():
             yield
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
@@ -100,14 +102,23 @@ def one_message():
             raise
         _end(error)
     except RuntimeError as error:
-        seconds = pytorch_errors.timeout_of(error)
         if worker := pytorch_errors.dead_worker(error):
             _end(_reader_ended(worker))
-        if seconds is None:
+        if not pytorch_errors.is_of_another_process(error):
             raise
-        _end(f'no answer from another process for {seconds:g} s, which is '
-             'env_cfg.dist_cfg.timeout; it hangs, or its machine is gone. '
-             '--resume goes on from the last checkpoint')
+        seconds = pytorch_errors.timeout_of(error)
+        _end(f'{lost_processes.lost(seconds)}. {GOES_ON}')
+
+
+@contextmanager
+def _cause_left():
+    """Tell the other processes of a run why this one ends."""
+    try:
+        yield
+    except Exception as error:
+        if not pytorch_errors.is_of_another_process(error):
+            lost_processes.leave_cause(error)
+        raise
 
 
 @contextmanager
@@ -124,13 +135,12 @@ def _workers_forgotten_on_error():
 def _reader_ended(reason):
     return (f'a process that reads images has ended ({reason}), as where '
             'memory runs out: lower num_workers of the dataloaders, or give a '
-            'container more shared memory (--shm-size). --resume goes on from '
-            'the last checkpoint')
+            f'container more shared memory (--shm-size). {GOES_ON}')
 
 
 def _end(message):
-    if processes.rank():  # the first prints it for all, and ends them
-        time.sleep(5)
+    if processes.rank():  # the first of a machine ends the others there
+        time.sleep(10 if processes.local_rank() else 2)
     sys.exit(f'error: {_printable(str(message))}')
 
 

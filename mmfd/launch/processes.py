@@ -20,10 +20,14 @@ from torch.distributed.launcher.api import elastic_launch
 
 from mmfd.errors import Refused
 from mmfd.hosts import pytorch, pytorch_errors, system
+from mmfd.launch import lost_processes
 
 # Environment variables that torchrun sets
 OF_TORCHRUN = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'LOCAL_WORLD_SIZE',
                'MASTER_ADDR', 'MASTER_PORT')
+NETWORKS = (', and where a machine is in several networks GLOO_SOCKET_IFNAME '
+            'and NCCL_SOCKET_IFNAME')
+JOIN_SECONDS = 900  # that machines may start after each other
 
 
 def join(launcher, backend='nccl', timeout=1800, **kwargs):
@@ -69,10 +73,18 @@ def join(launcher, backend='nccl', timeout=1800, **kwargs):
             kwargs.setdefault('device_id', device)
     else:
         backend = 'gloo'
+    several = numbers['LOCAL_WORLD_SIZE'] < numbers['WORLD_SIZE']  # machines
+    if several:
+        # gloo would take the address of this machine's name, or loopback
+        interface = system.interface_towards(os.environ['MASTER_ADDR'])
+        if interface:
+            os.environ.setdefault('GLOO_SOCKET_IFNAME', interface)
     try:
         distributed.init_process_group(
             backend, timeout=timedelta(seconds=timeout), **kwargs)
-    except (distributed.DistNetworkError, distributed.DistStoreError) as error:
+    except RuntimeError as error:
+        if not pytorch_errors.is_of_another_process(error):
+            raise
         port = numbers['MASTER_PORT']
         if pytorch_errors.port_in_use(error):
             raise Refused(_in_use(port)) from None
@@ -80,12 +92,20 @@ def join(launcher, backend='nccl', timeout=1800, **kwargs):
             f'process {numbers["RANK"]} of {numbers["WORLD_SIZE"]} does not '
             f'find the others at {os.environ["MASTER_ADDR"]}:{port} '
             f'({str(error).splitlines()[0]}): start all of them, and check '
-            'MASTER_ADDR and PORT') from error
+            'MASTER_ADDR and PORT' + several * NETWORKS) from error
+    lost_processes.introduce()
 
 
 def rank():
     """Which of the run's processes this is, whether it has joined or not."""
     text = os.environ.get('RANK') or os.environ.get('SLURM_PROCID') or '0'
+    return int(text) if text.isdecimal() else 0
+
+
+def local_rank():
+    """Which of the run's processes on its machine this is."""
+    text = os.environ.get('LOCAL_RANK') or os.environ.get(
+        'SLURM_LOCALID') or '0'
     return int(text) if text.isdecimal() else 0
 
 
@@ -146,7 +166,8 @@ def start(processes, command):
 
     Raises:
         Refused: for more processes than GPUs, a port in use, several
-            machines without MASTER_ADDR, or a variable that is no number.
+            machines without MASTER_ADDR or that do not find each other, or
+            a variable that is no number.
         SystemExit: with the status of the process that failed first.
     """
     if processes < 1:
@@ -169,17 +190,23 @@ def start(processes, command):
         cores = system.available_cores()
         os.environ.setdefault('OMP_NUM_THREADS',
                               str(max(cores // processes, 1)))
-    logging.getLogger('torch.distributed.elastic').setLevel(logging.CRITICAL)
     config = pytorch.launch_config(
         min_nodes=nodes,
         max_nodes=nodes,
         nproc_per_node=processes,
+        run_id='mmfd',  # one for all machines; else each draws its own
         rdzv_backend='static',
         rdzv_endpoint=f'{address}:{port}',
-        rdzv_configs=dict(rank=node, timeout=900),
+        rdzv_configs=dict(rank=node, timeout=JOIN_SECONDS),
         max_restarts=0)
     try:
         elastic_launch(config, sys.executable)('-u', *command)
+    except distributed.DistError as error:
+        raise Refused(
+            f'machine {node} of {nodes} has not found the others at '
+            f'{address}:{port} within {JOIN_SECONDS} s: start '
+            'tools/dist_train.sh on each, and check MASTER_ADDR, PORT and '
+            'NNODES') from error
     except ChildFailedError as error:
         sys.exit(_status(error.failures))
     except SignalException as stop:
@@ -250,6 +277,7 @@ def main(arguments):
     if len(arguments) < 2 or not arguments[0].isdecimal():
         print(__doc__.strip(), file=sys.stderr)
         sys.exit(2)
+    logging.disable(logging.ERROR)  # the processes say what is wrong
     try:
         start(int(arguments[0]), arguments[1:])
     except KeyboardInterrupt:  # before there are processes to pass it on to

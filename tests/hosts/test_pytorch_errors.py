@@ -1,8 +1,12 @@
 """The texts of errors that mmfd relies on."""
+import os
 import socket
+import subprocess
+import sys
 
 import pytest
 import torch
+from helpers import runs
 from torch import distributed
 
 from mmfd.errors import Refused
@@ -13,6 +17,37 @@ def test_missing_processes_rely_on_the_text_of_the_time_out():
     text = 'Timed out waiting 1500ms for recv operation to complete'
     assert pytorch_errors.timeout_of(RuntimeError(text)) == 1.5
     assert pytorch_errors.timeout_of(RuntimeError('out of memory')) is None
+
+
+LEAVE = '''
+import os, sys
+from torch import distributed
+distributed.init_process_group('gloo')
+if distributed.get_rank() == 1:
+    os._exit(0)
+distributed.barrier()
+'''
+
+
+def test_a_process_that_leaves_relies_on_gloos_text():
+    """What the other one's barrier says."""
+    port = runs.free_port()
+    ends = [
+        subprocess.Popen([sys.executable, '-c', LEAVE],
+                         stderr=subprocess.PIPE,
+                         text=True,
+                         env=dict(
+                             os.environ,
+                             RANK=str(rank),
+                             WORLD_SIZE='2',
+                             MASTER_ADDR='127.0.0.1',
+                             MASTER_PORT=str(port))) for rank in range(2)
+    ]
+    said = [end.communicate(timeout=120)[1] for end in ends][0]
+    text = said.strip().splitlines()[-1]
+    assert text.removeprefix('[rank0]: ').startswith('RuntimeError: ')
+    assert pytorch_errors.is_of_another_process(RuntimeError(text))
+    assert not pytorch_errors.is_of_another_process(RuntimeError('a bug'))
 
 
 def test_a_port_in_use_relies_on_eaddrinuse_in_the_text():

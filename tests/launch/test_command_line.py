@@ -84,8 +84,12 @@ def test_internal_error_is_not_printed_as_a_users_mistake(tmp_path, tool):
              'f'), "error: [Errno 28] No space left: 'f'"),
     (RuntimeError('Timed out waiting 10000ms for send operation'),
      'error: no answer from another process for 10 s, which is '
-     'env_cfg.dist_cfg.timeout; it hangs, or its machine is gone. --resume '
-     'goes on from the last checkpoint'),
+     'env_cfg.dist_cfg.timeout; it hangs, or its machine or network is gone. '
+     '--resume goes on from the last checkpoint'),
+    (RuntimeError('[gloo/transport/tcp/pair.cc:1] Connection closed by peer'),
+     'error: the connection to another process was closed, as where memory '
+     'runs out or a machine is switched off: see what is printed there. '
+     '--resume goes on from the last checkpoint'),
 ])
 def test_refusal_ends_with_one_message(error, message):
     with pytest.raises(SystemExit) as end:
@@ -108,14 +112,16 @@ def test_bug_keeps_its_traceback(error):
 
 
 def test_message_of_another_process_waits_for_the_first(monkeypatch):
+    """For the first of all, and longer for the first of its machine."""
     waited = []
     monkeypatch.setattr('time.sleep', waited.append)
-    for rank, seconds in ('0', []), ('1', [5]), ('text', [5]):
+    for rank, local_rank in '00', '20', '31', 'xx':
         monkeypatch.setenv('RANK', rank)
+        monkeypatch.setenv('LOCAL_RANK', local_rank)
         with pytest.raises(SystemExit):
             with one_message():
                 raise Refused('lower it')
-        assert waited == seconds
+    assert waited == [2, 10]
 
 
 LATE = '''

@@ -1,6 +1,7 @@
 """Several processes end, and go on, as one."""
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -102,7 +103,8 @@ def test_hung_process_ends_the_job_within_the_timeout(config, tmp_path):
         os.kill(process(launcher, 1), signal.SIGSTOP)
         assert launcher.wait(60) != 0
     assert 9 < time.monotonic() - begun < 60
-    assert 'error: no answer from another process for 10 s' in log(run)
+    assert (f'error: no answer from process 1 on {socket.gethostname()} for '
+            '10 s') in log(run)
 
 
 @pytest.mark.full

@@ -239,6 +239,21 @@ def test_variable_that_makes_no_sense_is_one_message(env, message):
     assert refused(*LAUNCHER, 2, 'x.py', env=env) == message
 
 
+@pytest.mark.parametrize('node', [0, 1])
+def test_machine_that_is_left_alone_is_one_message(monkeypatch, node):
+    monkeypatch.setattr(processes, 'JOIN_SECONDS', 1)
+    port = runs.free_port()
+    variables = dict(
+        NNODES=2, NODE_RANK=node, PORT=port, MASTER_ADDR='127.0.0.1')
+    for name, value in variables.items():
+        monkeypatch.setenv(name, str(value))
+    with pytest.raises(
+            Refused,
+            match=f'machine {node} of 2 has not found the others at '
+            f'127.0.0.1:{port} within 1 s: start tools/dist_train.sh on each'):
+        processes.start(1, ['x.py'])
+
+
 def test_no_processes_are_one_message():
     assert refused(*LAUNCHER, 0,
                    'x.py') == ('error: 0 processes: start one or more')
@@ -304,7 +319,9 @@ def test_process_that_is_left_alone_is_one_message(config):
     port = runs.free_port()
     assert re.match(
         f'error: process 0 of 2 does not find the others at 127.0.0.1:{port} '
-        r'\(.*\): start all of them, and check MASTER_ADDR and PORT$',
+        r'\(.*\): start all of them, and check MASTER_ADDR and PORT, and '
+        'where a machine is in several networks GLOO_SOCKET_IFNAME and '
+        'NCCL_SOCKET_IFNAME$',
         refused(
             'train',
             config,

@@ -1,0 +1,142 @@
+"""One run on two hosts, which are network namespaces of this machine."""
+import os
+import sys
+
+import pytest
+import torch
+from helpers import runs, two_hosts
+from helpers.runs import CONFIG, curves, log, wait_for
+
+pytestmark = pytest.mark.full
+TIMEOUT = 20  # seconds, of env_cfg.dist_cfg
+
+
+@pytest.fixture(scope='module')
+def possible():
+    if reason := two_hosts.missing():
+        pytest.skip(reason)
+
+
+@pytest.fixture
+def hosts(possible):
+    with two_hosts.Hosts() as hosts:
+        yield hosts
+
+
+@pytest.fixture(scope='module')
+def config(tmp_path_factory, shapes_root):
+    """20 updates; the crops depend on nothing but the image."""
+    file = tmp_path_factory.mktemp('machines') / 'fd.py'
+    text = CONFIG.format(repo=os.getcwd(), root=shapes_root)
+    file.write_text(
+        text.replace('drop_path_rate=0.2', 'drop_path_rate=0.') +
+        'train_cfg = dict(max_epochs=5, val_interval=9)\n'
+        f'env_cfg = dict(dist_cfg=dict(timeout={TIMEOUT}))\n')
+    return file
+
+
+@pytest.fixture(scope='module')
+def alone(config):
+    """The losses of one process, which all others must equal."""
+    run = config.with_name('alone')
+    runs.run(config, run, options=['train_dataloader.batch_size=28'])
+    found = losses(run)
+    assert len(found) == 20 and found[-1] < found[0]
+    return found
+
+
+def losses(run):
+    return torch.tensor([
+        values[-1]['loss']
+        for (kind, _), values in sorted(curves(run).items()) if kind == 'train'
+    ])
+
+
+def launch(hosts, host, config, run, *options, **environment):
+    """tools/dist_train.sh with two processes on one host."""
+    command = [
+        'tools/dist_train.sh', config, '2', '--verbose', '--work-dir', run,
+        '--cfg-options', *options
+    ]
+    launcher = hosts.start(
+        host, command, f'{run}.{host}.log', **{
+            **dict(
+                PYTHON=sys.executable,
+                NNODES=2,
+                NODE_RANK=host,
+                MASTER_ADDR=two_hosts.ADDRESSES[0]),
+            **environment
+        })
+    launcher.is_alive = lambda: launcher.poll() is None
+    return launcher
+
+
+def launch_both(hosts, config, run):
+    """Two processes on each, until two iterations are done."""
+    launchers = [
+        launch(hosts, host, config, run, 'train_dataloader.batch_size=7')
+        for host in range(2)
+    ]
+    assert wait_for(lambda: '[2][2/4]' in printed(run, 0), launchers[0],
+                    240), printed(run, 0)[-3000:] + printed(run, 1)[-3000:]
+    return launchers
+
+
+def printed(run, host):
+    return log(f'{run}.{host}')
+
+
+def message(run, host):
+    """The one message with which a host's processes end."""
+    assert 'Traceback' not in printed(run, host)
+    _, *messages = printed(run, host).split('\nerror: ')
+    assert len(messages) == 1, printed(run, host)[-3000:]
+    return messages[0].rstrip('\n')
+
+
+def test_losses_of_two_hosts_equal_those_of_one_process(
+        config, alone, hosts, tmp_path):
+    run = tmp_path / 'run'
+    for launcher in launch_both(hosts, config, run):
+        assert launcher.wait(120) == 0, printed(run, 0)[-3000:]
+    torch.testing.assert_close(losses(run), alone, rtol=1e-5, atol=0)
+
+
+def test_cut_cable_ends_both_hosts_and_one_of_them_goes_on(
+        config, alone, hosts, tmp_path):
+    run = tmp_path / 'run'
+    launchers = launch_both(hosts, config, run)
+    hosts.cut()
+    for launcher in launchers:
+        assert launcher.wait(TIMEOUT + 40) == 1
+    ending = (f'for {TIMEOUT} s, which is env_cfg.dist_cfg.timeout; it hangs, '
+              'or its machine or network is gone. --resume goes on from the '
+              'last checkpoint')
+    assert message(run,
+                   0) == (f'no answer from processes 2, 3 on second {ending}')
+    assert message(
+        run,
+        1) == (f'no answer from the first process, at 10.77.0.1, {ending}')
+    assert not [*run.glob('*.part')]
+    launcher = launch(
+        hosts,
+        0,
+        config,
+        run,
+        'train_dataloader.batch_size=14',
+        'resume=True',
+        NNODES=1)
+    assert launcher.wait(240) == 0, printed(run, 0)[-3000:]
+    torch.testing.assert_close(losses(run), alone, rtol=1e-5, atol=0)
+
+
+def test_host_whose_processes_are_killed_is_named_by_the_other(
+        config, hosts, tmp_path):
+    run = tmp_path / 'run'
+    launchers = launch_both(hosts, config, run)
+    hosts.kill_all(1)
+    assert launchers[0].wait(60) == 1
+    assert message(run, 0) == (
+        'the connection to processes 2, 3 on second was closed, as where '
+        'memory runs out or a machine is switched off: see what is printed '
+        'there. --resume goes on from the last checkpoint')
