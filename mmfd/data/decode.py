@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from mmfd.data.stored import StoredImage
 from mmfd.errors import Refused
 
 MAX_PIXELS = 100_000_000  # of an image
@@ -57,14 +58,20 @@ def errors_as_broken_image():
 
 def read(path, max_pixels):
     """The bytes of a file, if an image of `max_pixels` can have so many."""
+    if isinstance(path, StoredImage):
+        return path.content(lambda size: _check_bytes(size, max_pixels))
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):  # a pipe may have no end
         raise BrokenImage('it is no regular file')
-    if status.st_size > BYTES_PER_PIXEL * max_pixels:
-        raise BrokenImage(f'it has {status.st_size:,} bytes, more than an '
-                          f'image of max_pixels={max_pixels:,}')
+    _check_bytes(status.st_size, max_pixels)
     with open(path, 'rb') as file:
         return file.read()
+
+
+def _check_bytes(size, max_pixels):
+    if size > BYTES_PER_PIXEL * max_pixels:
+        raise BrokenImage(f'it has {size:,} bytes, more than an image of '
+                          f'max_pixels={max_pixels:,}')
 
 
 def decode(data, max_pixels, value_range=None):

@@ -1,28 +1,37 @@
 """A data set of the images below folders; no list and no labels needed."""
 import hashlib
 import os
+import platform
 import random
 from collections import defaultdict
 
+import numpy as np
 from mmengine.dataset import BaseDataset
 from mmengine.dist import broadcast_object_list, is_main_process
 
 from mmfd.data.away import wait_until_back
 from mmfd.data.decode import BrokenImage
+from mmfd.data.roots import open_root
 from mmfd.data.sampler import SeededIndex
-from mmfd.data.scan import SUFFIXES, find_images
-from mmfd.data.splits import WORDS, find_splits, without_masks
+from mmfd.data.selection import Selection, Selections, lowest
+from mmfd.data.splits import WORDS, find_splits
 from mmfd.errors import Refused
 from mmfd.hosts import log
 from mmfd.registry import DATASETS
 from mmfd.weights.weight_files import first_few
 
 MAX_BROKEN = 100  # images that are tried in the place of one
+MAX_CLASSES = 1_000_000
 
 
 @DATASETS.register_module()
 class ImageFolder(BaseDataset):
-    """The images below one or several folders.
+    """The images below one or several folders, as files or in shards.
+
+    A root may be a folder of images; a folder of tar shards (in the layout of
+    webdataset) or of Parquet files (of Hugging Face's data sets); one shard,
+    or a pattern of them, as `cc12m/{0000..1242}.tar`. Labels of shards are
+    read off `.cls` members and `label` columns, splits off their names.
 
     Folders that are named as splits are (`splits.find_splits`), and never
     classes. `val` is the folder of `test` where there is none of its own,
@@ -40,7 +49,7 @@ class ImageFolder(BaseDataset):
     system is away, such as a mount that drops: they are waited for.
 
     Args:
-        data_root (str or list[str]): folder or folders.
+        data_root (str or list[str]): folder or shards, or several of either.
         split (str): `train`, `val` or `test`, which is `val` where no folder
             is named so.
         pipeline (list[dict]): transforms, from `mmfd.LoadImage` on.
@@ -82,19 +91,27 @@ class ImageFolder(BaseDataset):
         self.max_wait = max_wait
         self.splits = splits
         self.subset = indices
-        # one process scans, and sends the others all
-        scanned = [self._scan() if is_main_process() else None]
-        broadcast_object_list(scanned)
-        self.images, classes, self.source, self.sum = scanned[0]
+        # one process looks, and sends the others what it found
+        found = [self._scan() if is_main_process() else None]
+        broadcast_object_list(found)
+        self.images, classes, self.source, self.sum = found[0]
+        if not self.images.are_here:  # another machine, with its own cache
+            self.images, *_, there = self._scan()
+            if there != self.sum:
+                raise Refused(
+                    f'on {platform.node()} {data_root} has other images than '
+                    'where the first process is: make them equal')
         if pipeline and is_main_process():  # else it is only looked at
             log.info(self.source)
         super().__init__(
-            metainfo=dict(classes=classes), pipeline=pipeline, indices=indices)
+            metainfo=dict(classes=classes),
+            pipeline=pipeline,
+            indices=indices,
+            serialize_data=False)  # they are in no memory of its own
 
     def load_data_list(self):
-        """Called by the host, which keeps the list in its own way."""
-        images, self.images = self.images, None
-        return images
+        """Called by the host, which takes them for a list."""
+        return self.images
 
     def summary(self):
         """How many images these are, and a sum of their names and labels.
@@ -149,72 +166,66 @@ class ImageFolder(BaseDataset):
     def _was_away(self, index):
         """Wait until images can be read, and say whether that was needed."""
         another = self.get_data_info((index + 1) % len(self))['img_path']
-        return wait_until_back(self.roots, another, self.max_wait)
+        folders = [part.images.root for part in self.images.parts]
+        return wait_until_back(folders, getattr(another, 'file', another),
+                               self.max_wait)
 
     def _scan(self):
-        """Images, as the host wants them, classes, `source` and their sum."""
+        """Images, names of their classes, `source` and their sum."""
         trees = [_Tree(root, self.splits) for root in self.roots]
-        images = [image for tree in trees for image in self._images_of(tree)]
+        chosen = [(tree, *self._choose(tree)) for tree in trees]
         with_label = self.with_label
         if with_label is None:
-            sure = all(t.has_splits and not t.layout.doubt for t in trees)
-            with_label = sure and all(label for label, _ in images)
-        classes = self._classes(trees, images) if with_label else ()
-        source = self._source(trees, len(images), classes)
+            with_label = all(
+                tree.has_sure_labels and tree.unlabelled(units) is None
+                for tree, units, *_ in chosen)
+        classes = self._classes(chosen) if with_label else ()
         numbers = {name: number for number, name in enumerate(classes)}
-        found = [
-            dict(img_path=path, gt_label=numbers[label])
-            if with_label else dict(img_path=path) for label, path in images
-        ]
-        return found, classes, source, self._sum(found)
+        images = Selections([
+            Selection(tree.images, units,
+                      tree.numbers(numbers) if with_label else None, *held_out)
+            for tree, units, *held_out in chosen
+        ])
+        source = self._source(trees, len(images), classes)
+        return images, classes, source, images.sum()
 
-    def _sum(self, images):
-        digest = hashlib.blake2b()
-        for image in images:
-            path = image['img_path']
-            root = next(r for r in self.roots if path.startswith(r))
-            name = os.fsencode(path[len(root):].lstrip(os.sep))
-            digest.update(b'%d %b\0' % (image.get('gt_label', -1), name))
-        return digest.hexdigest()
-
-    def _images_of(self, tree):
-        """(class, path) of the images of this split below a root."""
+    def _choose(self, tree):
+        """The units with the images of this split, and which are held out."""
         place = tree.place_of(self.split)
-        paths = tree.images[place]
-        if not paths:
+        units = tree.units[place]
+        if not len(units):
             raise Refused(
-                f'{tree.root} has no images to train on, only the splits '
-                f'{", ".join(sorted(tree.images))}: name another with '
+                f'{tree.images.root} has no images to train on, only the '
+                f'splits {", ".join(sorted(tree.units))}: name another with '
                 '--data-root, or set dataset.splits')
         other = 'val' if self.split == 'train' else 'train'
-        if place == tree.place_of(other):  # one folder for both
-            paths = self._share_of(paths, tree.layout.folders[place])
-        for path in paths:
-            yield tree.label_of(path), os.path.join(tree.root, path)
+        if place != tree.place_of(other):
+            return units,
+        # one folder for both, so a share of it is held out
+        counts = tree.images.counts[units]
+        count = int(counts.sum())
+        held_out = max(round(self.held_out * count), self.held_out > 0)
+        rest = self.split == 'train'
+        if held_out == (count if rest else 0):
+            raise Refused(f'held_out={self.held_out} of {count} images leaves '
+                          f'no image for split={self.split!r}')
+        folder = tree.layout.folders[place]
+        return units, lowest(
+            lambda unit: tree.images.hashes(units[unit], folder), counts,
+            held_out), rest
 
-    def _share_of(self, paths, folder):
-        """The images of this split, where no folder says which."""
-        by_hash = sorted(
-            paths, key=lambda path: _hash(path.removeprefix(folder + os.sep)))
-        count = max(round(self.held_out * len(paths)), self.held_out > 0)
-        share = by_hash[count:] if self.split == 'train' else by_hash[:count]
-        if not share:
-            raise Refused(
-                f'held_out={self.held_out} of {len(paths)} images leaves no '
-                f'image for split={self.split!r}')
-        return sorted(share)
-
-    def _classes(self, trees, images):
-        """Sorted names of the classes of training and validation."""
-        for tree in trees:
-            if tree.layout.doubt:
-                raise Refused(f'{tree.root}: {tree.layout.doubt}')
-        for label, path in images:
-            if not label:
-                raise Refused(f'{path} lies in no class folder: move it into '
-                              'one, or set with_label=False')
+    def _classes(self, chosen):
+        """Names of the classes of training and validation, in order."""
+        for tree, units, *_ in chosen:
+            if tree.doubt:
+                raise Refused(f'{tree.images.root}: {tree.doubt}')
+            if path := tree.unlabelled(units):
+                raise Refused(path + (
+                    ' has no .cls or label beside it: add it' if tree.images.
+                    in_shards else ' lies in no class folder: move it into '
+                    'one') + ', or set with_label=False')
         train, val = (
-            set().union(*(tree.classes(split) for tree in trees)) - {''}
+            set().union(*(tree.classes(split) for tree, *_ in chosen)) - {''}
             for split in ('train', 'val'))
         if self.with_label and train and val - train:
             only = first_few(sorted(val - train))
@@ -222,14 +233,15 @@ class ImageFolder(BaseDataset):
                 f'{only} of the validation images are no classes of the '
                 f'training images, which are {first_few(sorted(train))}: '
                 'rename or remove their folders')
-        return tuple(sorted(train | val))
+        return _in_order(train | val,
+                         all(tree.images.in_shards for tree, *_ in chosen))
 
     def _source(self, trees, count, classes):
         """A line: which folders were read, and what is in them."""
         places = [tree.place_of(self.split) for tree in trees]
         folders = ', '.join(
-            os.path.join(tree.root, tree.layout.folders[place]).rstrip(os.sep)
-            for tree, place in zip(trees, places))
+            os.path.join(tree.images.root, tree.layout.folders[place]).rstrip(
+                os.sep) for tree, place in zip(trees, places))
         shares = self.held_out > 0 and any(
             tree.place_of('train') == tree.place_of('val') for tree in trees)
         line = f'{self.split}: {count:,} images '
@@ -247,39 +259,57 @@ class ImageFolder(BaseDataset):
         return line
 
 
+def _in_order(names, are_numbers):
+    """The classes of some labels; numbers, if they are, from 0 without a gap.
+    """
+    if are_numbers and all(map(str.isdecimal, names)):
+        numbers = [*map(int, names)]
+        if max(numbers, default=0) < MAX_CLASSES:
+            return tuple(map(str, range(max(numbers, default=-1) + 1)))
+    return tuple(sorted(names))
+
+
 class _Tree:
-    """The images below one root, by their splits.
+    """What was listed below one root, by splits and classes.
 
     Attributes:
-        images (dict): split -> paths relative to the root, sorted. The split
-            is None if no folder is one.
-        left_out (set[str]): folders with images that are of no split, and how
-            many masks lie beside their images.
+        images: as `FolderImages` or `ShardImages`.
+        units (dict): split -> numbers of its units. The split is None if no
+            folder is one.
+        names (list[str]): the name of each label, '' of none, which is the
+            last one.
+        doubt (str): why other folders can be the classes; '' if none can.
+        left_out (set[str]): folders with images that are of no split, and what
+            else is not among the images.
     """
 
     def __init__(self, root, splits):
-        paths = find_images(root)
-        if not paths:
-            raise Refused(
-                f'no images in {root} (looked for {", ".join(SUFFIXES)}): '
-                'name another with --data-root')
-        self.root = root
-        paths, masks = without_masks(paths)
-        self.layout = find_splits(paths, splits)
-        self.images, self.left_out = defaultdict(list), set()
-        if masks:
-            self.left_out.add(f'{masks:,} masks beside their images')
-        for path in paths:
-            folder = os.path.dirname(path)
-            if folder in self.layout.places:
-                split, _ = self.layout.places[folder]
-                self.images[split].append(path)
+        self.images = images = open_root(root)
+        counts = defaultdict(int)
+        for folder, count in zip(images.folders, images.counts):
+            counts[folder] += int(count)
+        self.layout = find_splits(counts, splits)
+        places = self.layout.places
+        self.units, self.left_out = defaultdict(list), {*images.left_out}
+        for unit, folder in enumerate(images.folders):
+            if folder in places:
+                self.units[places[folder][0]].append(unit)
             else:
-                self.left_out.add(os.path.join(root, folder))
+                self.left_out.add(os.path.join(images.root, folder))
+        if images.in_shards:
+            self.names, self.doubt = [*images.label_names, ''], ''
+        else:
+            self.names = [places.get(f, '  ')[1] for f in images.folders]
+            self.names, self.doubt = [*self.names, ''], self.layout.doubt
 
     @property
     def has_splits(self):
         return None not in self.layout.folders
+
+    @property
+    def has_sure_labels(self):
+        """Whether nothing but classes can be meant."""
+        return self.images.in_shards or (self.has_splits and not self.doubt)
 
     def place_of(self, split):
         """Which split's folder the images of a split are in.
@@ -294,15 +324,31 @@ class _Tree:
             return split
         if split == 'test' or 'test' not in named:
             return 'val' if 'val' in named else 'train'
-        labelled = self.layout.has_classes
-        return 'test' if labelled('test') or not labelled('train') else 'train'
-
-    def label_of(self, path):
-        return self.layout.places[os.path.dirname(path)][1]
+        labelled = any(
+            self._names_in('test')) or not any(self._names_in('train'))
+        return 'test' if labelled else 'train'
 
     def classes(self, split):
-        return self.layout.classes(self.place_of(split))
+        """Names of the classes of a split, with '' if images have none."""
+        return self._names_in(self.place_of(split))
 
+    def numbers(self, classes):
+        """The number of the class of each label, int64; -1 if it has none.
 
-def _hash(path):
-    return hashlib.blake2b(os.fsencode(path), digest_size=8).digest()
+        Args:
+            classes (dict): name -> number.
+        """
+        return np.array([classes.get(name, -1) for name in self.names])
+
+    def unlabelled(self, units):
+        """The first image without a class; None if all have one."""
+        without = np.array([not name for name in self.names])
+        for unit in units:
+            places = np.flatnonzero(without[self.images.labels(unit)])
+            if places.size:
+                return self.images.path(unit, places[0])
+        return None
+
+    def _names_in(self, place):
+        labels = self.images.distinct_labels(self.units[place])
+        return {self.names[label] for label in labels}

@@ -1,12 +1,18 @@
 """The order of images, and the seed of each, from the seed of a run."""
 import random
+from math import inf
+from numbers import Real
 
 import numpy as np
 import torch
 from mmengine.dist import get_rank, get_world_size
 from torch.utils.data import Sampler
 
+from mmfd.data.shuffle import ByShard, Mixture, Permutation
+from mmfd.errors import Refused
 from mmfd.registry import DATA_SAMPLERS
+
+COMPUTED = 1 << 12  # indices at a time
 
 
 def seed_all(*numbers):
@@ -55,31 +61,52 @@ class ResumableSampler(Sampler):
     other numbers of processes. Yields `SeededIndex`, so that
     `mmfd.ImageFolder` crops and flips an image alike in any worker.
 
+    The order is computed as it goes (`shuffle.Permutation`), and takes no
+    memory, however many images there are.
+
     Args:
         dataset (Sized): what the indices are of.
         seed (int): None: `mmfd.ResumableLoop` sets that of the run.
+        shards_at_once (int): images of so many shards of `mmfd.ImageFolder`
+            are mixed before the next ones are begun, so that a disk or a
+            network reads one part of them after the other. Row groups of
+            Parquet files are shards, too; a folder of images is one as a
+            whole. None: all images are mixed.
+        weights (list[float]): how often images of each root of
+            `mmfd.ImageFolder` come, in proportion. An epoch has as many images
+            as all roots together; a root goes on in the next epoch where this
+            one ends, so each of its images comes as often as any other. None:
+            every image once.
 
     Attributes:
         start (int): how many indices of this epoch are left out, since a run
             that is resumed has used them.
         update (int): images of a process in an update of the weights; an
             epoch is a multiple of it. 1: any number.
+
+    Raises:
+        Refused: if there are not as many weights as roots, or one is not
+            positive; if shards or weights are of another data set.
     """
 
-    def __init__(self, dataset, seed=None):
+    def __init__(self, dataset, seed=None, shards_at_once=None, weights=None):
         self.dataset = dataset
         self.seed = seed or 0
         self.epoch = self.start = 0
         self.update = 1
+        self.shards_at_once, self.weights = shards_at_once, weights
+        self.parts = None
+        if shards_at_once is not None or weights is not None:
+            self.parts = _parts(dataset)
+            _check(self.parts, shards_at_once, weights)
 
     def __iter__(self):
-        order = torch.Generator()
-        words = np.random.SeedSequence((self.seed, self.epoch))
-        order.manual_seed(int(words.generate_state(1, np.uint64)[0] >> 1))
-        indices = torch.randperm(len(self.dataset), generator=order)
-        of_process = indices[get_rank()::get_world_size()][:len(self)]
-        for index in of_process[self.start:].tolist():
-            yield SeededIndex(index, self.seed, self.epoch)
+        order, rank, processes = self._order(), get_rank(), get_world_size()
+        for start in range(self.start, len(self), COMPUTED):
+            stop = min(start + COMPUTED, len(self))
+            positions = np.arange(start, stop) * processes + rank
+            for index in order(positions).tolist():
+                yield SeededIndex(index, self.seed, self.epoch)
 
     def __len__(self):
         """Of a whole epoch, whatever `start` is."""
@@ -89,3 +116,50 @@ class ResumableSampler(Sampler):
     def set_epoch(self, epoch):
         """Called by the host before each epoch."""
         self.epoch = epoch
+
+    def _order(self):
+        """Positions in this epoch to indices, as `shuffle` has it."""
+        images = len(self.dataset)
+        if self.weights is None:
+            return self._order_of(self.parts, images, 0, self.epoch)
+        lengths = [int(sizes.sum()) for sizes in self.parts]
+        return Mixture(
+            lengths, self.weights, lambda source, times: self._order_of(
+                [self.parts[source]], lengths[source], source + 1, times),
+            images, self.epoch, self.seed)
+
+    def _order_of(self, parts, images, *key):
+        if self.shards_at_once is None:
+            return Permutation(images, self.seed, *key)
+        return ByShard(
+            np.concatenate(parts), self.shards_at_once, self.seed, *key)
+
+
+def _parts(dataset):
+    """Images in each shard of each root of a data set.
+
+    Returns:
+        list[ndarray]: of one number for a root that is not in shards.
+    """
+    parts = getattr(getattr(dataset, 'images', None), 'parts', None)
+    if parts is None or sum(map(len, parts)) != len(dataset):
+        raise Refused('sampler.shards_at_once and sampler.weights are for '
+                      'mmfd.ImageFolder without indices; the data set is '
+                      f'{type(dataset).__name__} of {len(dataset):,} images')
+    return [
+        part.sizes() if part.images.in_shards else np.array([len(part)])
+        for part in parts
+    ]
+
+
+def _check(parts, shards_at_once, weights):
+    if shards_at_once is not None and not (type(shards_at_once) is int
+                                           and shards_at_once > 0):
+        raise Refused(f'sampler.shards_at_once={shards_at_once!r}: expected '
+                      'is a number from 1 on, or None')
+    if weights is None:
+        return
+    numbers = [w for w in weights if isinstance(w, Real) and 0 < w < inf]
+    if len(numbers) != len(weights) or len(weights) != len(parts):
+        raise Refused(f'sampler.weights={weights!r}: expected is a number '
+                      f'above 0 for each of {len(parts)} data roots')

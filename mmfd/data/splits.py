@@ -1,7 +1,6 @@
 """Find the splits and classes of a data set in the names of its folders."""
 import os
 import re
-from collections import Counter
 from typing import NamedTuple
 
 from mmfd.errors import Refused
@@ -108,33 +107,33 @@ def _rest(words, name):
     return rest if apart and last in words else None
 
 
-def without_masks(paths):
-    """Paths without the masks that lie beside their images.
+def without_masks(names):
+    """Tell images from the masks that lie beside them in a folder.
 
     `a_mask.png` is one beside `a.png`, and `a_seg_1.png` beside `a.jpg`.
 
     Args:
-        paths (list[str]): of images.
+        names (list[str]): of the images in a folder.
 
     Returns:
-        tuple: paths, and how many were left out.
+        tuple[list[str]]: names of images, and of masks.
     """
-    stems = {os.path.splitext(path)[0] for path in paths}
-    kept = [
-        path for path in paths
-        if not (mask := MASK.match(path)) or mask[1] not in stems
-    ]
-    return kept, len(paths) - len(kept)
+    stems = {os.path.splitext(name)[0] for name in names}
+    masks = {
+        name
+        for name in names if (mask := MASK.match(name)) and mask[1] in stems
+    }
+    return [name for name in names if name not in masks], [*masks]
 
 
-def tree_of(paths):
+def tree_of(counts):
     """The folders of images, as a tree.
 
     Args:
-        paths (list[str]): of images, relative to the root.
+        counts (dict): folder, relative to the root -> how many images.
     """
     root = Folder('')
-    for path, images in Counter(map(os.path.dirname, paths)).items():
+    for path, images in counts.items():
         folder = root
         for name in filter(None, path.split(os.sep)):
             folder = folder.folders.setdefault(
@@ -143,7 +142,7 @@ def tree_of(paths):
     return root
 
 
-def find_splits(paths, chosen=None):
+def find_splits(counts, chosen=None):
     """Find splits and classes by the names of the folders with images.
 
     `train`, `Training_Set`, `seg_train` beside `seg_test`, `images/train`,
@@ -151,7 +150,7 @@ def find_splits(paths, chosen=None):
     folders below a split, or above it, are classes.
 
     Args:
-        paths (list[str]): of images, relative to the root.
+        counts (dict): folder, relative to the root -> how many images.
         chosen (dict): split -> folder or folders, in the place of names;
             empty: there are no splits.
 
@@ -162,7 +161,7 @@ def find_splits(paths, chosen=None):
         Refused: if the names can be read in two ways, or if a chosen folder
             has no images.
     """
-    root = tree_of(paths)
+    root = tree_of(counts)
     if chosen:
         layout = _of_splits({
             split: [

@@ -3,7 +3,7 @@ import difflib
 from pathlib import Path
 
 import mmfd
-from mmfd import files
+from mmfd.data import roots
 from mmfd.errors import Refused
 from mmfd.weights import weight_files
 
@@ -16,7 +16,7 @@ def check(configs=(), checkpoints=(), folders=(), networks=(), existing=()):
     Args:
         configs (Sequence[str]): config files, or paths of those of mmfd.
         checkpoints (Sequence[str]): weights files, or folders with one.
-        folders (Sequence[str]): of images.
+        folders (Sequence[str]): of images, or shards of them.
         networks (Sequence[str]): by name, LIBRARY:NAME or LIBRARY:NAME=FILE.
         existing (Sequence[str]): files or folders of any kind.
 
@@ -29,7 +29,7 @@ def check(configs=(), checkpoints=(), folders=(), networks=(), existing=()):
     for path in (*checkpoints, *filter(None, files_named)):
         weight_files.resolve(path)
     for path in folders:
-        files.check_image_folder(path)
+        roots.check_root(path)
     for path in existing:
         if not Path(path).exists():
             raise Refused(f'there is no file and no folder {path}')

@@ -3,8 +3,6 @@ import os
 from typing import NamedTuple
 
 from mmfd.data.image_folder import ImageFolder
-from mmfd.data.scan import SUFFIXES, find_images
-from mmfd.errors import Refused
 
 SMALL = 128  # pixels, below which crops keep a third of an image or more
 SHARE, FEWEST, MOST = 0.01, 50, 0.1  # to hold out: at least, images, at most
@@ -39,10 +37,6 @@ def look_at(folders, with_label=None):
     Raises:
         Refused: as there, and if a folder has no image.
     """
-    for folder in folders:
-        if not find_images(folder):
-            raise Refused(f'no images in {folder} (looked for '
-                          f'{", ".join(SUFFIXES)}): name another with --data')
     count = len(_open(folders, with_label, 0.))
     share = round(min(max(SHARE, FEWEST / count), MOST), 3)
     dataset = _open(folders, with_label, share)

@@ -1,5 +1,4 @@
 """Images are found in any folder, and listed once."""
-import json
 import os
 import re
 import resource
@@ -10,6 +9,7 @@ from helpers.rights import without_root_rights
 
 from mmfd.data import scan
 from mmfd.data.decode import BrokenImage, errors_as_broken_image, read
+from mmfd.data.table import read_table, write_table
 from mmfd.errors import Refused
 from mmfd.hosts import log
 
@@ -114,8 +114,8 @@ def test_folder_that_was_just_written_to_is_listed_again(
     monkeypatch.setattr(scan, 'LARGE', 1)
     solid(tmp_path / 'images/1.jpg')
     scan.find_images(tmp_path / 'images')
-    [file] = cache.iterdir()
-    assert json.loads(file.read_text())[''] == [-1, ['1.jpg'], []]
+    [folder] = kept(cache)
+    assert (folder.path, folder.changed) == ('', scan.CHANGING)
     listed = record_listed(monkeypatch)
     scan.find_images(tmp_path / 'images')
     assert listed == ['']
@@ -167,14 +167,28 @@ def test_long_scan_logs_how_far_it_is(tmp_path, monkeypatch):
     assert lines[-1].endswith(': 3 images in 4 folders so far')
 
 
-@pytest.mark.parametrize('content', ['', '[]', '{"": 3}', '{"": [1, 2', 'x'])
-def test_damaged_cache_is_made_anew(tmp_path, eager, cache, content):
-    solid(tmp_path / 'images/1.jpg')
-    scan.find_images(tmp_path / 'images')
+def kept(cache):
+    """The folders in the only table of the cache."""
     [file] = cache.iterdir()
-    file.write_text(content)
-    assert scan.find_images(tmp_path / 'images') == ['1.jpg']
-    assert json.loads(file.read_text())['']
+    table = read_table(file, scan.COLUMNS)
+    return [scan.Folder(*note) for note in table.notes['listed']]
+
+
+def test_any_damage_of_the_cache_is_noticed_and_it_is_made_anew(
+        tmp_path, eager, cache):
+    for name in '1.jpg', 'a/2.jpg', 'a/b/3.jpg':
+        solid(tmp_path / 'images' / name)
+    found = scan.find_images(tmp_path / 'images')
+    [file] = cache.iterdir()
+    sound = file.read_bytes()
+    for place in range(len(sound)):
+        flipped = bytes([sound[place] ^ 1])
+        file.write_bytes(sound[:place] + flipped + sound[place + 1:])
+        assert read_table(file, scan.COLUMNS) is None, place
+        file.write_bytes(sound[:place])
+        assert read_table(file, scan.COLUMNS) is None, place
+    assert scan.find_images(tmp_path / 'images') == found
+    assert file.read_bytes() == sound
 
 
 def test_no_room_for_the_cache_is_a_warning_and_leaves_nothing(
@@ -191,59 +205,37 @@ def test_no_room_for_the_cache_is_a_warning_and_leaves_nothing(
     assert not list(cache.iterdir())
 
 
-@pytest.mark.parametrize('listing', [
-    [1, ['../../secret/x.jpg'], []],
-    [1, ['/etc/x.jpg'], []],
-    [1, ['notes.txt'], []],
-    [1, ['.hidden.jpg'], []],
-    [1, ['x.jpg\n/../y.jpg'], []],
-    [1, [3], []],
-    [1, 'x.jpg', []],
-    [1, [], ['..']],
-    [1, [], ['a/../../secret']],
-    [1, [], ['']],
-    [1.5, ['x.jpg'], []],
-    [True, ['x.jpg'], []],
-    [1, ['x.jpg']],
-    {},
-    None,
-])
-def test_cached_listing_names_nothing_outside_of_its_folder(
-        tmp_path, eager, cache, listing):
-    solid(tmp_path / 'images/1.jpg')
-    solid(tmp_path / 'images/a/2.jpg')
-    scan.find_images(tmp_path / 'images')
-    [file] = cache.iterdir()
-    cached = json.loads(file.read_text())
-    time = os.stat(tmp_path / 'images').st_ctime_ns
-    if listing and listing[0] == 1 and listing[0] is not True:
-        listing = [time, *listing[1:]]  # as of a folder that is unchanged
-    file.write_text(json.dumps({**cached, '': listing}))
-    assert scan.find_images(tmp_path / 'images') == ['1.jpg', 'a/2.jpg']
-    assert json.loads(file.read_text()) == cached
-
-
 @pytest.mark.parametrize('planted', ['link', 'open file', 'pipe'])
 def test_list_that_others_could_write_is_not_read(tmp_path, eager, cache,
                                                   planted):
     solid(tmp_path / 'images/1.jpg')
-    scan.find_images(tmp_path / 'images')
-    [file] = cache.iterdir()
-    cached = json.loads(file.read_text())
-    false = json.dumps({'': [cached[''][0], ['9.jpg'], []]})
-    file.write_text(false)
+    solid(tmp_path / 'other/9.jpg')
+    for folder in 'other', 'images':
+        scan.find_images(tmp_path / folder)
+    listed = {
+        scan.FolderImages('', read_table(file, scan.COLUMNS)).files()[0]: file
+        for file in cache.iterdir()
+    }
+    file, false = listed['1.jpg'], listed['9.jpg']
+    true = file.read_bytes()
+    table = read_table(false, scan.COLUMNS)
+    changed = os.stat(tmp_path / 'images').st_ctime_ns
+    table.notes['listed'][0][1] = changed  # as of the folder as it is
+    write_table(file, {
+        n: (c.dtype, [c])
+        for n, c in table.columns.items()
+    }, lambda: table.notes)
     assert scan.find_images(tmp_path / 'images') == ['9.jpg']  # own: believed
     if planted == 'open file':
         file.chmod(0o664)
     else:
-        file.unlink()
-        (tmp_path / 'other').write_text(false)
+        file.rename(tmp_path / 'planted')
         if planted == 'link':
-            file.symlink_to(tmp_path / 'other')
+            file.symlink_to(tmp_path / 'planted')
         else:
             os.mkfifo(file)
     assert scan.find_images(tmp_path / 'images') == ['1.jpg']
-    assert json.loads(file.read_text()) == cached and not file.is_symlink()
+    assert file.read_bytes() == true and not file.is_symlink()
     assert not os.stat(file).st_mode & 0o022
 
 

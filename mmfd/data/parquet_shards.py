@@ -1,0 +1,147 @@
+"""Images in Parquet files, in the layout of Hugging Face's data sets.
+
+A column holds the files of images as bytes, alone or as `bytes` of a struct. A
+file is read by row groups, so those that were read last are kept.
+"""
+import json
+from collections import OrderedDict
+
+import numpy as np
+
+from mmfd.data.decode import BrokenImage
+from mmfd.data.shards import NO_LABEL, Kind
+from mmfd.data.stored import StoredImage
+from mmfd.errors import Refused
+
+ROW = np.dtype([('label', '<i4')])
+# Names of columns, in this order, if several hold bytes or labels
+IMAGES = ('image', 'img', 'jpg', 'jpeg', 'png', 'webp', 'image_bytes', 'bytes')
+LABELS = ('label', 'labels', 'cls', 'fine_label')
+KEPT = 1 << 28  # bytes of row groups that a process keeps at most
+
+_kept = OrderedDict()  # (file, row group) -> images, the last one used behind
+
+
+class ParquetImage(StoredImage):
+    """An image in a Parquet file: row group, how many rows it has, row."""
+
+    def content(self, check):
+        group, rows, row = self.place
+        images = _read_group(self.file, group)
+        if len(images) != rows:
+            raise BrokenImage(f'{self.file} has changed since it was listed')
+        if not images[row].is_valid:
+            raise BrokenImage('its row has no bytes, perhaps a path alone')
+        data = images[row].as_buffer()
+        check(data.size)
+        return data.to_pybytes()
+
+
+def list_shard(path, number):
+    """The images of a Parquet file, as `Kind.listed`. A row group is a unit.
+
+    Raises:
+        Refused: if pyarrow is missing, or if no column, or no single one,
+            holds images.
+    """
+    arrow, parquet = _libraries()
+    try:
+        file = parquet.ParquetFile(path)
+        name = _label_column(file.schema_arrow)
+        labels = file.read([name], use_threads=False)[name] if name else None
+    except (arrow.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        return np.empty(0, ROW), [], [f'it cannot be read: {reason}']
+    _image_column(path, file.schema_arrow)
+    counts = [
+        file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)
+    ]
+    rows = np.full(sum(counts), NO_LABEL, ROW['label']).astype(ROW)
+    if labels is not None:
+        names = _class_names(file.schema_arrow, name)
+        rows['label'] = [
+            _number(value, names, number) for value in labels.to_pylist()
+        ]
+    return rows, counts, []
+
+
+def _number(value, names, number):
+    if value is None or value == -1:  # of a test set without labels
+        return NO_LABEL
+    return number(names[value] if names else str(value))
+
+
+def _image(path, group, count, place, row):
+    return ParquetImage(f'{path}/{group}/{place}', path, group, count, place)
+
+
+def _libraries():
+    """pyarrow, and its module for Parquet."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise Refused('Parquet files are read by pyarrow: pip install '
+                      'pyarrow') from None
+    return pyarrow, pyarrow.parquet
+
+
+def _read_group(path, group):
+    """The images of a row group, as an array of pyarrow."""
+    key = path, group
+    if key not in _kept:
+        _, parquet = _libraries()
+        file = parquet.ParquetFile(path)
+        name, *inner = _image_column(path, file.schema_arrow)
+        table = file.read_row_group(
+            group, columns=['.'.join([name, *inner])], use_threads=False)
+        images = table[name].combine_chunks()
+        _kept[key] = images.field(inner[0]) if inner else images
+        while len(_kept) > 1 and sum(a.nbytes for a in _kept.values()) > KEPT:
+            _kept.popitem(last=False)
+    _kept.move_to_end(key)
+    return _kept[key]
+
+
+def _image_column(path, schema):
+    """The names that lead to the bytes of images.
+
+    Raises:
+        Refused: if none does, or more than one.
+    """
+    arrow, _ = _libraries()
+
+    def is_bytes(kind):
+        return arrow.types.is_binary(kind) or arrow.types.is_large_binary(kind)
+
+    found = {}
+    for field in schema:
+        if is_bytes(field.type):
+            found[field.name] = (field.name, )
+        elif arrow.types.is_struct(field.type):
+            inner = field.type.get_field_index('bytes')
+            if inner >= 0 and is_bytes(field.type.field(inner).type):
+                found[field.name] = field.name, 'bytes'
+    named = [name for name in IMAGES if name in found]
+    if named or len(found) == 1:
+        return found[(named or [*found])[0]]
+    raise Refused(f'{path}: ' +
+                  (f'{", ".join(found)} hold bytes' if found else
+                   f'no column holds bytes, only {", ".join(schema.names)}') +
+                  '; call the one with images image')
+
+
+def _label_column(schema):
+    return next((name for name in LABELS if name in schema.names), None)
+
+
+def _class_names(schema, column):
+    """Names of classes by number, as Hugging Face's `datasets` writes them."""
+    notes = (schema.metadata or {}).get(b'huggingface', b'{}')
+    try:
+        return json.loads(notes)['info']['features'][column]['names']
+    except (ValueError, LookupError, TypeError):
+        return None
+
+
+KIND = Kind('.parquet', ROW, list_shard, _image)

@@ -1,0 +1,109 @@
+"""What a data root names: a folder, with images or shards in it, or shards."""
+import glob
+import os
+import re
+
+from mmfd.data import parquet_shards, tar_shards
+from mmfd.data.scan import SUFFIXES, list_images
+from mmfd.data.shards import ShardImages, find_shards
+from mmfd.errors import Refused
+from mmfd.files import check_image_folder
+
+RANGE = re.compile(r'\{(\d+)\.\.(\d+)\}')  # as in `{00000..01242}.tar`
+KINDS = {kind.suffix: kind for kind in (tar_shards.KIND, parquet_shards.KIND)}
+PACKED = '.tar.gz', '.tgz', '.tar.zst', '.tar.xz', '.tar.bz2'
+
+
+def open_root(root):
+    """What there is below a root: images, or else shards of images.
+
+    Args:
+        root (str): folder of images, or of shards, a shard, or a pattern of
+            shards, as `{000..063}.tar` or `*.parquet`.
+
+    Returns:
+        FolderImages | ShardImages: of one image at least.
+
+    Raises:
+        Refused: if there is no image, or it cannot be read.
+    """
+    if os.path.isdir(root):
+        folder, images = os.fspath(root), list_images(root)
+        if len(images.counts):
+            return images
+        found = [(kind, find_shards(folder, suffix))
+                 for suffix, kind in KINDS.items()]
+        kind, files = next((pair for pair in found if pair[1]), (None, ()))
+    else:
+        paths = shards_of(root)
+        kind = KINDS[os.path.splitext(paths[0])[1]]
+        folder = os.path.commonpath([*map(os.path.dirname, paths)]) or '.'
+        files = [os.path.relpath(path, folder) for path in paths]
+    if files:
+        images = ShardImages(kind, folder, files)
+        if images.counts.sum():
+            return images
+        looked = f'{", ".join(SUFFIXES)} in {len(files):,} {kind.suffix} files'
+    elif packed := [
+            name for suffix in PACKED for name in find_shards(root, suffix)
+    ]:
+        raise Refused(
+            f'{root} has {len(packed):,} packed files ({packed[0]}): unpack '
+            'them with gunzip, zstd -d or xz -d into .tar files, since images '
+            'are found by their place')
+    else:
+        looked = ', '.join((*SUFFIXES, *KINDS))
+    raise Refused(f'no images in {root} (looked for {looked}): name another '
+                  'with --data-root')
+
+
+def check_root(root):
+    """Refuse what is no folder, no shard and no pattern of shards.
+
+    Raises:
+        Refused: which names the options that name such.
+    """
+    if not os.path.isdir(root):
+        shards_of(root)
+
+
+def shards_of(root):
+    """The files of a shard, or of a pattern such as `{000..063}.tar`, `*.tar`.
+
+    Returns:
+        list[str]: paths of shards of one kind, sorted.
+
+    Raises:
+        Refused: if there are none, or not all that a range names.
+    """
+    text = os.fspath(root)
+    files = [
+        file for name in _in_range(text)
+        for file in (glob.glob(name) if glob.has_magic(name) else [name])
+    ]
+    if missing := [file for file in files if not os.path.isfile(file)]:
+        if len(missing) < len(files):
+            raise Refused(f'{root} names {len(files):,} files, of which '
+                          f'{len(missing):,} are not there: {missing[0]}')
+        files = []
+    kinds = {os.path.splitext(file)[1] for file in files}
+    if len(kinds) == 1 and kinds <= KINDS.keys():
+        return sorted(files)
+    if kinds:
+        raise Refused(f'{root} names {" and ".join(sorted(kinds))} files: '
+                      f'expected are {" or ".join(KINDS)} files of one kind, '
+                      'or a folder')
+    check_image_folder(root)
+
+
+def _in_range(text):
+    """A path with a range of numbers in braces, as many paths."""
+    if not (found := RANGE.search(text)):
+        return [text]
+    first, last = found.groups()
+    return [
+        name for number in range(int(first),
+                                 int(last) + 1)
+        for name in _in_range(text[:found.start()] +
+                              f'{number:0{len(first)}}' + text[found.end():])
+    ]

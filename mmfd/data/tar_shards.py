@@ -1,0 +1,143 @@
+"""Images in tar files, in the layout of webdataset, read one by one.
+
+    000042.jpg 000042.cls 000042.txt 000043.jpg 000043.cls ...
+
+Headers are read once; a table then says where in its shard each image is.
+"""
+import os
+import tarfile
+
+import numpy as np
+
+from mmfd.data.decode import BrokenImage
+from mmfd.data.scan import JUNK, SUFFIXES
+from mmfd.data.shards import NO_LABEL, Kind
+from mmfd.data.splits import without_masks
+from mmfd.data.stored import StoredImage
+from mmfd.errors import Refused
+
+ROW = np.dtype([('offset', '<u8'), ('size', '<u4'), ('label', '<i4')])
+LABEL = '.cls'  # the suffix of labels
+LONGEST_LABEL, LARGEST = 256, 2**32 - 1  # bytes of a label, of an image
+
+
+class TarMember(StoredImage):
+    """An image in a tar; its place is its first byte and how many it has."""
+
+    def content(self, check):
+        offset, size = self.place
+        check(size)
+        with open(self.file, 'rb') as file:
+            try:
+                found = _header(file, offset).size  # its sum is right, too
+            except tarfile.HeaderError:
+                found = None
+            data = file.read(size)
+        if found != size or len(data) < size:
+            raise BrokenImage(f'{self.file} has changed since it was listed: '
+                              'the image is not where it was')
+        return data
+
+
+def list_shard(path, number):
+    """The images of a tar, as `Kind.listed`: it is one unit.
+
+    Left out are what is no image by its suffix, hidden files and junk, masks
+    beside their images, and second images of a sample, as `1.depth.png` is
+    beside `1.jpg`.
+    """
+    images, labels, problems = [], {}, []
+    try:
+        with tarfile.open(path, 'r:') as tar:
+            for member in _members(tar, problems):
+                stem, suffix = os.path.splitext(member.name)
+                if suffix.lower() in SUFFIXES and _is_visible(member.name):
+                    images.append(
+                        (member.name, member.offset_data, member.size))
+                elif suffix == LABEL and member.size <= LONGEST_LABEL:
+                    label = tar.extractfile(member).read()
+                    labels[stem] = label.decode('utf-8', 'replace').strip()
+    except tarfile.ReadError:
+        problems.append('it is no tar, or a compressed one: unpack it with '
+                        'gunzip or zstd -d, since images are found by their '
+                        'place')
+    except OSError as error:
+        raise Refused(
+            f'cannot read the shard {path}: {error.strerror}; grant the right '
+            'to read it, or name others with --data-root') from None
+    names, _ = without_masks([name for name, _, _ in images])
+    kept, stems = {*names}, {os.path.splitext(name)[0] for name in names}
+    rows = np.array([(offset, size, _label(name, labels, number))
+                     for name, offset, size in images
+                     if name in kept and not _is_second(name, stems)], ROW)
+    return rows, [len(rows)], problems
+
+
+def _members(tar, problems):
+    """The sound members of a tar that are files.
+
+    Behind what is no header the next one is looked for, block by block.
+    """
+    length = os.path.getsize(tar.name)
+    while True:
+        member = tar.next()
+        tar.members.clear()  # else it keeps all
+        if member is None:
+            tar.fileobj.seek(tar.offset)
+            end = tar.fileobj.read(tarfile.BLOCKSIZE)
+            if tar.ignore_zeros or end and not any(end):
+                return
+            if not end:
+                problems.append(f'it has no end mark after its {length:,} '
+                                'bytes, so a part may be missing')
+                return
+            problems.append(f'at byte {tar.offset:,} of {length:,} it has no '
+                            'header where one is due: one image is lost')
+            tar.ignore_zeros = True  # and what is no header
+        elif member.offset_data + member.size > length:
+            problems.append(f'it is cut off within {member.name}, after '
+                            f'{length:,} bytes')
+            return
+        elif (member.isreg() and not member.issparse()
+              and member.size < LARGEST):
+            yield member
+
+
+def _is_visible(name):
+    """Whether neither a file nor a folder above it is hidden or junk."""
+    parts = [part for part in name.split('/') if part not in ('', '.')]
+    return not any(part[0] == '.' or part.lower() in JUNK for part in parts)
+
+
+def _is_second(name, stems):
+    """Whether a name has a suffix more than another image."""
+    stem, suffix = os.path.splitext(os.path.splitext(name)[0])
+    return suffix != '' and stem in stems
+
+
+def _label(name, labels, number):
+    stem = os.path.splitext(name)[0]
+    folder, base = os.path.split(stem)
+    sample = os.path.join(folder, base.split('.')[0])
+    label = labels.get(stem, labels.get(sample))
+    return NO_LABEL if label is None else number(label)
+
+
+def _image(path, unit, count, place, row):
+    offset, size = int(row['offset']), int(row['size'])
+    try:
+        with open(path, 'rb') as file:
+            name = _header(file, offset).name
+    except (OSError, tarfile.HeaderError):
+        name = f'image {place:,}'  # what is wrong is said when it is read
+    return TarMember(f'{path}/{name}', path, offset, size)
+
+
+def _header(file, offset):
+    """The header of what begins at a byte, which lies before it."""
+    file.seek(offset - tarfile.BLOCKSIZE)
+    header = file.read(tarfile.BLOCKSIZE)
+    return tarfile.TarInfo.frombuf(header, 'utf-8', 'surrogateescape')
+
+
+KIND = Kind('.tar', ROW, list_shard, _image)
