@@ -144,13 +144,18 @@ def find_shards(root, suffix):
     return sorted(found)
 
 
-def _table(kind, root, files, log_every):
-    """A table with a row for each image, from the cache where it is right."""
+def table_file(kind, root, files):
+    """Where the table of some shards is kept, a Path."""
     name = f'{os.path.realpath(root)} {kind.suffix} {kind.row} {files}'
     digest = hashlib.sha256(os.fsencode(name)).hexdigest()
-    path = cache_folder('shards') / f'{digest[:32]}.table'
+    return cache_folder('shards') / f'{digest[:32]}.table'
+
+
+def _table(kind, root, files, log_every):
+    """A table with a row for each image, from the cache where it is right."""
+    path = table_file(kind, root, files)
     known = read_table(path, dict(rows=kind.row))
-    stamps = [_stamp(root, file) for file in files]
+    stamps = [stamp(root, file) for file in files]
     if known and stamps == [s[1] for s in known.notes['shards']]:
         return known
     return keep_table(
@@ -196,7 +201,7 @@ def _make(kind, root, files, known, log_every):
                 logged, done = now, len(shards) / len(files)
                 log.info(f'{root}: {images:,} images in {len(shards):,} of '
                          f'{len(files):,} shards, '
-                         f'{(now - begun) * (1 / done - 1) / 60:.0f} min left')
+                         f'{(now - begun) * (1 / done - 1):,.0f} s left')
         _say(root, shards)
 
     return dict(rows=(kind.row, rows())), lambda: dict(
@@ -213,7 +218,8 @@ def _say(root, shards):
         log.warn(f'{root}: {len(problems) - LISTED:,} more such problems')
 
 
-def _stamp(root, file):
+def stamp(root, file):
+    """Bytes and time of change, ns, of a shard."""
     path = os.path.join(root, file)
     try:
         status = os.stat(path)

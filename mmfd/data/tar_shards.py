@@ -53,7 +53,7 @@ def list_shard(path, number):
                 stem, suffix = os.path.splitext(member.name)
                 if suffix.lower() in SUFFIXES and _is_visible(member.name):
                     images.append(
-                        (member.name, member.offset_data, member.size))
+                        (member.name, stem, member.offset_data, member.size))
                 elif suffix == LABEL and member.size <= LONGEST_LABEL:
                     label = tar.extractfile(member).read()
                     labels[stem] = label.decode('utf-8', 'replace').strip()
@@ -65,11 +65,12 @@ def list_shard(path, number):
         raise Refused(
             f'cannot read the shard {path}: {error.strerror}; grant the right '
             'to read it, or name others with --data-root') from None
-    names, _ = without_masks([name for name, _, _ in images])
-    kept, stems = {*names}, {os.path.splitext(name)[0] for name in names}
-    rows = np.array([(offset, size, _label(name, labels, number))
-                     for name, offset, size in images
-                     if name in kept and not _is_second(name, stems)], ROW)
+    _, masks = without_masks([name for name, *_ in images])
+    masks, stems = {*masks}, {stem for _, stem, *_ in images}
+    rows = np.array([(offset, size, _label(stem, labels, number))
+                     for name, stem, offset, size in images
+                     if name not in masks and not _is_second(stem, stems)],
+                    ROW)
     return rows, [len(rows)], problems
 
 
@@ -109,17 +110,17 @@ def _is_visible(name):
     return not any(part[0] == '.' or part.lower() in JUNK for part in parts)
 
 
-def _is_second(name, stems):
-    """Whether a name has a suffix more than another image."""
-    stem, suffix = os.path.splitext(os.path.splitext(name)[0])
-    return suffix != '' and stem in stems
+def _is_second(stem, stems):
+    """Whether a name has a suffix more than that of another image."""
+    sample, suffix = os.path.splitext(stem)
+    return suffix != '' and sample in stems
 
 
-def _label(name, labels, number):
-    stem = os.path.splitext(name)[0]
-    folder, base = os.path.split(stem)
-    sample = os.path.join(folder, base.split('.')[0])
-    label = labels.get(stem, labels.get(sample))
+def _label(stem, labels, number):
+    label = labels.get(stem)
+    if label is None and labels:  # of the sample, which has no suffix at all
+        folder, name = os.path.split(stem)
+        label = labels.get(os.path.join(folder, name.split('.')[0]))
     return NO_LABEL if label is None else number(label)
 
 

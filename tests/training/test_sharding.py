@@ -160,7 +160,7 @@ def assert_close(ours, theirs):
     assert ours.keys() == theirs.keys()
     for name, value in theirs.items():
         error = torch.dist(ours[name].float(), value.float())
-        assert error <= 1e-4 * value.float().norm(), name
+        assert error <= 2e-3 * value.float().norm(), name
 
 
 def norms(work_dir):
