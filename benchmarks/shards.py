@@ -8,8 +8,8 @@ The first makes small JPEGs in DIR, in the three forms, and prints images per
 second of one core in each of them and each order, one after the other in each
 round, and whether pixels and orders are equal. The second says how fast tars
 are listed for the first time and for the second. The third writes a table of
-so many images at once, and says how long a data set takes to begin and how much
-memory it, and each of its workers, takes.
+so many images at once, and says how long a data set takes to begin and how
+much memory it, and each of its workers, takes.
 """
 import argparse
 import io
