@@ -250,9 +250,10 @@ class ImageFolder(BaseDataset):
         line += 'without those held out, ' * (shares and self.split == 'train')
         line += (f'in {len(classes):,} classes ({first_few(classes)})'
                  if classes else 'without labels')
-        here = set().union(*(tree.classes(self.split) for tree in trees))
-        if classes and {*classes} - here:
-            line += f'; none of {first_few(sorted({*classes} - here))}'
+        if classes:
+            here = set().union(*(tree.classes(self.split) for tree in trees))
+            if missing := {*classes} - here:
+                line += f'; none of {first_few(sorted(missing))}'
         left_out = sorted({f for tree in trees for f in tree.left_out})
         if left_out:
             line += f'; left out: {first_few(left_out)}'

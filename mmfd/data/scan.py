@@ -11,7 +11,7 @@ import numpy as np
 from mmfd.data.away import why_away
 from mmfd.data.shuffle import hashed
 from mmfd.data.splits import without_masks
-from mmfd.data.table import keep_table, read_table, table_of
+from mmfd.data.table import keep_table, read_table, sum_of, table_of
 from mmfd.errors import Refused
 from mmfd.files import LOCK, RUN, cache_folder, check_image_folder
 from mmfd.hosts import log
@@ -120,8 +120,8 @@ class FolderImages:
     def identity(self, unit):
         """Bytes that are equal if the images of a unit are."""
         rows = slice(self.rows[self.units[unit]], None)
-        hashes = self.table['rows']['hash'][rows][:self.counts[unit]]
-        return os.fsencode(self.folders[unit]) + b'\0' + hashes.tobytes()
+        rows = self.table['rows'][rows][:self.counts[unit]]
+        return os.fsencode(f'{self.folders[unit]} {sum_of(rows):08x}\0')
 
     def columns_of(self, folder):
         """The names and rows of a listed folder, as arrays."""

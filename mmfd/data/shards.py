@@ -9,7 +9,7 @@ import numpy as np
 from mmfd.data.scan import JUNK
 from mmfd.data.shuffle import hashed
 from mmfd.data.splits import read_name
-from mmfd.data.table import keep_table, read_table
+from mmfd.data.table import keep_table, read_table, sum_of
 from mmfd.errors import Refused
 from mmfd.files import cache_folder
 from mmfd.hosts import log
@@ -103,7 +103,10 @@ class ShardImages:
 
     def distinct_labels(self, units):
         """The labels of the images of some units."""
-        return np.unique(np.concatenate([*map(self.labels, units)]))
+        seen = np.zeros(len(self.label_names) + 1, bool)
+        for unit in units:
+            seen[self.labels(unit)] = True  # NO_LABEL is the last one
+        return np.flatnonzero(seen)
 
     def hashes(self, unit, folder):
         """Hashes of the images' shard and place in it, uint64."""
@@ -118,7 +121,7 @@ class ShardImages:
         """Bytes that are equal if the images of a unit are."""
         file, part = self.units[unit]
         name = f'{os.path.relpath(file, self.root)} {part}'
-        return os.fsencode(name) + b'\0' + self._rows(unit).tobytes()
+        return os.fsencode(f'{name} {sum_of(self._rows(unit)):08x}\0')
 
     def _rows(self, unit):
         start = self.starts[unit]

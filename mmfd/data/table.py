@@ -127,7 +127,7 @@ def read_table(path, columns):
         if dtypes == {
                 name: column['dtype']
                 for name, column in end['columns'].items()
-        } and end['sum'] == _sum(data[:end['start']]):
+        } and end['sum'] == sum_of(data[:end['start']]):
             return _mapped(path, columns)
     return None
 
@@ -135,10 +135,12 @@ def read_table(path, columns):
 def _write(file, array, crc):
     """Write an array, and return the sum of what is written so far."""
     file.write(array.data)
-    return _sum(array.view(np.uint8), crc)
+    return sum_of(array, crc)
 
 
-def _sum(data, crc=0):
+def sum_of(array, crc=0):
+    """The CRC-32 of an array, behind what had another one."""
+    data = array.view(np.uint8)
     for start in range(0, len(data), SUMMED):
         crc = zlib.crc32(data[start:start + SUMMED], crc)
     return crc
