@@ -9,7 +9,7 @@ from helpers.images import solid
 from helpers.shards import (jpegs, write_folder, write_parquet, write_parquets,
                             write_tar, write_tars)
 
-from mmfd.data import parquet_shards, roots, shards
+from mmfd.data import parquet_shards, roots, sampler, shards
 from mmfd.data.decode import BrokenImage
 from mmfd.data.image_folder import ImageFolder
 from mmfd.data.sampler import ResumableSampler
@@ -155,6 +155,22 @@ def test_several_roots_of_all_kinds_are_one_set_in_their_weights(three):
             np.add.at(counts, [int(i) for i in order], 1)
         assert counts.reshape(3, 60).sum(1).tolist() == [3600, 900, 900]
         assert {*counts[:60]} == {60} and {*counts[60:]} == {15}
+
+
+@pytest.mark.parametrize('settings', [{}, dict(shards_at_once=2)])
+def test_mixed_batches_are_the_same_in_any_number_of_processes(
+        three, monkeypatch, settings):
+    data = ImageFolder([*map(str, three)], 'train', LOAD, held_out=0.)
+
+    def of(rank, processes):
+        monkeypatch.setattr(sampler, 'get_world_size', lambda: processes)
+        monkeypatch.setattr(sampler, 'get_rank', lambda: rank)
+        return [*ResumableSampler(data, 3, weights=[4, 1, 1], **settings)]
+
+    alone = of(0, 1)
+    for processes in 2, 3, 4:
+        shared = [of(rank, processes) for rank in range(processes)]
+        assert [i for turn in zip(*shared) for i in turn] == alone
 
 
 @pytest.mark.parametrize('settings, message', [

@@ -13,6 +13,7 @@ import pytest
 import torch
 from helpers.runs import (CONFIG, TIMES, curves, final, finish, kill, log, run,
                           start, wait_for)
+from helpers.shards import write_parquets, write_tars
 from mmengine.config import Config
 from mmengine.runner import Runner
 from tensorboard.backend.event_processing.event_accumulator import \
@@ -132,6 +133,39 @@ def assert_killed_runs_are_the_run_never_killed(config, folder, kills, epochs):
 def test_run_killed_anywhere_and_resumed_is_the_run_never_killed(
         config, tmp_path):
     assert_killed_runs_are_the_run_never_killed(config, tmp_path, 3, 4)
+
+
+# 80 images in tars and 40 in Parquet, of which two come for one of the others
+SHARDS = """
+_base_ = '{config}'
+train_dataloader = dict(
+    sampler=dict(shards_at_once=2, weights=[1, 2]),
+    dataset=dict(data_root=['{folder}/tars', '{folder}/parquets'], held_out=0))
+"""
+
+
+@pytest.mark.parametrize('kills, epochs', [
+    (1, 4),
+    pytest.param(10, 14, marks=pytest.mark.full),
+])
+def test_run_over_shards_killed_and_resumed_is_the_run_never_killed(
+        config, shapes_root, tmp_path, kills, epochs):
+    paths = sorted(Path(shapes_root, 'imagenet/train').rglob('*.jpg'))
+    images = {f'{i:03}.jpg': path.read_bytes() for i, path in enumerate(paths)}
+    names = [*images]
+    assert len(names) == 120
+    write_tars(tmp_path / 'tars', {n: images[n] for n in names[:80]}, 16)
+    write_parquets(tmp_path / 'parquets', {n: images[n]
+                                           for n in names[80:]}, 20)
+    file = tmp_path / 'shards.py'
+    file.write_text(SHARDS.format(config=config, folder=tmp_path))
+    assert_killed_runs_are_the_run_never_killed(file, tmp_path, kills, epochs)
+    [line] = {
+        line.partition('train: ')[2]
+        for line in log(tmp_path / 'run').splitlines()
+        if 'train: 120 images' in line
+    }
+    assert '/tars' in line and '/parquets, without labels' in line
 
 
 @pytest.mark.full
