@@ -4,6 +4,7 @@ import os
 import time
 from itertools import count
 
+from mmfd.data import stores
 from mmfd.errors import Refused
 from mmfd.hosts import log
 
@@ -17,8 +18,8 @@ def why_away(roots, image=None):
     """Why the folders of images cannot be used now; None if they can.
 
     Args:
-        roots (list[str]): folders. An empty one is where a file system was
-            mounted.
+        roots (list[str]): folders, and objects of stores. An empty folder is
+            where a file system was mounted.
         image (str): one of the images. It is read where a file system may
             answer for folders, which it remembers, and not for files.
 
@@ -26,13 +27,17 @@ def why_away(roots, image=None):
         str | None: with the name of the folder or the image.
     """
     for root in roots:
+        if stores.is_address(root):
+            if reason := stores.why_away(root):
+                return reason
+            continue
         try:
             with os.scandir(root) as entries:
                 if not any(entries):
                     return f'{root} is empty'
         except OSError as error:
             return f'{root}: {error.strerror}'
-    if image is not None:
+    if image is not None and not stores.is_address(image):
         try:
             with open(image, 'rb') as file:
                 file.read(1)
@@ -65,8 +70,9 @@ def wait_until_back(roots, image, seconds):
         if waited >= seconds:
             raise Refused(
                 f'the images have been away for {seconds:g} s ({reason}): '
-                'mount their file system again and continue with --resume, '
-                'or set dataset.max_wait to more seconds')
+                'mount their file system again, or reach their store, and '
+                'continue with --resume, or set dataset.max_wait to more '
+                'seconds')
         if not tries:
             log.info(f'the images are away ({reason}): waiting up to '
                      f'{seconds:g} s for them')

@@ -9,6 +9,7 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 from mmengine.dist import broadcast_object_list, is_main_process
 
+from mmfd.data import stores
 from mmfd.data.away import wait_until_back
 from mmfd.data.decode import BrokenImage
 from mmfd.data.roots import open_root
@@ -30,7 +31,8 @@ class ImageFolder(BaseDataset):
 
     A root may be a folder of images; a folder of tar shards (in the layout of
     webdataset) or of Parquet files (of Hugging Face's data sets); one shard,
-    or a pattern of them, as `cc12m/{0000..1242}.tar`. Labels of shards are
+    or a pattern of them, as `cc12m/{0000..1242}.tar`. Shards may lie in an
+    object store, and a root be their address, as `s3://bucket/cc12m`. Labels of shards are
     read off `.cls` members and `label` columns, splits off their names.
 
     Folders that are named as splits are (`splits.find_splits`), and never
@@ -45,11 +47,12 @@ class ImageFolder(BaseDataset):
 
     Another image takes the place of a broken one, the same in every epoch.
     `data_samples.skipped` lists the broken ones as (path, reason), for
-    `mmfd.SkippedImagesHook`. Images are not broken while their folder or file
+    `mmfd.SkippedImagesHook`, and `retried` why a store was asked again, reason
+    -> how often, if it was. Images are not broken while their folder or file
     system is away, such as a mount that drops: they are waited for.
 
     Args:
-        data_root (str or list[str]): folder or shards, or several of either.
+        data_root (str or list[str]): folder, shards or address, or several.
         split (str): `train`, `val` or `test`, which is `val` where no folder
             is named so.
         pipeline (list[dict]): transforms, from `mmfd.LoadImage` on.
@@ -138,7 +141,10 @@ class ImageFolder(BaseDataset):
             except BrokenImage as error:
                 skipped.append((info['img_path'], str(error)))
             else:
-                sample['data_samples'].set_metainfo(dict(skipped=skipped))
+                notes = dict(skipped=skipped)
+                if retried := stores.take_retried():
+                    notes['retried'] = retried
+                sample['data_samples'].set_metainfo(notes)
                 return sample
             if len(skipped) == MAX_BROKEN:
                 path, reason = skipped[-1]
@@ -166,8 +172,8 @@ class ImageFolder(BaseDataset):
     def _was_away(self, index):
         """Wait until images can be read, and say whether that was needed."""
         another = self.get_data_info((index + 1) % len(self))['img_path']
-        folders = [part.images.root for part in self.images.parts]
-        return wait_until_back(folders, getattr(another, 'file', another),
+        watched = [part.images.watched for part in self.images.parts]
+        return wait_until_back(watched, getattr(another, 'file', another),
                                self.max_wait)
 
     def _scan(self):

@@ -8,10 +8,12 @@ from collections import OrderedDict
 
 import numpy as np
 
+from mmfd.data import stores
 from mmfd.data.decode import BrokenImage
 from mmfd.data.shards import NO_LABEL, Kind
 from mmfd.data.stored import StoredImage
 from mmfd.errors import Refused
+from mmfd.hosts.object_stores import StoreError
 
 ROW = np.dtype([('label', '<i4')])
 # Names of columns, in this order, if several hold bytes or labels
@@ -46,9 +48,12 @@ def list_shard(path, number):
     """
     arrow, parquet = _libraries()
     try:
-        file = parquet.ParquetFile(path)
+        file = parquet.ParquetFile(stores.open_file(path))
         name = _label_column(file.schema_arrow)
         labels = file.read([name], use_threads=False)[name] if name else None
+    except StoreError as error:
+        raise Refused(f'cannot read the shard {path}: {error.strerror}; name '
+                      'others with --data-root') from None
     except (arrow.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         return np.empty(0, ROW), [], [f'it cannot be read: {reason}']
@@ -91,7 +96,7 @@ def _read_group(path, group):
     key = path, group
     if key not in _kept:
         _, parquet = _libraries()
-        file = parquet.ParquetFile(path)
+        file = parquet.ParquetFile(stores.open_file(path, keep=True))
         name, *inner = _image_column(path, file.schema_arrow)
         table = file.read_row_group(
             group, columns=['.'.join([name, *inner])], use_threads=False)

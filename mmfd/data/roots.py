@@ -2,8 +2,9 @@
 import glob
 import os
 import re
+from fnmatch import fnmatchcase
 
-from mmfd.data import parquet_shards, tar_shards
+from mmfd.data import kept_objects, parquet_shards, stores, tar_shards
 from mmfd.data.scan import SUFFIXES, list_images
 from mmfd.data.shards import ShardImages, find_shards
 from mmfd.errors import Refused
@@ -19,7 +20,8 @@ def open_root(root):
 
     Args:
         root (str): folder of images, or of shards, a shard, or a pattern of
-            shards, as `{000..063}.tar` or `*.parquet`.
+            shards, as `{000..063}.tar` or `*.parquet`; or an address of
+            shards.
 
     Returns:
         FolderImages | ShardImages: of one image at least.
@@ -27,17 +29,20 @@ def open_root(root):
     Raises:
         Refused: if there is no image, or it cannot be read.
     """
-    if os.path.isdir(root):
-        folder, images = os.fspath(root), list_images(root)
-        if len(images.counts):
-            return images
+    kept_objects.limit()  # a wrong one is said here
+    if _is_folder(root):
+        folder = os.fspath(root)
+        if not stores.is_address(root):
+            images = list_images(root)
+            if len(images.counts):
+                return images
         found = [(kind, find_shards(folder, suffix))
                  for suffix, kind in KINDS.items()]
         kind, files = next((pair for pair in found if pair[1]), (None, ()))
     else:
         paths = shards_of(root)
         kind = KINDS[os.path.splitext(paths[0])[1]]
-        folder = os.path.commonpath([*map(os.path.dirname, paths)]) or '.'
+        folder = _folder_of(paths)
         files = [os.path.relpath(path, folder) for path in paths]
     if files:
         images = ShardImages(kind, folder, files)
@@ -60,10 +65,14 @@ def open_root(root):
 def check_root(root):
     """Refuse what is no folder, no shard and no pattern of shards.
 
+    A store is not asked yet.
+
     Raises:
         Refused: which names the options that name such.
     """
-    if not os.path.isdir(root):
+    if stores.is_address(root):
+        stores.check_address(root)
+    elif not os.path.isdir(root):
         shards_of(root)
 
 
@@ -77,11 +86,15 @@ def shards_of(root):
         Refused: if there are none, or not all that a range names.
     """
     text = os.fspath(root)
+    look = _glob_store if stores.is_address(text) else glob.glob
     files = [
         file for name in _in_range(text)
-        for file in (glob.glob(name) if glob.has_magic(name) else [name])
+        for file in (look(name) if glob.has_magic(name) else [name])
     ]
-    if missing := [file for file in files if not os.path.isfile(file)]:
+    if missing := [
+            file for file in files
+            if not stores.is_address(file) and not os.path.isfile(file)
+    ]:
         if len(missing) < len(files):
             raise Refused(f'{root} names {len(files):,} files, of which '
                           f'{len(missing):,} are not there: {missing[0]}')
@@ -93,7 +106,36 @@ def shards_of(root):
         raise Refused(f'{root} names {" and ".join(sorted(kinds))} files: '
                       f'expected are {" or ".join(KINDS)} files of one kind, '
                       'or a folder')
+    if stores.is_address(root):
+        raise Refused(f'no shards {root}: name others with --data-root')
     check_image_folder(root)
+
+
+def _is_folder(root):
+    """Whether a root is a folder, or the address of one."""
+    if not stores.is_address(root):
+        return os.path.isdir(root)
+    stores.check_address(root)
+    return os.path.splitext(root)[1] not in KINDS
+
+
+def _folder_of(paths):
+    """The folder that all of several files are in."""
+    found = stores.ADDRESS.match(paths[0])
+    scheme = found[0] if found else ''
+    folders = [os.path.dirname(path[len(scheme):]) for path in paths]
+    return scheme + os.path.commonpath(folders) or '.'
+
+
+def _glob_store(pattern):
+    """The objects in a store that a pattern names, folder by folder."""
+    folder = pattern[:re.search(r'[*?[]', pattern).start()].rpartition('/')[0]
+    parts = pattern[len(folder) + 1:].split('/')
+    return [
+        f'{folder}/{name}' for name in stores.find(folder)
+        if len(names := name.split('/')) == len(parts)
+        and all(map(fnmatchcase, names, parts))
+    ]
 
 
 def _in_range(text):

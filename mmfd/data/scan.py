@@ -102,6 +102,11 @@ class FolderImages:
         return os.path.join(self.root, self.folders[unit],
                             os.fsdecode(name.tobytes()))
 
+    @property
+    def watched(self):
+        """What `why_away` looks at."""
+        return self.root
+
     def labels(self, unit):
         """The label of each image of a unit: its folder."""
         return np.broadcast_to(unit, self.counts[unit])

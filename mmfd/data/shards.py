@@ -6,11 +6,11 @@ from typing import Callable, NamedTuple
 
 import numpy as np
 
+from mmfd.data import stores
 from mmfd.data.scan import JUNK
 from mmfd.data.shuffle import hashed
 from mmfd.data.splits import read_name
 from mmfd.data.table import keep_table, read_table, sum_of
-from mmfd.errors import Refused
 from mmfd.files import cache_folder
 from mmfd.hosts import log
 
@@ -23,7 +23,7 @@ class Shard(NamedTuple):
 
     Attributes:
         file (str): relative to the root.
-        stamp (list[int]): bytes and time of change, ns, when it was listed.
+        stamp (list): of `stores.stamps`, when it was listed.
         counts (list[int]): images in each of its units.
         problems (list[str]): what is wrong in it, with names.
     """
@@ -39,10 +39,11 @@ class Kind(NamedTuple):
     Attributes:
         suffix (str): of their names.
         row (dtype): what a table keeps of an image; it has a `label`.
-        listed (callable): (path, label numbers) -> rows, counts and problems.
+        listed (callable): (file, label numbers) -> rows, counts and problems.
             Numbers are asked for by names, and new ones given.
-        image (callable): (path, unit of the shard, how many images it has,
-            place in it, row) -> `StoredImage`.
+        image (callable): (file, unit of the shard, how many images it has,
+            place in it, row) -> `StoredImage`. Files are as of
+            `stores.located`.
     """
     suffix: str
     row: np.dtype
@@ -79,10 +80,14 @@ class ShardImages:
         self.table = _table(kind, self.root, files, log_every)
         self.shards = [Shard(*note) for note in self.table.notes['shards']]
         self.label_names = self.table.notes['labels']
+        files = [
+            stores.located(self.root, shard.file, shard.stamp)
+            for shard in self.shards
+        ]
         units = [(shard, i) for shard in self.shards
                  for i in range(len(shard.counts))]
-        self.units = [(os.path.join(self.root, shard.file), i)
-                      for shard, i in units]
+        self.units = [(file, i) for file, shard in zip(files, self.shards)
+                      for i in range(len(shard.counts))]
         self.folders = [_folder_of(shard.file) for shard, _ in units]
         self.counts = np.array([shard.counts[i] for shard, i in units],
                                np.int64)
@@ -96,6 +101,11 @@ class ShardImages:
         row = self.table['rows'][self.starts[unit] + place]
         count = int(self.counts[unit])
         return self.kind.image(*self.units[unit], count, int(place), row)
+
+    @property
+    def watched(self):
+        """What `why_away` looks at: the root, or a shard in a store."""
+        return self.units[0][0] if stores.is_address(self.root) else self.root
 
     def labels(self, unit):
         """The label of each image of a unit, a number or `NO_LABEL`."""
@@ -131,9 +141,18 @@ class ShardImages:
 def find_shards(root, suffix):
     """The files below a folder with a suffix, without hidden ones and junk.
 
+    Args:
+        root (str): folder, or address of one.
+
     Returns:
         list[str]: paths relative to the root, sorted.
     """
+    if stores.is_address(root):
+        return [
+            name for name in stores.find(root) if name.endswith(suffix)
+            and not any(part[0] == '.' or part.lower() in JUNK
+                        for part in name.split('/'))
+        ]
     found = []
     for folder, folders, names in os.walk(root, followlinks=True):
         folders[:] = [
@@ -149,7 +168,8 @@ def find_shards(root, suffix):
 
 def table_file(kind, root, files):
     """Where the table of some shards is kept, a Path."""
-    name = f'{os.path.realpath(root)} {kind.suffix} {kind.row} {files}'
+    place = root if stores.is_address(root) else os.path.realpath(root)
+    name = f'{place} {kind.suffix} {kind.row} {files}'
     digest = hashlib.sha256(os.fsencode(name)).hexdigest()
     return cache_folder('shards') / f'{digest[:32]}.table'
 
@@ -158,7 +178,7 @@ def _table(kind, root, files, log_every):
     """A table with a row for each image, from the cache where it is right."""
     path = table_file(kind, root, files)
     known = read_table(path, dict(rows=kind.row))
-    stamps = [stamp(root, file) for file in files]
+    stamps = stores.stamps(root, files)
     if known and stamps == [s[1] for s in known.notes['shards']]:
         return known
     return keep_table(
@@ -194,7 +214,7 @@ def _make(kind, root, files, known, log_every):
                 found = known['rows'][start:start + sum(shard.counts)]
             else:
                 found, counts, problems = kind.listed(
-                    os.path.join(root, file), number)
+                    stores.located(root, file, stamp), number)
                 shard = Shard(file, stamp, counts, problems)
             shards.append(shard)
             images += len(found)
@@ -219,17 +239,6 @@ def _say(root, shards):
         log.warn(f'{os.path.join(root, file)}: {problem}')
     if len(problems) > LISTED:
         log.warn(f'{root}: {len(problems) - LISTED:,} more such problems')
-
-
-def stamp(root, file):
-    """Bytes and time of change, ns, of a shard."""
-    path = os.path.join(root, file)
-    try:
-        status = os.stat(path)
-    except OSError as error:
-        raise Refused(f'cannot read the shard {path}: {error.strerror}; name '
-                      'others with --data-root') from None
-    return [status.st_size, status.st_mtime_ns]
 
 
 def _folder_of(file):

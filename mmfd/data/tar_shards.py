@@ -6,9 +6,11 @@ Headers are read once; a table then says where in its shard each image is.
 """
 import os
 import tarfile
+from contextlib import suppress
 
 import numpy as np
 
+from mmfd.data import stores
 from mmfd.data.decode import BrokenImage
 from mmfd.data.scan import JUNK, SUFFIXES
 from mmfd.data.shards import NO_LABEL, Kind
@@ -27,12 +29,13 @@ class TarMember(StoredImage):
     def content(self, check):
         offset, size = self.place
         check(size)
-        with open(self.file, 'rb') as file:
-            try:
-                found = _header(file, offset).size  # its sum is right, too
-            except tarfile.HeaderError:
-                found = None
-            data = file.read(size)
+        data = stores.read(self.file, offset - tarfile.BLOCKSIZE,
+                           offset + size)
+        try:
+            found = _header(data).size  # its sum is right, too
+        except tarfile.HeaderError:
+            found = None
+        data = data[tarfile.BLOCKSIZE:]
         if found != size or len(data) < size:
             raise BrokenImage(f'{self.file} has changed since it was listed: '
                               'the image is not where it was')
@@ -48,7 +51,8 @@ def list_shard(path, number):
     """
     images, labels, problems = [], {}, []
     try:
-        with tarfile.open(path, 'r:') as tar:
+        with stores.open_file(path) as file, tarfile.open(
+                fileobj=file, mode='r:') as tar:
             for member in _members(tar, problems):
                 stem, suffix = os.path.splitext(member.name)
                 if suffix.lower() in SUFFIXES and _is_visible(member.name):
@@ -79,7 +83,8 @@ def _members(tar, problems):
 
     Behind what is no header the next one is looked for, block by block.
     """
-    length = os.path.getsize(tar.name)
+    length = tar.fileobj.seek(0, os.SEEK_END)
+    tar.fileobj.seek(tar.offset)
     while True:
         member = tar.next()
         tar.members.clear()  # else it keeps all
@@ -126,19 +131,18 @@ def _label(stem, labels, number):
 
 def _image(path, unit, count, place, row):
     offset, size = int(row['offset']), int(row['size'])
-    try:
-        with open(path, 'rb') as file:
-            name = _header(file, offset).name
-    except (OSError, tarfile.HeaderError):
-        name = f'image {place:,}'  # what is wrong is said when it is read
+    name = f'image {place:,}'
+    if not stores.is_address(path):  # there, each look takes time
+        with suppress(OSError, tarfile.HeaderError):  # said when it is read
+            name = _header(
+                stores.read(path, offset - tarfile.BLOCKSIZE, offset)).name
     return TarMember(f'{path}/{name}', path, offset, size)
 
 
-def _header(file, offset):
-    """The header of what begins at a byte, which lies before it."""
-    file.seek(offset - tarfile.BLOCKSIZE)
-    header = file.read(tarfile.BLOCKSIZE)
-    return tarfile.TarInfo.frombuf(header, 'utf-8', 'surrogateescape')
+def _header(data):
+    """The header that some bytes begin with."""
+    return tarfile.TarInfo.frombuf(data[:tarfile.BLOCKSIZE], 'utf-8',
+                                   'surrogateescape')
 
 
 KIND = Kind('.tar', ROW, list_shard, _image)

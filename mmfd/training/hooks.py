@@ -138,7 +138,8 @@ class SkippedImagesHook(Hook):
 
     Each process logs its own count as `skipped`. After every epoch the images
     of all processes are added, with reasons, to `skipped_images.txt` in the
-    work dir; the log counts them by reason, and once more at the end.
+    work dir; the log counts them by reason, and once more at the end. It also
+    counts how often object stores were asked again in an epoch.
 
     Args:
         limit (float): share of the training images (0-1) that may be
@@ -153,16 +154,19 @@ class SkippedImagesHook(Hook):
         self.limit = limit
         self.reasons = dict(train={}, val={}, test={})  # path -> reason
         self.reported = 0  # how many the log has counted
+        self.retried = Counter()  # reason -> times, in this epoch
 
     def _after_iter(self, runner, batch_idx, data_batch, outputs, mode):
         for sample in data_batch['data_samples']:
             self.reasons[mode].update(sample.get('skipped', ()))
+            self.retried.update(sample.get('retried', {}))
         if mode == 'train':
             skipped = self.reasons['train']
             runner.message_hub.update_scalar('train/skipped', len(skipped))
             self._check(runner, skipped)
 
     def _after_epoch(self, runner, mode):
+        self._say_retried(runner)
         of_split = {split: {} for split in self.reasons}
         for reasons in all_gather_object(self.reasons):  # of each process
             for split, skipped in reasons.items():
@@ -181,6 +185,16 @@ class SkippedImagesHook(Hook):
                 f'; all are listed in {self._write(runner, skipped)}')
         if mode == 'train':
             self._check(runner, of_split['train'])
+
+    def _say_retried(self, runner):
+        retried = sum(all_gather_object(self.retried), Counter())
+        self.retried.clear()
+        if retried and is_main_process():
+            runner.logger.warning(
+                f'object stores were asked again {retried.total():,} times '
+                'in this epoch: ' + ', '.join(
+                    f'{times:,} x {reason}'
+                    for reason, times in retried.most_common()))
 
     def after_train(self, runner):
         self.reported = 0  # report all once more

@@ -33,6 +33,7 @@ def check_settings(cfg, train):
         Refused: naming the setting and what is expected.
     """
     check_parts(cfg)
+    setting_values.check_addresses(cfg)
     setting_values.check_numbers(cfg)
     setting_values.check_names(cfg)
     unread_settings.check(cfg)

@@ -4,6 +4,7 @@ Numbers, names of classes, and True or False.
 """
 from math import inf
 
+from mmfd.data import stores
 from mmfd.errors import Refused
 from mmfd.hosts.config_tree import settings
 from mmfd.launch.checks.constructor_arguments import default_of
@@ -117,6 +118,22 @@ def check_names(cfg):
             name = node[key]
             if isinstance(name, str) and not find_class(name, scope_of(cfg)):
                 raise Refused(f'{path}.{key}: {no_such_type(name)}')
+
+
+def check_addresses(cfg):
+    """Refuse a data root with a secret in it, before anything is written.
+
+    Args:
+        cfg (Config): of a whole run.
+
+    Raises:
+        Refused: of `stores.check_address`.
+    """
+    for _, node, _ in parts_of(cfg):
+        named = node.get('data_root')
+        for root in [named] if isinstance(named, str) else named or ():
+            if stores.is_address(root):
+                stores.check_address(root)
 
 
 def check_switches(cfg):

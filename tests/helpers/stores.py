@@ -1,0 +1,113 @@
+"""A web server with the files of a folder, and the faults of real ones."""
+import random
+import re
+import threading
+import time
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+FAULTS = 'slow', '500', '503', 'cut', 'hang up'
+
+
+class FaultyStore:
+    """Serves the files of a folder, in parts; with `serving` around its use.
+
+    Args:
+        folder (Path): of the files.
+        share (float): of requests that meet a fault, one after another of
+            `FAULTS` at random.
+        seed (int): of them.
+
+    Attributes:
+        served (Counter): (name, first byte, last byte) -> how often that was
+            sent whole.
+        faults (Counter): of those that were met.
+        answers (dict): name -> the status of all answers about it.
+        headers (dict): what each request must have, else it is refused.
+        parts (bool): whether it gives parts of files.
+    """
+
+    def __init__(self, folder, share=0., seed=0):
+        self.folder, self.share = folder, share
+        self.chance = random.Random(seed)
+        self.served, self.faults, self.answers = Counter(), Counter(), {}
+        self.headers, self.parts = {}, True
+        store = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = 'HTTP/1.1'
+
+            def do_GET(self):
+                store.answer(self)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+        self.server.daemon_threads = True
+
+    def __enter__(self):
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
+
+    @property
+    def address(self):
+        return f'http://127.0.0.1:{self.server.server_port}'
+
+    def answer(self, request):
+        name = request.path.strip('/')
+        fault = None
+        if self.chance.random() < self.share:
+            fault = self.chance.choice(FAULTS)
+            self.faults[fault] += 1
+        if fault == 'slow':
+            time.sleep(.2)
+        path = self.folder / name
+        refused = any(
+            request.headers.get(key) != value
+            for key, value in self.headers.items())
+        status = (403 if refused else self.answers.get(name) or
+                  (404 if not path.is_file() else
+                   int(fault) if fault in ('500', '503') else 206))
+        if fault == 'hang up':
+            request.close_connection = True
+        elif status != 206:
+            self.send(request, status, b'')
+        else:
+            self.send_part(request, name, path, fault == 'cut')
+
+    def send_part(self, request, name, path, cut):
+        data, status = path.read_bytes(), 206
+        first, last = map(
+            int, re.fullmatch(r'bytes=(\d+)-(\d+)',
+                              request.headers['Range']).groups())
+        if not self.parts:
+            status, first, last = 200, 0, len(data)
+        elif first >= len(data):
+            return self.send(request, 416, b'')
+        part = data[first:last + 1]
+        headers = {
+            'ETag': f'"{path.stat().st_mtime_ns}"',
+            'Content-Range': f'bytes {first}-{first + len(part) - 1}/'
+            f'{len(data)}'
+        }
+        if not self.parts:
+            del headers['Content-Range']
+        self.send(request, status, part, headers, cut)
+        if not cut:
+            self.served[name, first, first + len(part) - 1] += 1
+
+    def send(self, request, status, body, headers=None, cut=False):
+        request.send_response(status)
+        for key, value in (headers or {}).items():
+            request.send_header(key, value)
+        request.send_header('Content-Length', str(len(body)))
+        request.end_headers()
+        request.wfile.write(body[:len(body) // 2] if cut else body)
+        if cut:
+            request.wfile.flush()
+            request.close_connection = True
