@@ -27,7 +27,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from mmfd.data import shards, tar_shards
+from mmfd.data import shards, stores, tar_shards
 from mmfd.data.image_folder import ImageFolder
 from mmfd.data.sampler import ResumableSampler
 from mmfd.data.table import write_table
@@ -146,9 +146,9 @@ def one_table(folder, count):
     row = tar_shards.ROW
     path = shards.table_file(tar_shards.KIND, str(root), files)
     listed = [
-        shards.Shard(file, shards.stamp(str(root), file),
-                     [min(10_000, count - 10_000 * i)], [])
-        for i, file in enumerate(files)
+        shards.Shard(file, stamp, [min(10_000, count - 10_000 * i)], [])
+        for i, (file,
+                stamp) in enumerate(zip(files, stores.stamps(root, files)))
     ]
     blocks = (np.zeros(shard.counts[0], row) for shard in listed)
     start = time.monotonic()

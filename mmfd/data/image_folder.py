@@ -32,8 +32,9 @@ class ImageFolder(BaseDataset):
     A root may be a folder of images; a folder of tar shards (in the layout of
     webdataset) or of Parquet files (of Hugging Face's data sets); one shard,
     or a pattern of them, as `cc12m/{0000..1242}.tar`. Shards may lie in an
-    object store, and a root be their address, as `s3://bucket/cc12m`. Labels of shards are
-    read off `.cls` members and `label` columns, splits off their names.
+    object store, and a root be their address, as `s3://bucket/cc12m`. Labels
+    of shards are read off `.cls` members and `label` columns, splits off their
+    names.
 
     Folders that are named as splits are (`splits.find_splits`), and never
     classes. `val` is the folder of `test` where there is none of its own,

@@ -149,9 +149,10 @@ def find_shards(root, suffix):
     """
     if stores.is_address(root):
         return [
-            name for name in stores.find(root) if name.endswith(suffix)
-            and not any(part[0] == '.' or part.lower() in JUNK
-                        for part in name.split('/'))
+            name for name in stores.find(root)
+            if name.endswith(suffix) and not any(
+                part[0] == '.' or part.lower() in JUNK
+                for part in name.split('/'))
         ]
     found = []
     for folder, folders, names in os.walk(root, followlinks=True):

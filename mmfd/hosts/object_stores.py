@@ -153,8 +153,9 @@ def _size(content_range, start):
     """The bytes of an object, of `bytes START-LAST/SIZE`."""
     size = content_range.rpartition('/')[2]
     if not (content_range.startswith(f'bytes {start}-') and size.isdecimal()):
-        raise StoreError(errno.EOPNOTSUPP,
-                         'the server gives whole files alone, not their parts')
+        raise StoreError(
+            errno.EOPNOTSUPP,
+            'the server gives whole files alone, not their parts')
     return int(size)
 
 

@@ -192,9 +192,9 @@ class SkippedImagesHook(Hook):
         if retried and is_main_process():
             runner.logger.warning(
                 f'object stores were asked again {retried.total():,} times '
-                'in this epoch: ' + ', '.join(
-                    f'{times:,} x {reason}'
-                    for reason, times in retried.most_common()))
+                'in this epoch: ' +
+                ', '.join(f'{times:,} x {reason}'
+                          for reason, times in retried.most_common()))
 
     def after_train(self, runner):
         self.reported = 0  # report all once more

@@ -72,10 +72,14 @@ def bucket(s3, tmp_path, images, monkeypatch):
     fs = fsspec.filesystem('s3')
     name = re.sub('[^a-z0-9]', '-', tmp_path.name.lower())
     fs.mkdir(name)
-    fs.put(str(write_tars(tmp_path / 'tars', images, 16)),
-           f'{name}/data/tars', recursive=True)
-    fs.put(str(write_parquets(tmp_path / 'parquets', images, 16)),
-           f'{name}/data/parquets', recursive=True)
+    fs.put(
+        str(write_tars(tmp_path / 'tars', images, 16)),
+        f'{name}/data/tars',
+        recursive=True)
+    fs.put(
+        str(write_parquets(tmp_path / 'parquets', images, 16)),
+        f'{name}/data/parquets',
+        recursive=True)
     return f's3://{name}'
 
 
@@ -174,7 +178,10 @@ def test_an_epoch_over_a_faulty_store_has_each_image_once(
     stores.take_retried()
     store.faults.clear()
     loader = DataLoader(
-        data, 4, sampler=ResumableSampler(data, seed=2), num_workers=workers,
+        data,
+        4,
+        sampler=ResumableSampler(data, seed=2),
+        num_workers=workers,
         collate_fn=list)
     begun, seen, retried = time.monotonic(), Counter(), Counter()
     for sample in (sample for batch in loader for sample in batch):
@@ -185,7 +192,8 @@ def test_an_epoch_over_a_faulty_store_has_each_image_once(
         shard, number = re.search(r'(\d+).tar/image ([\d,]+)$', path).groups()
         np.testing.assert_array_equal(
             np.asarray(sample['inputs']),
-            pixels(local, int(shard) * 16 + int(number)))
+            pixels(local,
+                   int(shard) * 16 + int(number)))
     assert len(seen) == 40 and {*seen.values()} == {1}
     noticed = sum(store.faults[name] for name in ('500', '503', 'cut'))
     # aiohttp itself asks again where a connection that was kept is hung up
@@ -199,14 +207,15 @@ def test_an_epoch_over_a_faulty_store_has_each_image_once(
 def test_a_run_over_a_faulty_store_finishes_and_lists_what_it_asked_again(
         store, tmp_path):
     store.share = .2
-    log = command(
-        'train', 'configs/demo/simclr_fd.py', '--verbose', '--data-root',
-        f'{store.address}/{{0000..0002}}.tar', '--work-dir', tmp_path / 'run',
-        '--cfg-options', 'train_cfg.max_epochs=1',
-        'train_dataloader.batch_size=12', 'train_dataloader.num_workers=2',
-        'train_dataloader.dataset.held_out=0.1',
-        'val_dataloader.dataset.held_out=0.1', 'val_dataloader.num_workers=0',
-        'val_dataloader.persistent_workers=False')
+    log = command('train', 'configs/demo/simclr_fd.py', '--verbose',
+                  '--data-root', f'{store.address}/{{0000..0002}}.tar',
+                  '--work-dir', tmp_path / 'run', '--cfg-options',
+                  'train_cfg.max_epochs=1', 'train_dataloader.batch_size=12',
+                  'train_dataloader.num_workers=2',
+                  'train_dataloader.dataset.held_out=0.1',
+                  'val_dataloader.dataset.held_out=0.1',
+                  'val_dataloader.num_workers=0',
+                  'val_dataloader.persistent_workers=False')
     assert (tmp_path / 'run/epoch_1.pth').exists()
     assert not (tmp_path / 'run/skipped_images.txt').exists()
     assert re.search(
@@ -238,8 +247,9 @@ def test_a_store_that_is_away_is_waited_for(store, monkeypatch):
     for status, words in (503, 'answers 503'), (403, r'refuses access .403.'):
         store.answers = {f'000{i}.tar': status for i in range(3)}
         with pytest.raises(
-                Refused, match=r'away for 0.5 s \(.*0000.tar: the store ' +
-                words + '.*: mount .* reach their store'):
+                Refused,
+                match=r'away for 0.5 s \(.*0000.tar: the store ' + words +
+                '.*: mount .* reach their store'):
             data[0]
     store.answers = {'0002.tar': 403}  # one alone
     assert 'refuses' in data[35]['data_samples'].skipped[0][1]
@@ -251,10 +261,15 @@ def test_a_store_that_is_away_is_waited_for(store, monkeypatch):
 def test_a_shard_that_its_store_gives_nothing_of_ends_the_listing(
         store, monkeypatch):
     monkeypatch.setattr(stores, 'PATIENCE', .1)
-    for status, words in (500, 'the store answers 500'), (404, 'no such obj'), (
-            403, 'the store refuses access .403. with the credentials in the'):
+    words = {
+        500: 'the store answers 500',
+        404: 'there is no such object',
+        403: 'the store refuses access .403. with the credentials in the env'
+    }
+    for status in words:
         store.answers = {'0001.parquet': status}
-        with pytest.raises(Refused, match=f'cannot read .*0001.*: .*{words}'):
+        with pytest.raises(
+                Refused, match=f'cannot read .*0001.*: {words[status]}'):
             data_of(f'{store.address}/{{0000..0002}}.parquet')
 
 
@@ -305,8 +320,8 @@ def test_the_cache_keeps_its_bound_and_what_was_used_last(
     assert sizes[1] in kept()
 
 
-def test_a_full_disk_is_said_once_and_the_run_goes_on(
-        store, monkeypatch, quick, warned):
+def test_a_full_disk_is_said_once_and_the_run_goes_on(store, monkeypatch,
+                                                      quick, warned):
     monkeypatch.setenv(kept_objects.LIMIT, '1')
     data = data_of(f'{store.address}/{{0000..0002}}.tar')
     local = data_of(f'{store.folder}/{{0000..0002}}.tar')
@@ -378,9 +393,8 @@ def test_credentials_of_the_environment_are_used_and_not_shown(
     root = f'{store.address}/0000.tar'
     with pytest.raises(Refused, match='the store refuses access .403.'):
         data_of(root)
-    monkeypatch.setitem(
-        fsspec.config.conf, 'http',
-        dict(client_kwargs=dict(headers=dict(store.headers))))
+    monkeypatch.setitem(fsspec.config.conf, 'http',
+                        dict(client_kwargs=dict(headers=dict(store.headers))))
     data = data_of(root)
     pixels(data, 0)
     assert SECRET not in caplog.text + data.source
@@ -407,8 +421,7 @@ def test_what_is_missing_or_unknown_is_named(monkeypatch):
 
 
 def test_errors_that_may_pass_are_told_from_others():
-    passing = [s for s in range(400, 600)
-               if object_stores._answered(s).passes]
+    passing = [s for s in range(400, 600) if object_stores._answered(s).passes]
     assert passing == [408, 409, 425, 429, *range(500, 600)]
     with pytest.raises(ZeroDivisionError):  # a mistake of ours
         object_stores._asked(lambda: 1 / 0)
@@ -424,5 +437,5 @@ def test_an_object_is_sent_to_other_processes_with_its_stamp(store):
 def test_local_shards_ask_no_store(tmp_path):
     path = write_tar(tmp_path / 'a.tar', jpegs(3))
     assert type(stores.located(tmp_path, 'a.tar', [0, 0])) is str
-    assert not isinstance(data_of(path).images[0]['img_path'].file,
-                          stores.Object)
+    assert not isinstance(
+        data_of(path).images[0]['img_path'].file, stores.Object)

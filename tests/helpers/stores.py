@@ -67,12 +67,14 @@ class FaultyStore:
         if fault == 'slow':
             time.sleep(.2)
         path = self.folder / name
-        refused = any(
-            request.headers.get(key) != value
-            for key, value in self.headers.items())
-        status = (403 if refused else self.answers.get(name) or
-                  (404 if not path.is_file() else
-                   int(fault) if fault in ('500', '503') else 206))
+        if self.headers.items() - request.headers.items():
+            status = 403
+        elif name in self.answers:
+            status = self.answers[name]
+        elif not path.is_file():
+            status = 404
+        else:
+            status = int(fault) if fault in ('500', '503') else 206
         if fault == 'hang up':
             request.close_connection = True
         elif status != 206:
@@ -83,20 +85,18 @@ class FaultyStore:
     def send_part(self, request, name, path, cut):
         data, status = path.read_bytes(), 206
         first, last = map(
-            int, re.fullmatch(r'bytes=(\d+)-(\d+)',
-                              request.headers['Range']).groups())
+            int,
+            re.fullmatch(r'bytes=(\d+)-(\d+)',
+                         request.headers['Range']).groups())
         if not self.parts:
             status, first, last = 200, 0, len(data)
         elif first >= len(data):
             return self.send(request, 416, b'')
         part = data[first:last + 1]
-        headers = {
-            'ETag': f'"{path.stat().st_mtime_ns}"',
-            'Content-Range': f'bytes {first}-{first + len(part) - 1}/'
-            f'{len(data)}'
-        }
-        if not self.parts:
-            del headers['Content-Range']
+        headers = {'ETag': f'"{path.stat().st_mtime_ns}"'}
+        if self.parts:
+            last = first + len(part) - 1
+            headers['Content-Range'] = f'bytes {first}-{last}/{len(data)}'
         self.send(request, status, part, headers, cut)
         if not cut:
             self.served[name, first, first + len(part) - 1] += 1
