@@ -84,14 +84,14 @@ def _connect(address):
     try:
         import fsspec
         from fsspec.config import conf
-        if kind in ('http', 'https'):
-            client = conf.get(kind, {}).get('client_kwargs', {})
-            # trust_env: proxies, and passwords of ~/.netrc
-            settings = dict(client_kwargs=dict(dict(trust_env=True), **client))
-        elif kind == 's3':  # who asks counts how often it asks
-            settings = dict(config_kwargs=dict(retries=dict(max_attempts=0)))
-        else:
-            settings = {}
+        of_user = conf.get(kind, {})
+        settings = {
+            name: {
+                **ours,
+                **of_user.get(name, {})
+            }
+            for name, ours in _settings(kind).items()
+        }
         fs = fsspec.filesystem(kind, use_listings_cache=False, **settings)
     except ImportError:
         needed = ' '.join(sorted({'fsspec', PACKAGES[kind]}))
@@ -100,6 +100,19 @@ def _connect(address):
     if kind == 's3':
         fs.retries = 1
     return fs, fs._strip_protocol(address)
+
+
+def _settings(kind):
+    """Settings of a file system of fsspec, each a dict."""
+    if kind in ('http', 'https'):  # proxies, and passwords of ~/.netrc
+        return dict(client_kwargs=dict(trust_env=True))
+    if kind == 's3':  # who asks counts how often it asks
+        return dict(
+            config_kwargs=dict(
+                retries=dict(max_attempts=0),
+                connect_timeout=CONNECT,
+                read_timeout=SILENT))
+    return {}
 
 
 def _get_http(fs, url, start, stop):

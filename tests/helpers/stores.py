@@ -5,12 +5,16 @@ import threading
 import time
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
 
 FAULTS = 'slow', '500', '503', 'cut', 'hang up'
+SLOW = .5  # seconds
 
 
 class FaultyStore:
-    """Serves the files of a folder, in parts; with `serving` around its use.
+    """Serves the files of a folder, in parts, below any path.
+
+    So it is a server of S3, too, of which objects alone are asked for.
 
     Args:
         folder (Path): of the files.
@@ -59,13 +63,13 @@ class FaultyStore:
         return f'http://127.0.0.1:{self.server.server_port}'
 
     def answer(self, request):
-        name = request.path.strip('/')
+        name = urlsplit(request.path).path.rpartition('/')[2]
         fault = None
         if self.chance.random() < self.share:
             fault = self.chance.choice(FAULTS)
             self.faults[fault] += 1
         if fault == 'slow':
-            time.sleep(.2)
+            time.sleep(SLOW)
         path = self.folder / name
         if self.headers.items() - request.headers.items():
             status = 403
