@@ -40,6 +40,7 @@ class FaultyStore:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = 'HTTP/1.1'
+            wbufsize = 1 << 20  # headers and content go together
 
             def do_GET(self):
                 store.answer(self)
