@@ -3,8 +3,11 @@ import os
 import re
 import shlex
 
+from mmengine.config import Config
+
 from mmfd.errors import Refused
 from mmfd.hosts import log
+from mmfd.launch import paths
 from mmfd.networks import by_name
 from mmfd.networks.library_network import pair
 from mmfd.recipes import amounts, images, runs
@@ -14,9 +17,7 @@ from mmfd.training.last_checkpoint import last_valid_checkpoint
 from mmfd.weights import provenance
 from mmfd.weights.carried_config import is_trusted
 
-HEAD = dict(  # of each of several teachers
-    type='mmfd.DistillationHead',
-    loss=dict(type='torch.nn.SmoothL1Loss', beta=2.0))
+SEVERAL = paths.SHIPPED / 'configs/_base_/several_teachers.py'
 
 
 def distill(data,
@@ -73,7 +74,7 @@ def distill(data,
         recipe = plan(data, teacher, student, out, *options)
         return runs.dry_run(recipe, verbose)
     if stages > 1:
-        out = plan(data, teacher, student, out, *options).out
+        out = os.path.abspath(out or _folder(teacher, student))
     for stage in range(1, stages):
         folder = os.path.join(out, f'stage_{stage}')
         file = os.path.join(folder, FILE)
@@ -100,9 +101,9 @@ def plan(data, teacher, student, out, epochs, img_size, batch_size, lr, amp):
     data = images.absolute(data)
     img_size = pair(img_size)
     command = runs.command('distill', **locals())
-    named = _by_short_name([teacher] if isinstance(teacher, str) else teacher)
-    name = f'{_short(student)}_from_{"_and_".join(named)}'
-    out = os.path.abspath(out or os.path.join('work_dirs', name))
+    named = _by_short_name(teacher)
+    name = _name(named, student)
+    out = os.path.abspath(out or _folder(teacher, student))
     found = images.look_at(data)
     size = img_size or by_name.find(student).facts.img_size
     student = by_name.find(student, size)
@@ -130,6 +131,15 @@ work_dir = {out!r}
     return runs.Recipe(name, text, chosen.why, out)
 
 
+def _folder(teacher, student):
+    """Where a run is that nobody has named a folder for."""
+    return os.path.join('work_dirs', _name(_by_short_name(teacher), student))
+
+
+def _name(teachers, student):
+    return f'{_short(student)}_from_{"_and_".join(teachers)}'
+
+
 def _short(text):
     """A network's name as a part of the name of a file."""
     name = text.partition(':')[2].partition('=')[0].rstrip('/')
@@ -139,7 +149,7 @@ def _short(text):
 def _by_short_name(teachers):
     """A name for each teacher that is a key of a config -> its text."""
     named = {}
-    for text in teachers:
+    for text in [teachers] if isinstance(teachers, str) else teachers:
         short = _short(text)
         if not short.isidentifier() or short in provenance.PARENTS:
             short = f'teacher_{short}'
@@ -155,11 +165,11 @@ def _model(teachers, student, size):
     if len(teachers) == 1:
         [teacher] = teachers.values()
         return dict(_branch(teacher, student, size), **model)
-    branches = {}
+    of_each, branches = Config.fromfile(SEVERAL).branch.to_dict(), {}
     for name, teacher in teachers.items():
         parts = _branch(teacher, student, size)
-        neck = dict(type='mmfd.ProjectionNeck', **parts['neck'])
-        branches[name] = dict(parts, neck=neck, head=HEAD)
+        neck = dict(of_each['neck'], **parts['neck'])
+        branches[name] = dict(parts, neck=neck, head=of_each['head'])
     return dict(model, branches=branches)
 
 

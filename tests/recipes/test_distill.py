@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from helpers.commands import command
 from helpers.models import pixels as random_pixels
+from mmengine.config import Config
 from mmengine.registry import MODELS
 from safetensors.torch import load_file
 
@@ -199,6 +200,9 @@ def test_several_teachers_meet_the_student_each_in_its_own_way(
     assert 'tokens' not in alike.neck and alike == again
     assert coarse.neck.tokens == coarse.teacher.neck.tokens == 'map'
     assert coarse.neck.grid == coarse.teacher.neck.grid == (2, 2)
+    base = Config.fromfile('configs/_base_/several_teachers.py').branch
+    for branch in cfg.model.branches.values():
+        assert branch.head == base.head and branch.neck.type == base.neck.type
     model = MODELS.build(cfg.model)
     losses = model.loss(random_pixels(2, 64))
     assert {*losses} == {f'loss_{name}' for name in cfg.model.branches}
@@ -207,7 +211,14 @@ def test_several_teachers_meet_the_student_each_in_its_own_way(
 
 @pytest.mark.full
 def test_student_becomes_the_teacher_of_the_next_stage(teacher, shapes_root,
-                                                       tmp_path):
+                                                       tmp_path, monkeypatch):
+    planned, plan = [], distill.plan
+
+    def noted(*args):
+        planned.append(plan(*args))
+        return planned[-1]
+
+    monkeypatch.setattr(distill, 'plan', noted)
     options = dict(
         data=shapes_root / 'imagenet',
         teacher=teacher,
@@ -217,6 +228,9 @@ def test_student_becomes_the_teacher_of_the_next_stage(teacher, shapes_root,
         img_size=64,
         stages=2)
     last = mmfd.distill(**options)
+    assert [recipe.out for recipe in planned
+            ] == [str(tmp_path / 'fd/stage_1'),
+                  str(tmp_path / 'fd')]
     first = mmfd.load_student(tmp_path / 'fd/stage_1')
     cfg = read_config(next((tmp_path / 'fd/recipe').glob('*.py')))
     taught_by = MODELS.build(cfg.model.teacher)
