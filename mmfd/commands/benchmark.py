@@ -87,9 +87,10 @@ def main():
         paths.check([args.config], folders=args.data_root or ())
         from mmfd.launch.config_options import load_config, override
         cfg = load_config(args)
-        if cfg.default_scope != 'mmpretrain' and not args.plan:
+        scope = cfg.get('default_scope') or 'mmengine'
+        if scope != 'mmpretrain' and not args.plan:
             raise Refused(
-                f'{args.config} trains a model of {cfg.default_scope}; '
+                f'{args.config} trains a model of {scope}; '
                 'distillations and classifiers are measured here. --plan '
                 f'counts it, mmfd train {args.config} --dry-run times it')
         if args.amp:
@@ -119,11 +120,11 @@ def plan_run(cfg, args):
         'activations of a GPU': plan.activations(),
         'run': plan.totals(args.throughput, args.tflops),
     }
-    if plan.scope != 'mmpretrain':
+    if plan.dense:
         sections['test of an image'] = [*plan.test()]
     if args.memory:
         sentences.append(advise(plan, args.memory))
-        if plan.scope != 'mmpretrain':
+        if plan.dense:
             sentences.append(
                 advise_test(sections['test of an image'], args.memory))
     if args.cache:

@@ -77,7 +77,7 @@ def count_step(config,
         weight_dtype (torch.dtype): of the weights while they are used. None:
             as the model is built.
         cuda_attention (bool): count attention as it is on `cuda`.
-        scope (str): the library of the model.
+        scope (str): the library of names without one in the config.
 
     Returns:
         StepCount
@@ -121,13 +121,13 @@ def count_step(config,
                 lambda *_: of_teachers.append(counter.flops))
         with counter.watch():
             with operations.autocast_anywhere(device, dtype):
-                if scope == 'mmpretrain':
-                    losses = model(images, samples, mode='loss')
-                    loss = model.parse_losses(losses)[0]
-                else:
+                if dense.is_dense(model):
                     loss = sum(
                         part.float().sum()
                         for part in _tensors([*dense.outputs(model, images)]))
+                else:
+                    losses = model(images, samples, mode='loss')
+                    loss = model.parse_losses(losses)[0]
                 cast_bytes = counter.cast_bytes
             saved_bytes, forward = counter.bytes, counter.flops
             if backward:

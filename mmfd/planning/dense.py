@@ -13,6 +13,18 @@ from mmfd.errors import Refused
 # Heads that see all maps: of segmentors, of detectors
 OF_PIXELS = 'decode_head', 'auxiliary_head'
 OF_ANCHORS = 'rpn_head', 'bbox_head'
+OF_REGIONS = 'roi_head',
+
+
+def is_dense(model):
+    """Whether a model has heads that see maps: a segmentor or a detector."""
+    names = {name for name, _ in model.named_children()}
+    return not names.isdisjoint(OF_PIXELS + OF_ANCHORS + OF_REGIONS)
+
+
+def is_segmentor(model):
+    """Whether a model has a head that sees pixels."""
+    return any(name in OF_PIXELS for name, _ in model.named_children())
 
 
 def outputs(model, images):

@@ -74,7 +74,7 @@ class Plan:
         if gpus < 1:
             raise Refused(f'--gpus {gpus}: plan for one or more')
         self.cfg, self.gpus = cfg, gpus
-        self.scope = cfg.default_scope
+        self.scope = cfg.get('default_scope') or 'mmengine'
         wrapper = cfg.get('model_wrapper_cfg') or {}
         self.blocks = wrapper.get('blocks', BLOCKS)
         self.shard_teacher = wrapper.get('shard_teacher', True)
@@ -89,6 +89,7 @@ class Plan:
         self.settings = MemorySettings(cfg.train_dataloader.batch_size,
                                        bool(recompute), sharded and gpus > 1)
         self.model = weightless_model(cfg.model, self.scope)
+        self.dense = dense.is_dense(self.model)
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
         self.count = lru_cache(None)(self._count)
 
@@ -265,7 +266,7 @@ def advise(plan, gib):
     """A sentence: does a plan fit in GPUs of `gib` GiB? If not, what does?"""
     norms = nn.BatchNorm1d, nn.SyncBatchNorm  # one image has no variance
     # nor has the one point that UperNet pools an image to
-    normed = plan.scope == 'mmseg' or any(
+    normed = dense.is_segmentor(plan.model) or any(
         isinstance(m, norms) for m in plan.model.modules())
     for settings in plan.settings.tighter(plan.gpus, 2 if normed else 1):
         total = [*plan.memory(settings)][-1].value

@@ -1,6 +1,7 @@
 """Segmentors and detectors are counted by the shapes of what they compute."""
 import pytest
 from helpers.detectors import config
+from helpers.models import distillation
 from mmengine.config import Config, ConfigDict
 
 from mmfd.errors import Refused
@@ -49,6 +50,30 @@ def test_plan_of_a_detector_has_its_numbers():
     assert 'fits in' in advise_test([image, total], 1.01 * gib)
     message = advise_test([image, total], 0.99 * gib)
     assert 'does not fit in' in message and 'tta_pipeline' in message
+
+
+def test_what_is_counted_is_told_by_the_heads_and_not_by_the_scope():
+    ours = distillation()
+    assert count_step(
+        ours, 2, 32, 'cpu', scope='mmdet') == count_step(ours, 2, 32, 'cpu')
+
+    def flops(scope, classes):
+        segmentor = dict(
+            type='mmseg.EncoderDecoder',
+            backbone=dict(type='mmseg.MobileNetV2', out_indices=(0, 1)),
+            decode_head=dict(
+                type='mmseg.FCNHead',
+                in_channels=16,
+                channels=16,
+                num_convs=1,
+                concat_input=False,
+                in_index=0,
+                num_classes=classes))
+        return count_step(segmentor, 2, 64, 'cpu', scope=scope).student_flops
+
+    assert flops('mmpretrain', 5) == flops('mmseg', 5)
+    assert flops('mmpretrain', 6) - flops('mmpretrain',
+                                          5) == 2 * 2 * 32 * 32 * 16
 
 
 def test_a_test_in_larger_windows_needs_more():
