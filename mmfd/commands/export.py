@@ -90,7 +90,7 @@ def _origin(args, provenance):
 
 def _write_weights(args, dst, model, origin):
     """Write weights: what was written, and the program that loads it."""
-    from mmfd.weights import checkpoints
+    from mmfd.weights import carried_config, checkpoints
     from mmfd.weights.export import export
     exported, parts = export(args.checkpoint, model, args.to), {}
     if args.with_projection:
@@ -103,8 +103,7 @@ def _write_weights(args, dst, model, origin):
         config=json.dumps(config, default=str),
         format='pt')
     if args.to == 'backbone':  # to be exported again
-        meta['model'] = json.dumps(
-            dict(parts, **_statistics(model), backbone=config), default=str)
+        meta['model'] = carried_config.config_to_carry(model, config, parts)
     if dst.suffix:
         checkpoints.save(weights, dst, meta)
     else:
@@ -145,9 +144,9 @@ def _processor(args, model, config):
     """How transformers prepares images, {} if statistics are not known."""
     from mmfd.networks.library_network import pair
     from mmfd.recipes.images import short_edge
-    from mmfd.weights import checkpoints, export_hf, provenance
+    from mmfd.weights import carried_config, checkpoints, export_hf, provenance
     meta = checkpoints.meta(args.checkpoint)
-    carried = json.dumps(_statistics(model), default=str)
+    carried = json.dumps(carried_config.statistics_in(model), default=str)
     statistics = provenance.statistics(dict(meta, model=carried))
     if not statistics:
         print('no preprocessor_config.json, as neither the file nor its '
@@ -160,7 +159,7 @@ def _processor(args, model, config):
 
 def _write_onnx(args, dst, model, origin):
     """Write a graph: what was written, and the program that runs it."""
-    from mmfd.weights import export_onnx
+    from mmfd.weights import carried_config, export_onnx
     from mmfd.weights.loaded_student import load_student
     student = load_student(args.checkpoint, model)
     size = args.img_size or _img_size(student)
@@ -168,7 +167,7 @@ def _write_onnx(args, dst, model, origin):
     meta = dict(
         origin, **{
             key: json.dumps(value, default=str)
-            for key, value in _statistics(model).items()
+            for key, value in carried_config.statistics_in(model).items()
         })
     shape, features, difference = export_onnx.save(student.backbone, size, dst,
                                                    meta)
@@ -183,11 +182,3 @@ def _img_size(student):
     if isinstance(student.backbone, LibraryNetwork):
         size = student.backbone.input_size or student.backbone.facts.img_size
     return [*pair(size or 224)]
-
-
-def _statistics(model):
-    """The parts of a model's config that say how pixels are normalised."""
-    return {
-        key: model[key]
-        for key in ('normalize', 'data_preprocessor') if key in model
-    }

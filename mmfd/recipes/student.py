@@ -14,7 +14,7 @@ from mmfd.networks.library_network import LibraryNetwork, pair
 from mmfd.networks.token_layout import features_of
 from mmfd.recipes import runs, target_features
 from mmfd.weights import checkpoints, loaded_student, provenance
-from mmfd.weights.carried_config import carried_config
+from mmfd.weights.carried_config import carried_config, config_to_carry
 from mmfd.weights.export import export
 
 FILE = 'student.safetensors'  # in the folder of its run
@@ -115,10 +115,9 @@ def save_student(checkpoint, model, img_size, path):
     exported = export(checkpoint, model, 'backbone')
     weights, parts = target_features.with_projections(exported.weights,
                                                       checkpoint, model)
-    model = dict(parts, normalize=model['normalize'], backbone=exported.config)
     meta = dict(
         provenance.of_file(checkpoint),
-        model=json.dumps(model),
+        model=config_to_carry(model, exported.config, parts),
         img_size=json.dumps(img_size))
     checkpoints.save(weights, path, meta)
 

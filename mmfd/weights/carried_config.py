@@ -72,6 +72,28 @@ def carried_config(path, to_build):
     return model
 
 
+def config_to_carry(model, backbone, projections=None):
+    """The text by which a student's file says how it is built.
+
+    Args:
+        model (dict): the config that the student was trained with.
+        backbone (dict): the config of the student.
+        projections (dict): parts of a model's config, of projections that are
+            in the file.
+    """
+    return json.dumps(
+        dict(projections or {}, **statistics_in(model), backbone=backbone),
+        default=str)
+
+
+def statistics_in(model):
+    """The parts of a model's config that say how pixels are normalised."""
+    return {
+        key: model[key]
+        for key in ('normalize', 'data_preprocessor') if key in model
+    }
+
+
 def is_trusted(config):
     """Whether a config names nothing that could run a program."""
     return not _untrusted(config)

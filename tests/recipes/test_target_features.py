@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 import mmfd
 from mmfd.errors import Refused
 from mmfd.networks.token_layout import features_of
+from mmfd.recipes.student import save_student
 from mmfd.targets.normalizers import NORMALIZERS
 from mmfd.targets.token_statistics import (TokenMoments, TokenStatistics,
                                            selection)
@@ -118,6 +119,13 @@ def test_export_keeps_projections_on_demand(file, tmp_path):
     command('export', whole, tmp_path / 'again.pth', '--with-projection')
     again = mmfd.load_student(tmp_path / 'again.pth')
     assert torch.equal(again.target_features(images), expected)
+    # what mmfd distill leaves is such a file
+    ours = tmp_path / 'student.safetensors'
+    save_student(path, json.loads(checkpoints.meta(path)['model']), (32, 32),
+                 ours)
+    written = [checkpoints.meta(each)['model'] for each in (ours, whole)]
+    assert written[0] == written[1]
+    assert {*load_file(ours)} == {*load_file(whole)}
 
 
 def test_several_teachers_are_spoken_by_name(file, tmp_path):
