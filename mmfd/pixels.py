@@ -62,10 +62,20 @@ class Normalize(nn.Module):
     """Subtract `mean` and divide by `std`: RGB, on the 0-255 scale.
 
     The statistics are part of the config and not of the checkpoint.
+
+    Raises:
+        Refused: if they are not three numbers each, or a deviation is 0.
     """
 
     def __init__(self, mean, std):
         super().__init__()
+        three = all(
+            isinstance(part, (list, tuple)) and len(part) == 3
+            for part in (mean, std))
+        if not three or min(std) <= 0:
+            raise Refused(
+                f'mean={mean} and std={std}: 3 numbers each are expected, of '
+                'RGB from 0 to 255, and a standard deviation above 0')
         self.register_buffer(
             'mean', torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer(

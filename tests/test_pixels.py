@@ -7,6 +7,7 @@ from mmengine.registry import MODELS
 
 from mmfd.errors import Refused
 from mmfd.launch.config_options import load_config
+from mmfd.pixels import Normalize
 
 OFFICIAL = {'model.data_preprocessor.type': 'mmfd.OfficialEvalPreprocessor'}
 
@@ -65,3 +66,13 @@ def test_images_of_different_sizes_say_what_to_set():
     images = [torch.zeros(3, 4, 4), torch.zeros(3, 4, 6)]
     with pytest.raises(Refused, match='end the pipeline with a crop'):
         preprocess(dict(inputs=images))
+
+
+@pytest.mark.parametrize('mean, std', [
+    (5, [1.] * 3),
+    ([0.] * 4, [1.] * 4),
+    ([0.] * 3, [1., 0., 1.]),
+])
+def test_statistics_that_divide_by_nothing_are_refused(mean, std):
+    with pytest.raises(Refused, match='3 numbers each are expected, of RGB'):
+        Normalize(mean, std)

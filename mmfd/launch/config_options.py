@@ -40,6 +40,8 @@ def load_config(args):
     _leave_out_hooks(cfg)
     if args.data_root:
         _set_data_root(cfg, args.data_root)
+    if not isinstance(cfg.get('work_dir') or '', (str, os.PathLike, int)):
+        raise Refused(f'work_dir is {cfg.work_dir!r}: a path is expected')
     cfg.work_dir = str(
         args.work_dir or cfg.get('work_dir')
         or os.path.join('work_dirs',

@@ -17,7 +17,7 @@ TO_TEST = 'model', 'test_dataloader', 'test_cfg', 'test_evaluator'
 # Sections that are dicts if they are there
 DICTS = ('model', 'train_dataloader', 'val_dataloader', 'test_dataloader',
          'train_cfg', 'env_cfg', 'optim_wrapper', 'default_hooks',
-         'model_wrapper_cfg')
+         'model_wrapper_cfg', 'randomness', 'auto_scale_lr')
 # How much is logged: Python's names for it, which has others and numbers too
 LEVELS = 'DEBUG', 'INFO', 'WARNING', 'ERROR', 'CRITICAL'
 
@@ -37,7 +37,7 @@ def check_settings(cfg, train):
     setting_values.check_numbers(cfg)
     setting_values.check_names(cfg)
     unread_settings.check(cfg)
-    setting_values.check_switches(cfg)
+    setting_values.check_texts(cfg)
     if train:
         schedule_checks.check_applied_once(cfg)
         schedule_checks.check_averages(cfg)
@@ -97,6 +97,13 @@ def check_sections(cfg, train):
     values = {key: cfg.get(key) for key in DICTS}
     if isinstance(values['env_cfg'], dict):
         values['env_cfg.dist_cfg'] = values['env_cfg'].get('dist_cfg')
+    if isinstance(values['default_hooks'], dict):
+        values.update((f'default_hooks.{name}', hook)
+                      for name, hook in values['default_hooks'].items())
+    _check_kind({'custom_hooks': cfg.get('custom_hooks')}, (list, tuple),
+                'a list of dicts')
+    values.update((f'custom_hooks.{i}', hook)
+                  for i, hook in enumerate(cfg.get('custom_hooks') or ()))
     teachers = {}
     if isinstance(values['model'], dict):
         teachers = {
@@ -108,8 +115,14 @@ def check_sections(cfg, train):
         raise Refused(f'resume is {cfg.resume!r}: True or False is expected; '
                       '--resume CHECKPOINT names what to go on from, as does '
                       'load_from beside resume=True')
+    _check_kind({'default_scope': cfg.get('default_scope')}, str,
+                'the name of a library')
     _check_level(cfg.get('log_level', 'INFO'))
-    paths = {'load_from': cfg.get('begin_from') or cfg.get('load_from')}
+    hook = (values['default_hooks'] or {}).get('checkpoint') or {}
+    paths = {
+        'load_from': cfg.get('begin_from') or cfg.get('load_from'),
+        'default_hooks.checkpoint.out_dir': hook.get('out_dir')
+    }
     for place, teacher in teachers.items():
         if 'checkpoint' in (teacher or {}):
             paths[f'{place}.checkpoint'] = teacher['checkpoint'] or ''

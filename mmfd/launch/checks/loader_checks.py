@@ -38,7 +38,11 @@ def check(cfg):
 
 def _check(name, loader):
     for key in FUNCTIONS_OF_LOADERS:
-        function = (loader.get(key) or {}).get('type')
+        function = loader.get(key) or {}
+        if not isinstance(function, dict):
+            raise Refused(f'{name}.{key} is {function!r}: a dict is expected, '
+                          "such as dict(type='default_collate')")
+        function = function.get('type')
         if isinstance(function, str) and FUNCTIONS.get(function) is None:
             raise Refused(f'{name}.{key}: no function is called {function!r}')
     grouped = loader.get('batch_sampler') is not None

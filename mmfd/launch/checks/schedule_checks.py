@@ -88,6 +88,9 @@ def check_best(cfg):
         for metric, cls in zip(metrics, classes)
     ]
     for path, key in _named_numbers(cfg):
+        if not isinstance(key, str):
+            raise Refused(f'{path}={key!r}: the name of a number of the '
+                          'evaluation is expected')
         if key != 'auto' and all(prefixes) and prefixes and not (
                 key.startswith(tuple(f'{p}/' for p in prefixes))):
             raise Refused(
@@ -164,7 +167,8 @@ def _named_numbers(cfg):
     for path, hook, cls in _hooks(cfg):
         for base, setting in NAMING.items():
             names = hook.get(setting) if issubclass(cls, base) else ()
-            for name in [names] if isinstance(names, str) else names or ():
+            many = isinstance(names, (list, tuple))
+            for name in names if many else [names] if names else ():
                 yield f'{path}.{setting}', name
 
 

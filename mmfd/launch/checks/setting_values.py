@@ -76,7 +76,7 @@ def check_numbers(cfg):
         if name in INTERVALS and value == 0:
             raise Refused(f'{path}=0: 1 or more is expected')
         if name in COUNTS and not _is_whole(name, value):
-            raise Refused(f'{path}={value}: a whole number is expected')
+            raise Refused(f'{path}={value!r}: a whole number is expected')
         if name in NEEDED and value is None:
             raise Refused(f'{path} is None: a number is expected')
         if name == 'betas' and (not isinstance(value, (list, tuple))
@@ -99,7 +99,7 @@ def _is_whole(name, value):
     """Whether a count is a whole number, or no number at all."""
     if isinstance(value, float):
         return value.is_integer() and name not in SIZES
-    return not isinstance(value, bool)
+    return not isinstance(value, (bool, str))
 
 
 def check_names(cfg):
@@ -131,13 +131,14 @@ def check_addresses(cfg):
     """
     for _, node, _ in parts_of(cfg):
         named = node.get('data_root')
-        for root in [named] if isinstance(named, str) else named or ():
-            if stores.is_address(root):
+        several = isinstance(named, (list, tuple))
+        for root in named if several else [named]:
+            if isinstance(root, str) and stores.is_address(root):
                 stores.check_address(root)
 
 
-def check_switches(cfg):
-    """Refuse words such as `no` for what is True or False.
+def check_texts(cfg):
+    """Refuse text in the place of numbers of hooks, and of True or False.
 
     Python takes any text for true, so `no` would be the opposite of it.
 
@@ -149,8 +150,14 @@ def check_switches(cfg):
     """
     for path, node, _ in parts_of(cfg):
         for key, value in node.items():
-            if isinstance(value, str) and value.lower() in WORDS and any(
-                    isinstance(default_of(taker, key), bool)
-                    for taker in takers_of(path, node, cfg)):
+            if not isinstance(value, str):
+                continue
+            kinds = {
+                type(default_of(taker, key))
+                for taker in takers_of(path, node, cfg)
+            }
+            if bool in kinds and value.lower() in WORDS:
                 raise Refused(f'{path}.{key}={value!r}: True or False is '
                               'expected')
+            if kinds & {int, float} and path.split('.')[0].endswith('_hooks'):
+                raise Refused(f'{path}.{key}={value!r}: a number is expected')

@@ -36,6 +36,19 @@ NUMBERS = {  # setting -> a value out of its range
     'train_dataloader.num_workers': -1,
     'env_cfg.dist_cfg.timeout': -5,
 }
+KINDS = [  # setting, a value of another kind, and what is said
+    ('custom_hooks', 5, 'custom_hooks is 5: a list of dicts'),
+    ('custom_hooks', [5], 'custom_hooks.0 is 5: a dict'),
+    ('default_hooks.logger', 5, 'default_hooks.logger is 5: a dict'),
+    ('default_scope', 5, 'default_scope is 5: the name of a library'),
+    ('randomness', 5, 'randomness is 5: a dict'),
+    ('auto_scale_lr', 5, 'auto_scale_lr is 5: a dict'),
+    ('default_hooks.checkpoint.out_dir', 5, 'out_dir is 5: a path'),
+    ('default_hooks.checkpoint.save_best', 5, 'save_best=5: the name of a nu'),
+    ('default_hooks.checkpoint.interval', 'x', "interval='x': a whole number"),
+    ('default_hooks.checkpoint.max_keep_ckpts', '3', "='3': a whole number"),
+    ('default_hooks.skipped.limit', 'x', "skipped.limit='x': a number is"),
+]
 PARTS = 'backbone', 'head', 'neck', 'normalize', 'teacher', 'data_preprocessor'
 
 
@@ -45,6 +58,16 @@ def test_number_out_of_its_range_is_refused_by_name(setting):
     check_settings(cfg, train=True)
     cfg.merge_from_dict({setting: NUMBERS[setting]})
     with pytest.raises(Refused, match=f'^{setting}=.* is expected'):
+        check_settings(cfg, train=True)
+
+
+@pytest.mark.parametrize('setting, value, message', KINDS)
+def test_value_of_another_kind_is_refused_by_name(setting, value, message):
+    cfg = Config.fromfile('configs/fd/clip_vitb_fd.py')
+    cfg.custom_hooks = [dict(type='EMAHook')]
+    cfg.merge_from_dict({setting: value})
+    with pytest.raises(Refused, match=message):
+        check_sections(cfg, train=True)
         check_settings(cfg, train=True)
 
 

@@ -22,6 +22,7 @@ REFUSED = [  # settings, the message behind the name of the loader
      ': multiprocessing_context option should specify a valid start method'),
     (dict(collate_fn=dict(type='no_collate')), '.collate_fn: no function is '
      "called 'no_collate'"),
+    (dict(collate_fn=5), '.collate_fn is 5: a dict is expected, such as'),
     (dict(worker_init_fn=dict(type='no_start')), '.worker_init_fn: no functi'),
     (dict(num_workers=2, prefetch_factor=-1), '.prefetch_factor=-1: a number'),
     (dict(num_workers=2, timeout=-1), '.timeout=-1: a number'),
