@@ -5,7 +5,8 @@
 #
 # On several machines, run it on each with the same arguments, and in the
 # environment NNODES (how many), NODE_RANK (which, from 0), MASTER_ADDR (of
-# NODE_RANK=0) and PORT (29500). They share the work dir.
+# NODE_RANK=0) and PORT (29500). They share the work dir. NNODES=1:2 with
+# --resume goes on with the machines that are left.
 set -euo pipefail
 [[ ${2-} =~ ^[0-9]+$ ]] || { sed -n '/^# /s/^# //p' "$0" >&2; exit 2; }
 exec "${PYTHON:-python}" -m mmfd.launch.processes "$2" \

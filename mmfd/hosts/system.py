@@ -20,29 +20,35 @@ def available_cores():
     return os.cpu_count() or 1
 
 
-def interface_towards(host):
-    """The network interface by which other machines reach this one: its name.
+def address_towards(host):
+    """The address by which other machines reach this one: text.
 
     Args:
         host (str): another machine, or the address by which it knows this one.
 
     Returns:
-        str: None if not known, or if `host` is this machine for itself alone.
+        str: None if `host` is not known, or is this machine for itself alone.
     """
+    with suppress(OSError), socket.socket(socket.AF_INET,
+                                          socket.SOCK_DGRAM) as probe:
+        probe.connect((host, 9))  # sends nothing
+        address = probe.getsockname()[0]
+        return None if address.startswith('127.') else address
+
+
+def interface_of(address):
+    """The name of the network interface with an address, None if not known."""
     try:
         import fcntl
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.connect((host, 9))  # sends nothing
-            ours = probe.getsockname()[0]
-            for _, name in socket.if_nameindex():
-                with suppress(OSError):  # an interface without an address
-                    request = struct.pack('256s', os.fsencode(name))
-                    answer = fcntl.ioctl(probe, SIOCGIFADDR, request)
-                    if socket.inet_ntoa(answer[20:24]) == ours:
-                        return None if ours.startswith('127.') else name
-    except (ImportError, OSError):
-        pass
-    return None
+    except ImportError:
+        return None
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        for _, name in socket.if_nameindex():
+            with suppress(OSError):  # an interface without an address
+                request = struct.pack('256s', os.fsencode(name))
+                answer = fcntl.ioctl(probe, SIOCGIFADDR, request)
+                if socket.inet_ntoa(answer[20:24]) == address:
+                    return name
 
 
 def peak_memory(children=False):

@@ -10,12 +10,14 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from datetime import timedelta
 
 import torch
 from torch import distributed
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.elastic.rendezvous import RendezvousError
 from torch.distributed.launcher.api import elastic_launch
 
 from mmfd.errors import Refused
@@ -28,6 +30,7 @@ OF_TORCHRUN = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'LOCAL_WORLD_SIZE',
 NETWORKS = (', and where a machine is in several networks GLOO_SOCKET_IFNAME '
             'and NCCL_SOCKET_IFNAME')
 JOIN_SECONDS = 900  # that machines may start after each other
+RESTARTS = 3  # of a run whose number of machines may change
 
 
 def join(launcher, backend='nccl', timeout=1800, **kwargs):
@@ -76,7 +79,8 @@ def join(launcher, backend='nccl', timeout=1800, **kwargs):
     several = numbers['LOCAL_WORLD_SIZE'] < numbers['WORLD_SIZE']  # machines
     if several:
         # gloo would take the address of this machine's name, or loopback
-        interface = system.interface_towards(os.environ['MASTER_ADDR'])
+        interface = system.interface_of(
+            system.address_towards(os.environ['MASTER_ADDR']))
         if interface:
             os.environ.setdefault('GLOO_SOCKET_IFNAME', interface)
     try:
@@ -158,7 +162,8 @@ def start(processes, command):
 
     Of several machines, `NNODES`, `NODE_RANK`, `MASTER_ADDR` and `PORT` in
     the environment say which this is and where the first is. One machine
-    finds a free port itself.
+    finds a free port itself. With `NNODES=1:2` torchrun's elastic launcher
+    starts the processes again, on the machines that are left or have come.
 
     Args:
         processes (int): how many, here.
@@ -166,14 +171,14 @@ def start(processes, command):
 
     Raises:
         Refused: for more processes than GPUs, a port in use, several
-            machines without MASTER_ADDR or that do not find each other, or
-            a variable that is no number.
+            machines without MASTER_ADDR or that do not find each other, a
+            variable that is no number, or restarts without `--resume`.
         SystemExit: with the status of the process that failed first.
     """
     if processes < 1:
         raise Refused(f'{processes} processes: start one or more')
     check_devices(processes)
-    nodes = _number('NNODES', os.environ.get('NNODES', '1'))
+    least, nodes = _range_of_nodes(os.environ.get('NNODES', '1'))
     node = _number('NODE_RANK', os.environ.get('NODE_RANK', '0'))
     if node >= nodes:
         raise Refused(f'NODE_RANK={node} with NNODES={nodes}: ranks count '
@@ -190,27 +195,74 @@ def start(processes, command):
         cores = system.available_cores()
         os.environ.setdefault('OMP_NUM_THREADS',
                               str(max(cores // processes, 1)))
+    if least == nodes:
+        meeting = dict(
+            rdzv_backend='static',
+            rdzv_configs=dict(rank=node, timeout=JOIN_SECONDS),
+            max_restarts=0)
+    else:
+        _check_resumes(command)
+        # PyTorch 2.14 would leave addresses of the last start in this store
+        os.environ['TORCH_DISABLE_SHARE_RDZV_TCP_STORE'] = '1'
+        if node:
+            _wait_for(address, port)
+        meeting = dict(
+            rdzv_backend='c10d',
+            rdzv_configs=dict(
+                is_host=node == 0, join_timeout=JOIN_SECONDS, read_timeout=15),
+            local_addr=system.address_towards(address),
+            max_restarts=RESTARTS)
     config = pytorch.launch_config(
-        min_nodes=nodes,
+        min_nodes=least,
         max_nodes=nodes,
         nproc_per_node=processes,
         run_id='mmfd',  # one for all machines; else each draws its own
-        rdzv_backend='static',
         rdzv_endpoint=f'{address}:{port}',
-        rdzv_configs=dict(rank=node, timeout=JOIN_SECONDS),
-        max_restarts=0)
+        **meeting)
     try:
         elastic_launch(config, sys.executable)('-u', *command)
-    except distributed.DistError as error:
+    except (distributed.DistError, RendezvousError) as error:
         raise Refused(
             f'machine {node} of {nodes} has not found the others at '
-            f'{address}:{port} within {JOIN_SECONDS} s: start '
-            'tools/dist_train.sh on each, and check MASTER_ADDR, PORT and '
-            'NNODES') from error
+            f'{address}:{port} ({type(error).__name__}: '
+            f'{str(error).partition(os.linesep)[0]}): start '
+            'tools/dist_train.sh on each, and check MASTER_ADDR, PORT, NNODES '
+            'and the network between them') from error
     except ChildFailedError as error:
         sys.exit(_status(error.failures))
     except SignalException as stop:
         sys.exit(128 + stop.sigval)
+
+
+def _range_of_nodes(text):
+    """How many machines are needed and how many may come, of `2` or `1:2`."""
+    least, _, most = text.partition(':')
+    least, most = (_number('NNODES', each) for each in (least, most or least))
+    if not 1 <= least <= most:
+        raise Refused(f'NNODES={text}: expected is a number from 1 on, or '
+                      'LEAST:MOST')
+    return least, most
+
+
+def _check_resumes(command):
+    """Refuse a run that would begin anew whenever it is restarted."""
+    after = command[command.index('--resume') +
+                    1:][:1] if ('--resume' in command) else ['no']
+    if after and not after[0].startswith('-'):
+        raise Refused(
+            'with NNODES=LEAST:MOST a run is restarted where machines leave '
+            'or come: add --resume without a file, which goes on from the '
+            'last checkpoint of the work dir, or begins where there is none')
+
+
+def _wait_for(address, port):
+    """Wait for the first machine; one that never comes is found out later."""
+    until = time.monotonic() + JOIN_SECONDS
+    while time.monotonic() < until:
+        try:
+            return socket.create_connection((address, port), 5).close()
+        except OSError:
+            time.sleep(1)
 
 
 def _number(name, text):

@@ -22,7 +22,7 @@ class Hosts:
         self.holders, self.started = [], []
         try:
             for name, into in zip(NAMES, (['-rnu'], ['-nu'])):
-                within = self._enter(0) if self.holders else []
+                within = self.enter(0) if self.holders else []
                 self.holders.append(
                     subprocess.Popen([
                         *within, 'unshare', *into, 'sh', '-c',
@@ -68,7 +68,7 @@ class Hosts:
         """
         with open(log, 'a') as output:
             self.started.append(
-                subprocess.Popen([*self._enter(host), *map(str, command)],
+                subprocess.Popen([*self.enter(host), *map(str, command)],
                                  stdin=subprocess.DEVNULL,
                                  stdout=output,
                                  stderr=output,
@@ -89,7 +89,7 @@ class Hosts:
         """Let the cable carry no more than a `rate` such as 20mbit."""
         for host in range(2):
             subprocess.run([
-                *self._enter(host), 'tc', 'qdisc', 'add', 'dev', 'cable',
+                *self.enter(host), 'tc', 'qdisc', 'add', 'dev', 'cable',
                 'root', 'tbf', 'rate', rate, 'burst', '32k', 'latency', '50ms'
             ],
                            check=True)
@@ -105,9 +105,10 @@ class Hosts:
                     os.kill(int(entry.name), signal.SIGKILL)
 
     def ip(self, host, *arguments):
-        subprocess.run([*self._enter(host), 'ip', *arguments], check=True)
+        subprocess.run([*self.enter(host), 'ip', *arguments], check=True)
 
-    def _enter(self, host):
+    def enter(self, host):
+        """The words before a command that is to run on a host."""
         return [
             'nsenter', '--preserve-credentials', '-U', '-n', '-u', '-t',
             str(self.holders[host].pid)

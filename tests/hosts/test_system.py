@@ -138,17 +138,19 @@ def test_a_process_outlives_the_signals_that_are_not_its_parents():
         assert child.wait(20) == 0
 
 
-def test_an_interface_is_that_of_the_address_towards_another_machine():
-    """One that leads nowhere else is none, nor one of an unknown name."""
-    assert system.interface_towards('127.0.0.1') is None
-    assert system.interface_towards('no-such-host.invalid') is None
+def test_address_and_interface_are_those_towards_another_machine():
+    """Loopback leads to none, nor does an unknown name."""
+    assert system.address_towards('127.0.0.1') is None
+    assert system.address_towards('no-such-host.invalid') is None
+    assert system.interface_of(None) is None
     if reason := two_hosts.missing():
         pytest.skip(reason)
     with two_hosts.Hosts() as hosts, tempfile.NamedTemporaryFile('r') as log:
         script = ('from mmfd.hosts import system\n'
                   'for host in "10.77.0.1", "10.77.0.2":\n'
-                  '    print(system.interface_towards(host))')
+                  '    address = system.address_towards(host)\n'
+                  '    print(address, system.interface_of(address))')
         hosts.start(
             1, [sys.executable, '-c', script], log.name,
             PYTHONPATH=ROOT).wait(60)
-        assert log.read() == 'cable\ncable\n'
+        assert log.read() == '10.77.0.2 cable\n' * 2

@@ -226,6 +226,12 @@ ENVIRONMENTS = [
     (dict(NNODES='2'),
      'error: NNODES=2: set MASTER_ADDR to the host of NODE_RANK=0'),
     (dict(NNODES='two'), 'error: NNODES=two: a whole number is expected'),
+    (dict(NNODES='0'),
+     'error: NNODES=0: expected is a number from 1 on, or LEAST:MOST'),
+    (dict(NNODES='3:2'),
+     'error: NNODES=3:2: expected is a number from 1 on, or LEAST:MOST'),
+    (dict(NNODES='1:2', NODE_RANK=2, MASTER_ADDR='first'),
+     'error: NODE_RANK=2 with NNODES=2: ranks count from 0 to 1'),
     (dict(NODE_RANK='-1'), 'error: NODE_RANK=-1: a whole number is expected'),
     (dict(NODE_RANK='1'),
      'error: NODE_RANK=1 with NNODES=1: ranks count from 0 to 0'),
@@ -250,8 +256,18 @@ def test_machine_that_is_left_alone_is_one_message(monkeypatch, node):
     with pytest.raises(
             Refused,
             match=f'machine {node} of 2 has not found the others at '
-            f'127.0.0.1:{port} within 1 s: start tools/dist_train.sh on each'):
+            rf'127.0.0.1:{port} \(.*\): start tools/dist_train.sh on each'):
         processes.start(1, ['x.py'])
+
+
+@pytest.mark.parametrize('arguments', [(), ('--resume', 'epoch_1.pth')])
+def test_run_that_a_restart_would_begin_anew_is_refused(arguments):
+    assert 'add --resume without a file' in refused(
+        *LAUNCHER,
+        2,
+        'x.py',
+        *arguments,
+        env=dict(NNODES='1:2', MASTER_ADDR='127.0.0.1', PORT=0))
 
 
 def test_no_processes_are_one_message():

@@ -1,11 +1,12 @@
 """One run on two hosts, which are network namespaces of this machine."""
 import os
+import subprocess
 import sys
 
 import pytest
 import torch
 from helpers import runs, two_hosts
-from helpers.runs import CONFIG, curves, log, wait_for
+from helpers.runs import CONFIG, curves, final, log, wait_for
 
 pytestmark = pytest.mark.full
 TIMEOUT = 20  # seconds, of env_cfg.dist_cfg
@@ -55,8 +56,8 @@ def losses(run):
 def launch(hosts, host, config, run, *options, **environment):
     """tools/dist_train.sh with two processes on one host."""
     command = [
-        'tools/dist_train.sh', config, '2', '--verbose', '--work-dir', run,
-        '--cfg-options', *options
+        'tools/dist_train.sh', config, '2', '--verbose', '--resume',
+        '--work-dir', run, '--cfg-options', *options
     ]
     launcher = hosts.start(
         host, command, f'{run}.{host}.log', **{
@@ -71,11 +72,11 @@ def launch(hosts, host, config, run, *options, **environment):
     return launcher
 
 
-def launch_both(hosts, config, run):
-    """Two processes on each, until two iterations are done."""
+def launch_both(hosts, config, run, **environment):
+    """Two processes on each, until an epoch and two iterations are done."""
     launchers = [
-        launch(hosts, host, config, run, 'train_dataloader.batch_size=7')
-        for host in range(2)
+        launch(hosts, host, config, run, 'train_dataloader.batch_size=7',
+               **environment) for host in range(2)
     ]
     assert wait_for(lambda: '[2][2/4]' in printed(run, 0), launchers[0],
                     240), printed(run, 0)[-3000:] + printed(run, 1)[-3000:]
@@ -119,13 +120,7 @@ def test_cut_cable_ends_both_hosts_and_one_of_them_goes_on(
         1) == (f'no answer from the first process, at 10.77.0.1, {ending}')
     assert not [*run.glob('*.part')]
     launcher = launch(
-        hosts,
-        0,
-        config,
-        run,
-        'train_dataloader.batch_size=14',
-        'resume=True',
-        NNODES=1)
+        hosts, 0, config, run, 'train_dataloader.batch_size=14', NNODES=1)
     assert launcher.wait(240) == 0, printed(run, 0)[-3000:]
     torch.testing.assert_close(losses(run), alone, rtol=1e-5, atol=0)
 
@@ -140,3 +135,63 @@ def test_host_whose_processes_are_killed_is_named_by_the_other(
         'the connection to processes 2, 3 on second was closed, as where '
         'memory runs out or a machine is switched off: see what is printed '
         'there. --resume goes on from the last checkpoint')
+
+
+def test_elastic_run_goes_on_by_itself_where_a_host_is_left_alone(
+        config, hosts, tmp_path):
+    """Its epochs then have eight iterations of 14 images in place of four."""
+    run = tmp_path / 'run'
+    launchers = launch_both(hosts, config, run, NNODES='1:2')
+    hosts.kill_all(1)
+    assert launchers[0].wait(300) == 0, printed(run, 0)[-3000:]
+    assert 'error: the connection to processes ' in printed(run, 0)
+    assert 'resumed epoch: 1, iter: ' in printed(run, 0)
+    assert final(run, 'epoch_5.pth')['meta']['iter'] == 40
+
+
+SRUN = '''#!{python}
+"""What srun does for two hosts with two tasks each."""
+import os, subprocess, sys
+command = sys.argv[sys.argv.index({python!r}):]
+tasks = [
+    subprocess.Popen([*enter, *command], env=dict(
+        os.environ, SLURM_PROCID=str(2 * host + task), SLURM_NTASKS='4',
+        SLURM_LOCALID=str(task), SLURM_JOB_ID='9499',
+        SLURM_TASKS_PER_NODE='2(x2)', SLURM_NODELIST='host[1-2]'))
+    for host, enter in enumerate({enters}) for task in range(2)]
+sys.exit(max(task.wait() for task in tasks))
+'''
+SCONTROL = '''#!/bin/sh
+[ "$*" = "show hostnames host[1-2]" ] && printf '10.77.0.1\\n10.77.0.2\\n'
+'''
+
+
+def test_slurm_script_trains_on_two_hosts_with_a_slow_cable(
+        config, alone, hosts, tmp_path):
+    """With stand-ins for `srun` and `scontrol`; 20 Mbit a second."""
+    programs = dict(
+        srun=SRUN.format(
+            python=sys.executable, enters=[hosts.enter(0),
+                                           hosts.enter(1)]),
+        scontrol=SCONTROL)
+    for name, text in programs.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    hosts.slow('20mbit')
+    run = tmp_path / 'run'
+    done = subprocess.run([
+        'tools/slurm_train.sh', 'part', 'job', config, '--work-dir', run,
+        '--cfg-options', 'train_dataloader.batch_size=7'
+    ],
+                          capture_output=True,
+                          text=True,
+                          timeout=400,
+                          env=dict(
+                              os.environ,
+                              PATH=f'{tmp_path}:{os.environ["PATH"]}',
+                              PYTHON=sys.executable,
+                              OMP_NUM_THREADS='1',
+                              GPUS='4',
+                              GPUS_PER_NODE='2'))
+    assert done.returncode == 0, done.stderr[-3000:]
+    torch.testing.assert_close(losses(run), alone, rtol=1e-5, atol=0)
