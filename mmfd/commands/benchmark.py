@@ -4,10 +4,11 @@
 
 It trains for some rounds and leaves nothing behind. With --plan it trains
 nothing, and counts what a run needs: parameters, operations, memory, time,
-disk, and whether a teacher is cheaper live or from a cache.
+disk, what its machines read, decode and send, and whether a teacher is cheaper
+live or from a cache.
 
     mmfd benchmark configs/fd/swinv2g_fd.py --plan --gpus 32 \\
-        --memory 80 --tflops 200
+        --memory 80 --tflops 200 --nodes 4 --link 200 --cores 96
 """
 import argparse
 import json
@@ -70,6 +71,20 @@ def main():
             type=positive,
             help='10^12 operations/s that a GPU sustains'),
         planning.add_argument(
+            '--nodes', type=int, default=1, help='machines with them (1)'),
+        planning.add_argument(
+            '--cores', type=positive, help='of a machine, for its loaders'),
+        planning.add_argument(
+            '--link',
+            type=positive,
+            metavar='GBIT',
+            help='10^9 bits/s that a machine sends'),
+        planning.add_argument(
+            '--storage',
+            type=positive,
+            metavar='GB',
+            help='10^9 bytes/s that all machines read together'),
+        planning.add_argument(
             '--cache',
             metavar='DIR',
             help='where a teacher cache would be: is it cheaper?'),
@@ -111,6 +126,7 @@ def measure_run(cfg, args):
 
 def plan_run(cfg, args):
     """Sections of quantities, and sentences of advice."""
+    from mmfd.planning.cluster import Machines, demands, limit
     from mmfd.planning.plan import Plan, advise, advise_test
     plan, sentences = Plan(cfg, args.gpus), []
     sections = {
@@ -122,6 +138,16 @@ def plan_run(cfg, args):
     }
     if plan.dense:
         sections['test of an image'] = [*plan.test()]
+    throughput = plan.throughput(args.throughput, args.tflops)
+    machines = Machines(args.nodes, args.cores, args.link, args.storage)
+    if throughput:
+        sections['machines'] = demands(plan, machines, throughput)
+        if machines != Machines(args.nodes):
+            sentences.append(limit(sections['machines'], machines))
+    elif machines != Machines():
+        raise Refused('--nodes, --cores, --link and --storage are compared '
+                      'with what the GPUs do in a second: add --throughput or '
+                      '--tflops')
     if args.memory:
         sentences.append(advise(plan, args.memory))
         if plan.dense:

@@ -2,7 +2,6 @@
 
 What can be counted is counted; a quantity that is stated or assumed says so.
 """
-import os
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
@@ -10,6 +9,7 @@ import torch
 from mmengine.registry import DATASETS, OPTIMIZERS
 from torch import nn
 
+from mmfd.data.roots import check_root
 from mmfd.errors import Refused
 from mmfd.planning import dense
 from mmfd.planning.count import (count_step, count_test, mmpretrain_scope,
@@ -224,6 +224,13 @@ class Plan:
         yield Quantity('sum', weights + peak + LIBRARY_BYTES, 'B', 'assumed',
                        'with CUDA')
 
+    def throughput(self, throughput=None, tflops=None):
+        """Images per second of one GPU; None if neither number is given."""
+        if tflops:
+            flops = sum(part.value for part in self.operations())
+            return tflops * 1e12 / flops
+        return throughput
+
     def totals(self, throughput=None, tflops=None):
         """Quantities of all epochs: images, operations, time, disk.
 
@@ -246,8 +253,7 @@ class Plan:
                        f'{epochs:g} epochs of {images:,}')
         flops = sum(part.value for part in self.operations())
         yield Quantity('operations', images * epochs * flops, 'FLOP', how)
-        if tflops:
-            throughput = tflops * 1e12 / flops
+        throughput = self.throughput(throughput, tflops)
         if throughput:
             yield Quantity('time', images * epochs / throughput / self.gpus,
                            's', 'stated', f'{throughput:,.4g} images/s of a '
@@ -351,7 +357,10 @@ def _count_images(dataset):
         return IMAGES[name], 'assumed'
     roots = dataset.data_root
     roots = [roots] if isinstance(roots, str) else roots
-    if not all(os.path.isdir(root) for root in roots):
+    try:
+        for root in roots:
+            check_root(root)
+    except Refused:
         return IMAGENET_IMAGES, 'assumed'
     with mmpretrain_scope():
         return len(DATASETS.build(dataset)), 'counted'

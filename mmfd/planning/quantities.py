@@ -43,6 +43,8 @@ def _readable(quantity):
 
 
 def readable_bytes(count):
-    """'1.5 GiB' or '20 MiB'."""
-    return f'{count / 2**30:.1f} GiB' if count > 2**30 else (
-        f'{count / 2**20:.0f} MiB')
+    """'1.5 GiB', '20 MiB' or '110 KiB'."""
+    if count > 2**30:
+        return f'{count / 2**30:.1f} GiB'
+    unit, power = ('MiB', 20) if count >= 2**20 else ('KiB', 10)
+    return f'{count / 2**power:.0f} {unit}'

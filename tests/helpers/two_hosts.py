@@ -3,6 +3,7 @@
 Each has a name, addresses and ports of its own; files are shared, as on a
 cluster. A user who is not root may make them, where the kernel allows it.
 """
+import json
 import os
 import shutil
 import signal
@@ -93,6 +94,15 @@ class Hosts:
                 'root', 'tbf', 'rate', rate, 'burst', '32k', 'latency', '50ms'
             ],
                            check=True)
+
+    def sent(self, host):
+        """Bytes that a host has put on the cable so far."""
+        shown = subprocess.run(
+            [*self._enter(host), 'ip', '-s', '-j', 'link', 'show', 'cable'],
+            check=True,
+            stdout=subprocess.PIPE)
+        [link] = json.loads(shown.stdout)
+        return link['stats64']['tx']['bytes']
 
     def kill_all(self, host):
         """Kill all that runs on a host; its system says so to the other."""

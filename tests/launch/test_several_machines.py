@@ -7,6 +7,10 @@ import pytest
 import torch
 from helpers import runs, two_hosts
 from helpers.runs import CONFIG, curves, final, log, wait_for
+from mmengine.config import Config
+
+from mmfd.planning.cluster import Machines, demands
+from mmfd.planning.plan import Plan
 
 pytestmark = pytest.mark.full
 TIMEOUT = 20  # seconds, of env_cfg.dist_cfg
@@ -101,6 +105,34 @@ def test_losses_of_two_hosts_equal_those_of_one_process(
     for launcher in launch_both(hosts, config, run):
         assert launcher.wait(120) == 0, printed(run, 0)[-3000:]
     torch.testing.assert_close(losses(run), alone, rtol=1e-5, atol=0)
+
+
+def test_a_cable_carries_what_a_plan_counts(config, hosts, tmp_path):
+    """Beside the weights once, at the start, and what TCP and votes add."""
+    file = tmp_path / 'wide.py'
+    text = config.read_text()
+    for narrow, wide in (('embed_dims=32', 'embed_dims=192'), ('channels=32',
+                                                               'channels=192'),
+                         ('feedforward_channels=64',
+                          'feedforward_channels=768')):
+        assert narrow in text
+        text = text.replace(narrow, wide)
+    file.write_text(text)
+    run, before = tmp_path / 'run', [hosts.sent(host) for host in range(2)]
+    for launcher in launch_both(hosts, file, run):
+        assert launcher.wait(240) == 0, printed(run, 0)[-3000:]
+    cfg = Config.fromfile(file)
+    plan = Plan(cfg, gpus=4)
+    needed = {
+        q.name: q.value
+        for q in demands(plan, Machines(nodes=2), throughput=1.)
+    }
+    weights = 4 * sum(p.numel() for p in plan.trained)
+    assert needed['gradients'] == 1.5 * weights
+    for host in range(2):
+        sent = hosts.sent(host) - before[host]
+        assert 20 * needed['gradients'] < sent
+        assert sent < 1.1 * (20 * needed['gradients'] + weights)
 
 
 def test_cut_cable_ends_both_hosts_and_one_of_them_goes_on(

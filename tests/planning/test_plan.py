@@ -108,7 +108,7 @@ def test_tool_prints_a_table_and_writes_the_quantities(tmp_path):
     sections = json.loads((tmp_path / 'plan.json').read_text())
     assert [*sections] == [
         'parameters', 'operations for an image', 'memory of a GPU',
-        'activations of a GPU', 'run'
+        'activations of a GPU', 'run', 'machines'
     ]
     quantities = [q for section in sections.values() for q in section]
     assert {q['how'] for q in quantities} == {'counted', 'stated', 'assumed'}
