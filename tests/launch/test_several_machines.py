@@ -132,7 +132,7 @@ def test_a_cable_carries_what_a_plan_counts(config, hosts, tmp_path):
     for host in range(2):
         sent = hosts.sent(host) - before[host]
         assert 20 * needed['gradients'] < sent
-        assert sent < 1.1 * (20 * needed['gradients'] + weights)
+        assert sent < 1.3 * (20 * needed['gradients'] + weights)
 
 
 def test_cut_cable_ends_both_hosts_and_one_of_them_goes_on(
