@@ -98,7 +98,7 @@ class Hosts:
     def sent(self, host):
         """Bytes that a host has put on the cable so far."""
         shown = subprocess.run(
-            [*self._enter(host), 'ip', '-s', '-j', 'link', 'show', 'cable'],
+            [*self.enter(host), 'ip', '-s', '-j', 'link', 'show', 'cable'],
             check=True,
             stdout=subprocess.PIPE)
         [link] = json.loads(shown.stdout)
