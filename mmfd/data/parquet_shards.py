@@ -43,8 +43,8 @@ def list_shard(path, number):
     """The images of a Parquet file, as `Kind.listed`. A row group is a unit.
 
     Raises:
-        Refused: if pyarrow is missing, or if no column, or no single one,
-            holds images.
+        Refused: if pyarrow is missing, if no column, or no single one, holds
+            images, or if the system does not let it be read.
     """
     arrow, parquet = _libraries()
     try:
@@ -55,7 +55,11 @@ def list_shard(path, number):
         raise Refused(f'cannot read the shard {path}: {error.strerror}; name '
                       'others with --data-root') from None
     except (arrow.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
+        if getattr(error, 'errno', None):  # the system's, which may pass
+            raise Refused(
+                f'cannot read the shard {path}: {error.strerror}; grant the '
+                'right to read it, or name others with --data-root') from None
+        reason = str(error).partition('\n')[0]
         return np.empty(0, ROW), [], [f'it cannot be read: {reason}']
     _image_column(path, file.schema_arrow)
     counts = [
@@ -73,7 +77,8 @@ def list_shard(path, number):
 def _number(value, names, number):
     if value is None or value == -1:  # of a test set without labels
         return NO_LABEL
-    return number(names[value] if names else str(value))
+    known = names and value in range(len(names))
+    return number(names[value] if known else str(value))
 
 
 def _image(path, group, count, place, row):

@@ -2,6 +2,7 @@
 import hashlib
 import os
 import time
+from functools import lru_cache
 from typing import Callable, NamedTuple
 
 import numpy as np
@@ -92,6 +93,10 @@ class ShardImages:
         self.counts = np.array([shard.counts[i] for shard, i in units],
                                np.int64)
         self.starts = self.counts.cumsum() - self.counts
+        _say(
+            self.root,
+            tuple((shard.file, problem) for shard in self.shards
+                  for problem in shard.problems))
         problems = sum(len(shard.problems) for shard in self.shards)
         self.left_out = [f'{problems:,} broken parts of shards'
                          ] * bool(problems)
@@ -226,16 +231,14 @@ def _make(kind, root, files, known, log_every):
                 log.info(f'{root}: {images:,} images in {len(shards):,} of '
                          f'{len(files):,} shards, '
                          f'{(now - begun) * (1 / done - 1):,.0f} s left')
-        _say(root, shards)
 
     return dict(rows=(kind.row, rows())), lambda: dict(
         shards=shards, labels=[*labels])
 
 
-def _say(root, shards):
-    """Warn of what is broken in shards."""
-    problems = [(shard.file, problem) for shard in shards
-                for problem in shard.problems]
+@lru_cache(None)  # once, though each split looks at all
+def _say(root, problems):
+    """Warn of what is broken in shards: pairs of name and reason."""
     for file, problem in problems[:LISTED]:
         log.warn(f'{os.path.join(root, file)}: {problem}')
     if len(problems) > LISTED:

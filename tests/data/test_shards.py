@@ -6,6 +6,7 @@ import tarfile
 import numpy as np
 import pytest
 from helpers.images import solid
+from helpers.rights import without_root_rights
 from helpers.shards import (jpegs, write_folder, write_parquet, write_parquets,
                             write_tar, write_tars)
 
@@ -220,6 +221,8 @@ def test_labels_of_parquet_have_the_names_that_hugging_face_wrote(tmp_path):
     data = pixels(path)
     assert data.metainfo['classes'] == ('cat', 'dog', 'owl')
     assert [i['gt_label'] for i in data.images[:]] == [0, 1, 2, 2, 0]
+    write_parquet(path, jpegs(5), 2, [1, 0, 2, 2, 7], ['dog', 'cat', 'owl'])
+    assert pixels(path).metainfo['classes'] == ('7', 'cat', 'dog', 'owl')
     write_parquet(path, jpegs(5), 2, [1, 0, 2, 2, -1], ['dog', 'cat', 'owl'])
     assert 'gt_label' not in pixels(path).images[0]
 
@@ -309,6 +312,8 @@ def test_a_damaged_header_costs_its_own_image(tmp_path, warned):
     for place in range(0, 512, 5):
         damaged = bytearray(sound)
         damaged[third + place] ^= 8
+        path = tmp_path / f'{place}/a.tar'
+        path.parent.mkdir()
         path.write_bytes(damaged)
         warned.clear()
         found = [
@@ -392,6 +397,18 @@ def test_images_larger_than_their_limit_are_not_read(tmp_path):
         data = Pixels(str(path), 'train', small, held_out=0.)
         with pytest.raises(BrokenImage, match='5,000 bytes, more than an'):
             data[0]
+
+
+@pytest.mark.parametrize('kind', [1, 2])
+def test_a_shard_without_the_right_to_read_is_not_taken_for_broken(
+        three, kind):
+    path = sorted(three[kind].iterdir())[1]
+    path.chmod(0)
+    with without_root_rights(), pytest.raises(
+            Refused, match=f'cannot read the shard {path}: Permission denied'):
+        pixels(three[kind])
+    path.chmod(0o644)
+    assert len(pixels(three[kind])) == 60
 
 
 # --- the table ---
