@@ -226,8 +226,8 @@ def start(processes, command):
             f'machine {node} of {nodes} has not found the others at '
             f'{address}:{port} ({type(error).__name__}: '
             f'{str(error).partition(os.linesep)[0]}): start '
-            'tools/dist_train.sh on each, and check MASTER_ADDR, PORT, NNODES '
-            'and the network between them') from error
+            'tools/dist_train.sh on each, and check MASTER_ADDR, PORT, '
+            'NNODES, the network between them and their clocks') from error
     except ChildFailedError as error:
         sys.exit(_status(error.failures))
     except SignalException as stop:

@@ -1,5 +1,6 @@
 """One run on two hosts, which are network namespaces of this machine."""
 import os
+import re
 import subprocess
 import sys
 
@@ -179,6 +180,53 @@ def test_elastic_run_goes_on_by_itself_where_a_host_is_left_alone(
     assert 'error: the connection to processes ' in printed(run, 0)
     assert 'resumed epoch: 1, iter: ' in printed(run, 0)
     assert final(run, 'epoch_5.pth')['meta']['iter'] == 40
+
+
+# Python's clock, and that by which the elastic launcher counts as lost who is
+# silent for 15 s; libfaketime lets Python's own sleep fail
+BEHIND = '''
+import time
+from torch.distributed.elastic.rendezvous import dynamic_rendezvous as module
+now, Moment = time.time, module.datetime
+
+class Behind:
+
+    @staticmethod
+    def now(tz=None):
+        return Moment.fromtimestamp(time.time(), tz)
+
+time.time = lambda: now() - 3600
+module.datetime = Behind
+'''
+
+
+@pytest.mark.parametrize('nodes', ['2', '1:2'])
+def test_clock_an_hour_behind_changes_nothing_or_is_one_message(
+        config, alone, hosts, tmp_path, nodes):
+    """An elastic run goes on without that host, so with half the images."""
+    run = tmp_path / 'run'
+    (tmp_path / 'sitecustomize.py').write_text(BEHIND)
+    behind = os.pathsep.join([str(tmp_path), os.environ.get('PYTHONPATH', '')])
+    launchers = [
+        launch(
+            hosts,
+            host,
+            config,
+            run,
+            'train_dataloader.batch_size=7',
+            NNODES=nodes,
+            **dict(PYTHONPATH=behind) if host else {}) for host in range(2)
+    ]
+    assert launchers[0].wait(300) == 0, printed(run, 0)[-3000:]
+    if nodes == '2':
+        assert launchers[1].wait(60) == 0
+        torch.testing.assert_close(losses(run), alone, rtol=1e-5, atol=0)
+    else:
+        assert launchers[1].wait(60) == 1
+        assert re.match(
+            r'machine 1 of 2 has not found the others at .*, PORT, NNODES, '
+            'the network between them and their clocks$', message(run, 1))
+        assert final(run, 'epoch_5.pth')['meta']['iter'] == 40
 
 
 SRUN = '''#!{python}
