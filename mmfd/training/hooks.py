@@ -166,11 +166,15 @@ class SkippedImagesHook(Hook):
             self._check(runner, skipped)
 
     def _after_epoch(self, runner, mode):
-        self._say_retried(runner)
         of_split = {split: {} for split in self.reasons}
-        for reasons in all_gather_object(self.reasons):  # of each process
+        retried = Counter()
+        of_all = all_gather_object((self.reasons, self.retried))
+        for reasons, times in of_all:  # of each process
+            retried.update(times)
             for split, skipped in reasons.items():
                 of_split[split].update(skipped)
+        self.retried.clear()
+        _say_retried(runner, retried)
         skipped = dict(pair for part in of_split.values()
                        for pair in part.items())
         if len(skipped) == self.reported:
@@ -185,16 +189,6 @@ class SkippedImagesHook(Hook):
                 f'; all are listed in {self._write(runner, skipped)}')
         if mode == 'train':
             self._check(runner, of_split['train'])
-
-    def _say_retried(self, runner):
-        retried = sum(all_gather_object(self.retried), Counter())
-        self.retried.clear()
-        if retried and is_main_process():
-            runner.logger.warning(
-                f'object stores were asked again {retried.total():,} times '
-                'in this epoch: ' +
-                ', '.join(f'{times:,} x {reason}'
-                          for reason, times in retried.most_common()))
 
     def after_train(self, runner):
         self.reported = 0  # report all once more
@@ -224,6 +218,16 @@ class SkippedImagesHook(Hook):
                 file.seek(0)
                 file.writelines(sorted(lines - {*file}))
         return report
+
+
+def _say_retried(runner, retried):
+    """Say how often object stores were asked again, reason -> times."""
+    if retried and is_main_process():
+        runner.logger.warning(
+            f'object stores were asked again {retried.total():,} times in '
+            'this epoch: ' +
+            ', '.join(f'{times:,} x {reason}'
+                      for reason, times in retried.most_common()))
 
 
 def _on_a_line(text):

@@ -68,7 +68,7 @@ def test_limit_counts_the_images_of_all_processes(tmp_path, monkeypatch):
     hook = HOOKS.build(dict(type='mmfd.SkippedImagesHook', limit=0.02))
     other = dict(train={'2': 'x', '3': 'x'}, val={'4': 'x'}, test={})
     monkeypatch.setattr('mmfd.training.hooks.all_gather_object',
-                        lambda reasons: [reasons, other])
+                        lambda mine: [mine, (other, {})])
     run = Run(tmp_path)
     hook.after_train_iter(run, 0, batch(('1', 'x')), {})
     with pytest.raises(Refused, match='3 of 100'):
