@@ -21,8 +21,8 @@ def test_a_permutation_has_each_number_once_and_at_any_place(n, key):
     assert (order(some) == whole[some]).all()
 
 
-@pytest.mark.parametrize('n', [
-    2, 3, 4, pytest.param(5, marks=pytest.mark.full)])
+@pytest.mark.parametrize(
+    'n', [2, 3, 4, pytest.param(5, marks=pytest.mark.full)])
 def test_all_orders_of_few_numbers_are_equally_likely(n):
     drawn = 100 * factorial(n)
     seen = Counter(
