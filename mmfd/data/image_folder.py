@@ -307,7 +307,7 @@ class _Tree:
         if images.in_shards:
             self.names, self.doubt = [*images.label_names, ''], ''
         else:
-            self.names = [places.get(f, '  ')[1] for f in images.folders]
+            self.names = [places.get(f, (None, ''))[1] for f in images.folders]
             self.names, self.doubt = [*self.names, ''], self.layout.doubt
 
     @property

@@ -13,7 +13,6 @@ from mmfd.data.decode import BrokenImage
 from mmfd.data.shards import NO_LABEL, Kind
 from mmfd.data.stored import StoredImage
 from mmfd.errors import Refused
-from mmfd.hosts.object_stores import StoreError
 
 ROW = np.dtype([('label', '<i4')])
 # Names of columns, in this order, if several hold bytes or labels
@@ -51,14 +50,10 @@ def list_shard(path, number):
         file = parquet.ParquetFile(stores.open_file(path))
         name = _label_column(file.schema_arrow)
         labels = file.read([name], use_threads=False)[name] if name else None
-    except StoreError as error:
-        raise Refused(f'cannot read the shard {path}: {error.strerror}; name '
-                      'others with --data-root') from None
     except (arrow.ArrowException, OSError) as error:
-        if getattr(error, 'errno', None):  # the system's, which may pass
-            raise Refused(
-                f'cannot read the shard {path}: {error.strerror}; grant the '
-                'right to read it, or name others with --data-root') from None
+        if getattr(error, 'errno', None):  # not of pyarrow, and may pass
+            with stores.errors_refused(path):
+                raise
         reason = str(error).partition('\n')[0]
         return np.empty(0, ROW), [], [f'it cannot be read: {reason}']
     _image_column(path, file.schema_arrow)

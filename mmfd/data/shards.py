@@ -85,12 +85,11 @@ class ShardImages:
             stores.located(self.root, shard.file, shard.stamp)
             for shard in self.shards
         ]
-        units = [(shard, i) for shard in self.shards
+        units = [(file, shard, i) for file, shard in zip(files, self.shards)
                  for i in range(len(shard.counts))]
-        self.units = [(file, i) for file, shard in zip(files, self.shards)
-                      for i in range(len(shard.counts))]
-        self.folders = [_folder_of(shard.file) for shard, _ in units]
-        self.counts = np.array([shard.counts[i] for shard, i in units],
+        self.units = [(file, i) for file, _, i in units]
+        self.folders = [_folder_of(shard.file) for _, shard, _ in units]
+        self.counts = np.array([shard.counts[i] for _, shard, i in units],
                                np.int64)
         self.starts = self.counts.cumsum() - self.counts
         _say(

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from mmfd.data import kept_objects
 from mmfd.data.decode import BrokenImage
 from mmfd.errors import Refused
+from mmfd.files import os_errors_refused
 from mmfd.hosts import log, object_stores
 from mmfd.hosts.object_stores import StoreError
 
@@ -219,14 +220,18 @@ def take_retried():
     return taken
 
 
+def errors_refused(path):
+    """Refuse a shard, in place of an OSError of a system or a store."""
+    return os_errors_refused(
+        f'cannot read the shard {path}',
+        'grant the right to read it, or name others with --data-root')
+
+
 def _stamp(path):
-    try:
+    with errors_refused(path):
         if is_address(path):
             return _patiently(path, lambda: object_stores.get(path, 0, 1))[1]
         status = os.stat(path)
-    except OSError as error:
-        raise Refused(f'cannot read the shard {path}: {error.strerror}; name '
-                      'others with --data-root') from None
     return [status.st_size, status.st_mtime_ns]
 
 

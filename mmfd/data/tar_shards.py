@@ -16,7 +16,6 @@ from mmfd.data.scan import JUNK, SUFFIXES
 from mmfd.data.shards import NO_LABEL, Kind
 from mmfd.data.splits import without_masks
 from mmfd.data.stored import StoredImage
-from mmfd.errors import Refused
 
 ROW = np.dtype([('offset', '<u8'), ('size', '<u4'), ('label', '<i4')])
 LABEL = '.cls'  # the suffix of labels
@@ -51,8 +50,9 @@ def list_shard(path, number):
     """
     images, labels, problems = [], {}, []
     try:
-        with stores.open_file(path) as file, tarfile.open(
-                fileobj=file, mode='r:') as tar:
+        with stores.errors_refused(path), stores.open_file(
+                path) as file, tarfile.open(
+                    fileobj=file, mode='r:') as tar:
             for member in _members(tar, problems):
                 stem, suffix = os.path.splitext(member.name)
                 if suffix.lower() in SUFFIXES and _is_visible(member.name):
@@ -65,10 +65,6 @@ def list_shard(path, number):
         problems.append('it is no tar, or a compressed one: unpack it with '
                         'gunzip or zstd -d, since images are found by their '
                         'place')
-    except OSError as error:
-        raise Refused(
-            f'cannot read the shard {path}: {error.strerror}; grant the right '
-            'to read it, or name others with --data-root') from None
     _, masks = without_masks([name for name, *_ in images])
     masks, stems = {*masks}, {stem for _, stem, *_ in images}
     rows = np.array([(offset, size, _label(stem, labels, number))

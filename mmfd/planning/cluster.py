@@ -5,13 +5,10 @@ from dataclasses import dataclass
 from statistics import mean
 
 import torch
-from mmengine.registry import DATASETS
 
 from mmfd.data.decode import (MAX_PIXELS, BrokenImage, errors_as_broken_image,
                               read)
-from mmfd.data.roots import check_root
 from mmfd.errors import Refused
-from mmfd.planning.count import mmpretrain_scope
 from mmfd.planning.quantities import Quantity
 from mmfd.training.sharding import teacher_backbones
 
@@ -56,7 +53,7 @@ def demands(plan, machines, throughput):
     if nodes < 1 or plan.gpus % nodes:
         raise Refused(f'--gpus {plan.gpus} --nodes {nodes}: expected are as '
                       'many GPUs in each of one or more machines')
-    size, seconds, how = _cost_of_an_image(plan.cfg.train_dataloader.dataset)
+    size, seconds, how = _cost_of_an_image(plan.training_set)
     rate = throughput * plan.gpus
     quantities = [
         Quantity('speed', rate, 'img/s', 'stated', 'of all GPUs'),
@@ -140,16 +137,14 @@ def _sent(plan):
         'weights for forward and backward, the teacher\'s, gradients')
 
 
-def _cost_of_an_image(cfg):
-    """Bytes, seconds of a core, and how they are known."""
-    roots = cfg.get('data_root')
-    try:
-        for root in [roots] if isinstance(roots, str) else roots or ['']:
-            check_root(root)
-    except Refused:
+def _cost_of_an_image(dataset):
+    """Bytes, seconds of a core, and how they are known.
+
+    Args:
+        dataset (Dataset): None if it is not there.
+    """
+    if dataset is None:
         return IMAGE_BYTES, 1 / IMAGES_A_CORE, 'assumed'
-    with mmpretrain_scope():
-        dataset = DATASETS.build(cfg)
     indices = range(0, len(dataset), -(-len(dataset) // SAMPLED))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -3,7 +3,7 @@
 What can be counted is counted; a quantity that is stated or assumed says so.
 """
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 
 import torch
 from mmengine.registry import DATASETS, OPTIMIZERS
@@ -224,6 +224,31 @@ class Plan:
         yield Quantity('sum', weights + peak + LIBRARY_BYTES, 'B', 'assumed',
                        'with CUDA')
 
+    @cached_property
+    def training_set(self):
+        """The images to train on, as a data set; None if they are not there.
+
+        Nor are those of other libraries, whose number is known, built.
+        """
+        dataset = _innermost(self.cfg.train_dataloader.dataset)
+        if _library_name(dataset) in IMAGES:
+            return None
+        roots = dataset.data_root
+        try:
+            for root in [roots] if isinstance(roots, str) else roots:
+                check_root(root)
+        except Refused:
+            return None
+        with mmpretrain_scope():
+            return DATASETS.build(dataset)
+
+    def _count_images(self):
+        """How many training images there are, and how that is known."""
+        if self.training_set is not None:
+            return len(self.training_set), 'counted'
+        name = _library_name(_innermost(self.cfg.train_dataloader.dataset))
+        return IMAGES.get(name, IMAGENET_IMAGES), 'assumed'
+
     def throughput(self, throughput=None, tflops=None):
         """Images per second of one GPU; None if neither number is given."""
         if tflops:
@@ -239,7 +264,7 @@ class Plan:
             tflops (float): 10^12 operations per second of one GPU, in the
                 place of `throughput`. With neither, no time is given.
         """
-        images, how = _count_images(self.cfg.train_dataloader.dataset)
+        images, how = self._count_images()
         accumulated = self.cfg.optim_wrapper.get('accumulative_counts', 1)
         batch_size = self.settings.batch_size * self.gpus
         loop = self.cfg.train_cfg
@@ -348,22 +373,14 @@ def _steps(pipeline):
             yield step.get('crop', step)
 
 
-def _count_images(dataset):
-    """How many training images there are, and whether they were counted."""
+def _innermost(dataset):
     while 'dataset' in dataset:  # in a RepeatDataset, say
         dataset = dataset.dataset
-    name = dataset.type.rpartition('.')[2]
-    if name in IMAGES:
-        return IMAGES[name], 'assumed'
-    roots = dataset.data_root
-    roots = [roots] if isinstance(roots, str) else roots
-    try:
-        for root in roots:
-            check_root(root)
-    except Refused:
-        return IMAGENET_IMAGES, 'assumed'
-    with mmpretrain_scope():
-        return len(DATASETS.build(dataset)), 'counted'
+    return dataset
+
+
+def _library_name(dataset):
+    return dataset.type.rpartition('.')[2]
 
 
 def _moments(optimizer):
