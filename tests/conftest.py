@@ -5,6 +5,7 @@ import pytest
 import torch
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
+from mmengine.visualization import Visualizer
 
 from mmfd.hosts import mmcv_ops
 
@@ -26,10 +27,14 @@ def layout():
 
 
 @pytest.fixture(autouse=True)
-def scope():
-    """The library that a Runner was of is not that of the next test."""
+def instances():
+    """The library and the pictures' folder of a Runner are its own.
+
+    mmengine names them by the second in which a Runner is built.
+    """
     yield
-    DefaultScope._instance_dict.clear()
+    for kind in [DefaultScope, Visualizer, *Visualizer.__subclasses__()]:
+        kind._instance_dict.clear()
 
 
 @pytest.fixture
