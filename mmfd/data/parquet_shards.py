@@ -10,7 +10,7 @@ import numpy as np
 
 from mmfd.data import stores
 from mmfd.data.decode import BrokenImage
-from mmfd.data.shards import NO_LABEL, Kind
+from mmfd.data.shards import NO_LABEL, Kind, Listed
 from mmfd.data.stored import StoredImage
 from mmfd.errors import Refused
 
@@ -38,8 +38,8 @@ class ParquetImage(StoredImage):
         return data.to_pybytes()
 
 
-def list_shard(path, number):
-    """The images of a Parquet file, as `Kind.listed`. A row group is a unit.
+def list_shard(path):
+    """The images of a Parquet file, `Listed`. A row group is a unit.
 
     Raises:
         Refused: if pyarrow is missing, if no column, or no single one, holds
@@ -55,25 +55,27 @@ def list_shard(path, number):
             with stores.errors_refused(path):
                 raise
         reason = str(error).partition('\n')[0]
-        return np.empty(0, ROW), [], [f'it cannot be read: {reason}']
+        return Listed(
+            np.empty(0, ROW), [], [f'it cannot be read: {reason}'], [])
     _image_column(path, file.schema_arrow)
     counts = [
         file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)
     ]
     rows = np.full(sum(counts), NO_LABEL, ROW['label']).astype(ROW)
+    numbers = {}
     if labels is not None:
-        names = _class_names(file.schema_arrow, name)
-        rows['label'] = [
-            _number(value, names, number) for value in labels.to_pylist()
-        ]
-    return rows, counts, []
+        classes = _class_names(file.schema_arrow, name)
+        for place, value in enumerate(labels.to_pylist()):
+            if value is not None and value != -1:  # of a test set's images
+                label = _label(value, classes)
+                rows['label'][place] = numbers.setdefault(label, len(numbers))
+    return Listed(rows, counts, [], [*numbers])
 
 
-def _number(value, names, number):
-    if value is None or value == -1:  # of a test set without labels
-        return NO_LABEL
-    known = names and value in range(len(names))
-    return number(names[value] if known else str(value))
+def _label(value, classes):
+    """The name of a label, by its number where the file says names."""
+    known = classes and value in range(len(classes))
+    return classes[value] if known else str(value)
 
 
 def _image(path, group, count, place, row):

@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 
 from mmfd.data import kept_objects, parquet_shards, stores, tar_shards
 from mmfd.data.scan import SUFFIXES, list_images
-from mmfd.data.shards import ShardImages, find_shards
+from mmfd.data.shards import ShardImages, find_files
 from mmfd.errors import Refused
 from mmfd.files import check_image_folder
 
@@ -36,30 +36,39 @@ def open_root(root):
             images = list_images(root)
             if len(images.counts):
                 return images
-        found = [(kind, find_shards(folder, suffix))
-                 for suffix, kind in KINDS.items()]
-        kind, files = next((pair for pair in found if pair[1]), (None, ()))
+        names = find_files(folder, (*KINDS, *PACKED, *SUFFIXES))
     else:
         paths = shards_of(root)
-        kind = KINDS[os.path.splitext(paths[0])[1]]
         folder = _folder_of(paths)
-        files = [os.path.relpath(path, folder) for path in paths]
-    if files:
-        images = ShardImages(kind, folder, files)
-        if images.counts.sum():
-            return images
-        looked = f'{", ".join(SUFFIXES)} in {len(files):,} {kind.suffix} files'
-    elif packed := [
-            name for suffix in PACKED for name in find_shards(root, suffix)
-    ]:
+        names = [os.path.relpath(path, folder) for path in paths]
+    for suffix, kind in KINDS.items():
+        if files := _ending(names, suffix):
+            images = ShardImages(kind, folder, files)
+            if images.counts.sum():
+                return images
+            raise _no_images(
+                root,
+                f'{", ".join(SUFFIXES)} in {len(files):,} {suffix} files')
+    if packed := _ending(names, PACKED):
         raise Refused(
             f'{root} has {len(packed):,} packed files ({packed[0]}): unpack '
             'them with gunzip, zstd -d or xz -d into .tar files, since images '
             'are found by their place')
-    else:
-        looked = ', '.join((*SUFFIXES, *KINDS))
-    raise Refused(f'no images in {root} (looked for {looked}): name another '
-                  'with --data-root')
+    if names:
+        raise Refused(
+            f'{root} has {len(names):,} images as objects of their own '
+            f'({names[0]}), each of which would be a request: put them into '
+            'shards, as docs/train.md says, or copy them to a folder')
+    raise _no_images(root, ', '.join((*SUFFIXES, *KINDS)))
+
+
+def _no_images(root, looked):
+    return Refused(f'no images in {root} (looked for {looked}): name another '
+                   'with --data-root')
+
+
+def _ending(names, suffixes):
+    return [name for name in names if name.endswith(suffixes)]
 
 
 def check_root(root):

@@ -2,6 +2,9 @@
 import hashlib
 import os
 import time
+import zlib
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Callable, NamedTuple
 
@@ -17,6 +20,7 @@ from mmfd.hosts import log
 
 NO_LABEL = -1
 LISTED = 5  # problems that are said, of all
+AT_ONCE = 8  # shards that are listed side by side: mounts and stores are slow
 
 
 class Shard(NamedTuple):
@@ -40,8 +44,7 @@ class Kind(NamedTuple):
     Attributes:
         suffix (str): of their names.
         row (dtype): what a table keeps of an image; it has a `label`.
-        listed (callable): (file, label numbers) -> rows, counts and problems.
-            Numbers are asked for by names, and new ones given.
+        listed (callable): file -> `Listed`.
         image (callable): (file, unit of the shard, how many images it has,
             place in it, row) -> `StoredImage`. Files are as of
             `stores.located`.
@@ -50,6 +53,20 @@ class Kind(NamedTuple):
     row: np.dtype
     listed: Callable
     image: Callable
+
+
+class Listed(NamedTuple):
+    """What a shard was found to hold.
+
+    Attributes:
+        rows (ndarray): of its images, with labels by their place in `labels`.
+        counts (list[int]), problems (list[str]): as of a `Shard`.
+        labels (list[str]): names of labels.
+    """
+    rows: np.ndarray
+    counts: list
+    problems: list
+    labels: list
 
 
 class ShardImages:
@@ -81,6 +98,9 @@ class ShardImages:
         self.table = _table(kind, self.root, files, log_every)
         self.shards = [Shard(*note) for note in self.table.notes['shards']]
         self.label_names = self.table.notes['labels']
+        # their numbers are in the order in which they were met
+        self.label_marks = np.array([*map(_mark, self.label_names), NO_LABEL],
+                                    np.int32)
         files = [
             stores.located(self.root, shard.file, shard.stamp)
             for shard in self.shards
@@ -135,18 +155,21 @@ class ShardImages:
         """Bytes that are equal if the images of a unit are."""
         file, part = self.units[unit]
         name = f'{os.path.relpath(file, self.root)} {part}'
-        return os.fsencode(f'{name} {sum_of(self._rows(unit)):08x}\0')
+        rows = self._rows(unit).copy()
+        rows['label'] = self.label_marks[rows['label']]
+        return os.fsencode(f'{name} {sum_of(rows):08x}\0')
 
     def _rows(self, unit):
         start = self.starts[unit]
         return self.table['rows'][start:start + self.counts[unit]]
 
 
-def find_shards(root, suffix):
-    """The files below a folder with a suffix, without hidden ones and junk.
+def find_files(root, suffixes):
+    """The files below a folder, by suffix, without hidden ones and junk.
 
     Args:
         root (str): folder, or address of one.
+        suffixes (tuple[str]): of names, in lower case.
 
     Returns:
         list[str]: paths relative to the root, sorted.
@@ -154,7 +177,7 @@ def find_shards(root, suffix):
     if stores.is_address(root):
         return [
             name for name in stores.find(root)
-            if name.endswith(suffix) and not any(
+            if name.endswith(suffixes) and not any(
                 part[0] == '.' or part.lower() in JUNK
                 for part in name.split('/'))
         ]
@@ -166,7 +189,7 @@ def find_shards(root, suffix):
         ]
         found += [
             os.path.relpath(os.path.join(folder, name), root) for name in names
-            if name[0] != '.' and name.endswith(suffix)
+            if name[0] != '.' and name.endswith(suffixes)
         ]
     return sorted(found)
 
@@ -207,20 +230,23 @@ def _make(kind, root, files, known, log_every):
             old[note[0]] = Shard(*note), start
             start += sum(note[2])
 
-    def number(label):
-        return labels.setdefault(label, len(labels))
+    def listed(of):
+        """What is in a shard; None if it is known."""
+        file, stamp = of
+        shard, _ = old.get(file, (None, 0))
+        if shard is None or shard.stamp != stamp:
+            return kind.listed(stores.located(root, file, stamp))
 
     def rows():
         logged = begun = time.monotonic()
         images = 0
-        for file, stamp in files:
-            shard, start = old.get(file, (None, 0))
-            if shard is not None and shard.stamp == stamp:
+        for (file, stamp), found in zip(files, _ahead(listed, files)):
+            if found is None:
+                shard, start = old[file]
                 found = known['rows'][start:start + sum(shard.counts)]
             else:
-                found, counts, problems = kind.listed(
-                    stores.located(root, file, stamp), number)
-                shard = Shard(file, stamp, counts, problems)
+                shard = Shard(file, stamp, found.counts, found.problems)
+                found = _numbered(found, labels)
             shards.append(shard)
             images += len(found)
             yield found
@@ -235,6 +261,37 @@ def _make(kind, root, files, known, log_every):
         shards=shards, labels=[*labels])
 
 
+def _ahead(function, items):
+    """What a function gives for each of some items, in order, as a generator.
+
+    A few are computed ahead in threads, and no more, for the memory's sake.
+    """
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        waiting = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) == 2 * AT_ONCE:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for one in waiting:
+                one.cancel()
+
+
+def _numbered(found, labels):
+    """The rows of a shard, with numbers of labels that all shards share.
+
+    Args:
+        found (Listed): of the shard.
+        labels (dict): name -> number, of all shards; new ones are added.
+    """
+    numbers = [labels.setdefault(name, len(labels)) for name in found.labels]
+    found.rows['label'] = np.array([*numbers, NO_LABEL])[found.rows['label']]
+    return found.rows
+
+
 @lru_cache(None)  # once, though each split looks at all
 def _say(root, problems):
     """Warn of what is broken in shards: pairs of name and reason."""
@@ -242,6 +299,11 @@ def _say(root, problems):
         log.warn(f'{os.path.join(root, file)}: {problem}')
     if len(problems) > LISTED:
         log.warn(f'{root}: {len(problems) - LISTED:,} more such problems')
+
+
+def _mark(label):
+    """A number for a name, the same everywhere, int32."""
+    return zlib.crc32(os.fsencode(label)) - 2**31
 
 
 def _folder_of(file):

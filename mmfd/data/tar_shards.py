@@ -13,7 +13,7 @@ import numpy as np
 from mmfd.data import stores
 from mmfd.data.decode import BrokenImage
 from mmfd.data.scan import JUNK, SUFFIXES
-from mmfd.data.shards import NO_LABEL, Kind
+from mmfd.data.shards import NO_LABEL, Kind, Listed
 from mmfd.data.splits import without_masks
 from mmfd.data.stored import StoredImage
 
@@ -41,8 +41,8 @@ class TarMember(StoredImage):
         return data
 
 
-def list_shard(path, number):
-    """The images of a tar, as `Kind.listed`: it is one unit.
+def list_shard(path):
+    """The images of a tar, `Listed`: it is one unit.
 
     Left out are what is no image by its suffix, hidden files and junk, masks
     beside their images, and second images of a sample, as `1.depth.png` is
@@ -67,11 +67,13 @@ def list_shard(path, number):
                         'place')
     _, masks = without_masks([name for name, *_ in images])
     masks, stems = {*masks}, {stem for _, stem, *_ in images}
-    rows = np.array([(offset, size, _label(stem, labels, number))
-                     for name, stem, offset, size in images
-                     if name not in masks and not _is_second(stem, stems)],
-                    ROW)
-    return rows, [len(rows)], problems
+    names = sorted({*labels.values()})
+    numbers = {name: number for number, name in enumerate(names)}
+    rows = np.array(
+        [(offset, size, numbers.get(_label(stem, labels), NO_LABEL))
+         for name, stem, offset, size in images
+         if name not in masks and not _is_second(stem, stems)], ROW)
+    return Listed(rows, [len(rows)], problems, names)
 
 
 def _members(tar, problems):
@@ -117,12 +119,12 @@ def _is_second(stem, stems):
     return suffix != '' and sample in stems
 
 
-def _label(stem, labels, number):
-    label = labels.get(stem)
-    if label is None and labels:  # of the sample, which has no suffix at all
-        folder, name = os.path.split(stem)
-        label = labels.get(os.path.join(folder, name.split('.')[0]))
-    return NO_LABEL if label is None else number(label)
+def _label(stem, labels):
+    """The label of an image; None if it has none."""
+    if stem in labels or not labels:
+        return labels.get(stem)
+    folder, name = os.path.split(stem)  # of the sample: no suffix at all
+    return labels.get(os.path.join(folder, name.split('.')[0]))
 
 
 def _image(path, unit, count, place, row):

@@ -2,6 +2,7 @@
 import os
 import pickle
 import tarfile
+import threading
 
 import numpy as np
 import pytest
@@ -420,8 +421,8 @@ def test_only_shards_that_changed_are_read_again(three, monkeypatch):
     kind = roots.KINDS['.tar']
     monkeypatch.setitem(
         roots.KINDS, '.tar',
-        kind._replace(listed=lambda path, number: (listed.append(
-            os.path.basename(path)), kind.listed(path, number))[1]))
+        kind._replace(listed=lambda path: (listed.append(
+            os.path.basename(path)), kind.listed(path))[1]))
     before = pixels(root)
     assert listed == []
     write_tar(root / '0001.tar', jpegs(5, 9))
@@ -431,6 +432,49 @@ def test_only_shards_that_changed_are_read_again(three, monkeypatch):
     assert len(after) == 15 and len(before) == 60
     np.testing.assert_array_equal(after[14], before[59])
     assert listed.count('0002.tar') <= 1
+
+
+def test_the_sum_does_not_depend_on_when_labels_were_met(
+        tmp_path, monkeypatch):
+    """Two machines may have listed shards at other times."""
+    [image] = jpegs(1).values()
+
+    def write(file, label):
+        write_tar(tmp_path / 'tars' / file, {'0.jpg': image, '0.cls': label})
+
+    def summary():
+        return pixels(tmp_path / 'tars', with_label=True).summary()
+
+    write('b.tar', b'dog')
+    first = summary()
+    write('a.tar', b'cat')
+    later = summary()
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'another'))
+    assert summary() == later != first
+    write('a.tar', b'cow')
+    assert summary() not in (first, later)
+
+
+def test_shards_are_listed_side_by_side_and_few_ahead(three, monkeypatch):
+    write_tars(three[1], jpegs(60), 4)
+    expected = names(pixels(three[1]), range(60))
+    monkeypatch.setenv('XDG_CACHE_HOME', str(three[1].parent / 'another'))
+    monkeypatch.setattr(shards, 'AT_ONCE', 3)
+    kind, listed, first = roots.KINDS['.tar'], [], threading.Event()
+
+    def slow(path):
+        listed.append(path)
+        if path.endswith('0000.tar'):
+            assert first.wait(60)
+        elif len(listed) == 6:  # as many as there may be
+            threading.Timer(.3, lambda:
+                            (ahead.append(len(listed)), first.set())).start()
+        return kind.listed(path)
+
+    ahead = []
+    monkeypatch.setitem(roots.KINDS, '.tar', kind._replace(listed=slow))
+    assert names(pixels(three[1]), range(60)) == expected
+    assert ahead == [6] and len(listed) == 15
 
 
 def test_row_groups_that_were_read_last_are_kept_within_a_bound(
@@ -457,4 +501,4 @@ def test_a_folder_with_images_does_not_look_into_archives(tmp_path):
 def test_hidden_shards_and_junk_are_not_found(tmp_path):
     for name in 'a.tar', '.b.tar', '__MACOSX/c.tar', 'd/e.tar':
         write_tar(tmp_path / name, {'1.jpg': b''})
-    assert shards.find_shards(tmp_path, '.tar') == ['a.tar', 'd/e.tar']
+    assert shards.find_files(tmp_path, ('.tar', )) == ['a.tar', 'd/e.tar']

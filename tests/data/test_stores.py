@@ -307,6 +307,17 @@ def test_empty_and_unknown_objects_are_said(store, bucket, warned):
         data_of(store.address)
 
 
+def test_images_that_are_objects_are_counted_and_refused(bucket):
+    fs = fsspec.filesystem('s3')
+    for name in 'photos/a/1.jpg', 'photos/a/2.png', 'photos/.x/3.jpg':
+        fs.pipe(f'{bucket[5:]}/{name}', b'x')
+    with pytest.raises(
+            Refused,
+            match=f'{bucket}/photos has 2 images as objec'
+            r'ts of their own .a/1.jpg.*put them into shards'):
+        data_of(f'{bucket}/photos')
+
+
 # --- the cache ---
 
 
@@ -329,9 +340,13 @@ def test_the_cache_keeps_its_bound_and_what_was_used_last(
     before = sum(store.served.values())
     pixels(data, 1), pixels(data, 33)
     assert sum(store.served.values()) == before
-    (quick / 'someone.0.part').write_bytes(b'x' * sizes[0])  # being fetched
+    part = quick / 'someone.0.part'
+    part.write_bytes(b'x' * sizes[0])  # being fetched
     pixels(data, 20)
-    assert sizes[1] in kept()
+    assert sizes[1] in kept() and part.exists()
+    os.utime(part, (time.time() - 2 * kept_objects.ABANDONED, ) * 2)
+    pixels(data, 0)
+    assert sizes[0] in kept() and not part.exists()
 
 
 def test_a_full_disk_is_said_once_and_the_run_goes_on(store, monkeypatch,
