@@ -51,7 +51,8 @@ HOOKS = _child(
     'training.checkpoint_hook',  # ResumableCheckpointHook
     'training.nan_guard',  # NanGuardHook
     'training.progress',  # ProgressHook
-    'training.hooks',  # ThroughputHook, MeanLossHook, ProvenanceHook and more
+    'training.throughput',  # ThroughputHook
+    'training.hooks',  # MeanLossHook, ProvenanceHook and more
     'training.classes_by_name',  # ClassesByNameHook
     'training.collapse_monitor',  # CollapseMonitorHook
     'launch.dry_run')  # DryRunHook

@@ -16,6 +16,7 @@ from mmfd.planning.plan import checkpoint_bytes
 from mmfd.planning.quantities import readable_bytes
 from mmfd.registry import HOOKS, branches_of, place_of
 from mmfd.training.loop import StopTraining
+from mmfd.training.throughput import workers_lacking
 
 DARK = 64  # of 255: the brightest pixel of an image that is nearly black
 NO_CHECKPOINT = 'has no checkpoint to go on from: --resume begins a new run'
@@ -192,10 +193,8 @@ class _Forecast:
             yield (f'half of the images are smaller than the {crop} pixels '
                    'that the student sees')
         cores, workers = system.available_cores(), self.loader.num_workers
-        if self.wait > 0.2:
-            yield (f'{self.wait:.0%} of the time goes into waiting for data: '
-                   f'raise train_dataloader.num_workers ({workers} now, '
-                   f'{cores} cores)')
+        if advice := workers_lacking(workers, self.wait):
+            yield advice
         if workers > cores:
             yield (f'train_dataloader.num_workers={workers} for {cores} '
                    'cores: lower it')

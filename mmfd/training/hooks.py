@@ -1,13 +1,11 @@
 """Small hooks: what is logged of a run and noted in its checkpoints."""
 import json
 import os
-import time
-from collections import Counter, deque
+from collections import Counter
 from math import nan
 
 import torch
-from mmengine.dist import (all_gather_object, all_reduce_dict, get_world_size,
-                           is_main_process)
+from mmengine.dist import all_gather_object, all_reduce_dict, is_main_process
 from mmengine.hooks import Hook, LoggerHook, RuntimeInfoHook
 
 from mmfd.errors import Refused
@@ -20,45 +18,6 @@ from mmfd.training.optim import AmpOptimWrapper
 from mmfd.weights import provenance
 
 SKIPPED_IMAGES = 'skipped_images.txt'  # in the work dir
-
-
-@HOOKS.register_module()
-class ThroughputHook(Hook):
-    """Log the speed of training and the time spent waiting for data.
-
-    `img_per_s` are the images per second of all processes together,
-    `data_wait` is the share of the time (0-1) in which this process waited
-    for its next batch. Both are of the last iterations before the line of the
-    log. It does not wait for the device.
-
-    Args:
-        interval (int): iterations that both are averaged over.
-    """
-
-    def __init__(self, interval=10):
-        self.last = deque(maxlen=interval)  # images, seconds, of these waiting
-
-    def before_train_epoch(self, runner):
-        self.done = time.perf_counter()
-
-    def after_val_epoch(self, runner, metrics=None):
-        self.done = time.perf_counter()  # an evaluation is no waiting for data
-
-    def before_train_iter(self, runner, batch_idx, data_batch=None):
-        self.begun = time.perf_counter()
-
-    def after_train_iter(self,
-                         runner,
-                         batch_idx,
-                         data_batch=None,
-                         outputs=None):
-        previous, self.done = self.done, time.perf_counter()
-        self.last.append((len(data_batch['data_samples']),
-                          self.done - previous, self.begun - previous))
-        images, seconds, waited = map(sum, zip(*self.last))
-        runner.message_hub.update_scalar('train/img_per_s',
-                                         images * get_world_size() / seconds)
-        runner.message_hub.update_scalar('train/data_wait', waited / seconds)
 
 
 @HOOKS.register_module()

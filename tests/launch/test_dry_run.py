@@ -94,7 +94,7 @@ def test_dry_run_sees_that_data_come_too_slowly(project, workers):
     # not less, though the first batches come at once; more on busy cores
     assert 0.6 < float(step) * workers / 2.4 < 4
     assert int(share) > 20  # on a busy core a step takes half a second
-    assert f'raise train_dataloader.num_workers ({workers} now' in log
+    assert f'train_dataloader.num_workers is {workers}. ' in log
 
 
 def test_dry_run_of_a_single_iteration_reports_too(project):
