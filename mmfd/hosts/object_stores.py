@@ -6,6 +6,7 @@ to nobody, since they may hold an address with its signature.
 """
 import asyncio
 import errno
+from ssl import SSLCertVerificationError
 
 from mmfd.errors import Refused
 
@@ -202,7 +203,19 @@ def _translated(error):
         return StoreError(errno.ETIMEDOUT, 'no answer in time', True)
     if name == 'ParamValidationError':
         return StoreError(errno.EINVAL, 'there can be no such address')
+    if any(isinstance(e, SSLCertVerificationError) for e in _chain(error)):
+        return StoreError(
+            errno.EPROTO, 'the certificate of the server is not trusted; '
+            'SSL_CERT_FILE, for s3 AWS_CA_BUNDLE, names a file with those '
+            'that are')
     return StoreError(errno.EIO, f'the connection failed ({name})', True)
+
+
+def _chain(error):
+    """An error, and those that it came of."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _status(error):

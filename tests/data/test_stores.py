@@ -3,6 +3,8 @@ import os
 import pickle
 import re
 import resource
+import subprocess
+import sys
 import time
 from collections import Counter
 
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 from helpers.commands import command, refused
 from helpers.shards import jpegs, write_parquets, write_tar, write_tars
-from helpers.stores import SLOW, FaultyStore
+from helpers.stores import SLOW, FaultyStore, write_certificate
 from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
 from torch.utils.data import DataLoader
@@ -440,6 +442,33 @@ def test_a_bucket_that_refuses_is_one_message(bucket, monkeypatch):
     for root in f'{bucket}/data/tars', f'{bucket}/data/tars/0000.tar':
         with pytest.raises(Refused, match='the store refuses access .403.'):
             data_of(root)
+
+
+READ = '''
+import sys
+from mmfd.data.image_folder import ImageFolder
+print(len(ImageFolder(sys.argv[1], 'train', [], held_out=0.)))
+'''
+
+
+def test_a_certificate_that_is_not_trusted_is_one_message(store, tmp_path):
+    file = write_certificate(tmp_path / 'certificate.pem')
+    with FaultyStore(store.folder, certificate=file) as secure:
+        root = f'{secure.address}/0000.tar'
+        with pytest.raises(
+                Refused,
+                match='not trusted; SSL_CERT_FILE, for s3 '
+                'AWS_CA_BUNDLE, names a file'):
+            data_of(root)
+        assert not stores.take_retried()
+        # Python reads the file when it begins
+        ended = subprocess.run([sys.executable, '-c', READ, root],
+                               env={
+                                   **os.environ, 'SSL_CERT_FILE': str(file)
+                               },
+                               check=True,
+                               stdout=subprocess.PIPE)
+        assert ended.stdout == b'16\n'
 
 
 def test_what_is_missing_or_unknown_is_named(monkeypatch):

@@ -1,11 +1,22 @@
 """A web server with the files of a folder, and the faults of real ones."""
 import random
 import re
+import ssl
 import threading
 import time
 from collections import Counter
+from datetime import datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from urllib.parse import urlsplit
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (Encoding,
+                                                          NoEncryption,
+                                                          PrivateFormat)
+from cryptography.x509.oid import NameOID
 
 FAULTS = 'slow', '500', '503', 'cut', 'hang up'
 SLOW = .5  # seconds
@@ -21,6 +32,7 @@ class FaultyStore:
         share (float): of requests that meet a fault, one after another of
             `FAULTS` at random.
         seed (int): of them.
+        certificate (Path): of `127.0.0.1`, with its key, to speak TLS.
 
     Attributes:
         served (Counter): (name, first byte, last byte) -> how often that was
@@ -31,7 +43,7 @@ class FaultyStore:
         parts (bool): whether it gives parts of files.
     """
 
-    def __init__(self, folder, share=0., seed=0):
+    def __init__(self, folder, share=0., seed=0, certificate=None):
         self.folder, self.share = folder, share
         self.chance = random.Random(seed)
         self.served, self.faults, self.answers = Counter(), Counter(), {}
@@ -50,6 +62,12 @@ class FaultyStore:
 
         self.server = ThreadingHTTPServer(('127.0.0.1', 0), Handler)
         self.server.daemon_threads = True
+        self.scheme = 'https' if certificate else 'http'
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self.server.socket = context.wrap_socket(
+                self.server.socket, server_side=True)
 
     def __enter__(self):
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
@@ -61,7 +79,7 @@ class FaultyStore:
 
     @property
     def address(self):
-        return f'http://127.0.0.1:{self.server.server_port}'
+        return f'{self.scheme}://127.0.0.1:{self.server.server_port}'
 
     def answer(self, request):
         name = urlsplit(request.path).path.rpartition('/')[2]
@@ -116,3 +134,20 @@ class FaultyStore:
         if cut:
             request.wfile.flush()
             request.close_connection = True
+
+
+def write_certificate(file):
+    """A certificate of `127.0.0.1` that signs itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, '127.0.0.1')])
+    today = datetime.now(timezone.utc)
+    made = x509.CertificateBuilder(
+        name, name, key.public_key(), x509.random_serial_number(),
+        today - timedelta(1), today + timedelta(1)).add_extension(
+            x509.SubjectAlternativeName(
+                [x509.IPAddress(ip_address('127.0.0.1'))]),
+            False).add_extension(x509.BasicConstraints(True, None), True)
+    file.write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) +
+        made.sign(key, SHA256()).public_bytes(Encoding.PEM))
+    return file
