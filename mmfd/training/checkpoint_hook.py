@@ -13,14 +13,13 @@ from mmengine.dist import barrier, broadcast_object_list, is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 
-from mmfd.data.image_folder import ImageFolder
 from mmfd.errors import Refused
 from mmfd.files import written_whole
 from mmfd.hosts import log, openmmlab
 from mmfd.hosts.lookup import check_methods
 from mmfd.registry import HOOKS
-from mmfd.training import (checkpoint_schema, early_stopping, optimizer_schema,
-                           run_folder, run_settings)
+from mmfd.training import (checkpoint_notes, early_stopping, optimizer_schema,
+                           run_folder)
 from mmfd.training.last_checkpoint import (WRITTEN, find_checkpoints,
                                            last_valid_checkpoint,
                                            resume_position)
@@ -232,21 +231,9 @@ class ResumableCheckpointHook(CheckpointHook):
             tensorboard.experiment.flush()
         optimizer_schema.leave_out_functions(
             checkpoint.get('param_schedulers', []))
-        loader = runner.train_dataloader
         checkpoint['meta'].update(
-            epoch_length=len(loader),
-            run=self.run.name,
-            starts=self.run.starts,
-            hooks=checkpoint_schema.stateful_hooks(runner.hooks),
-            schedule=checkpoint_schema.schedule_of(runner),
-            early_stopping=early_stopping.counts(runner.hooks),
-            settings=run_settings.of_run(runner.cfg),
-            unstepped=optimizer_schema.unstepped(
-                runner.optim_wrapper,
-                checkpoint_schema.names_of_parameters(runner)),
+            checkpoint_notes.take(runner, self.run),
             outdated=[Path(file).name for file in self.file_backend.outdated])
-        if isinstance(loader.dataset, ImageFolder):
-            checkpoint['meta']['images'] = loader.dataset.summary()
 
     def after_load_checkpoint(self, runner, checkpoint):
         if not runner.cfg.get('resume'):
@@ -254,33 +241,12 @@ class ResumableCheckpointHook(CheckpointHook):
         meta = checkpoint['meta']
         self.resumed = runner.cfg.get('load_from'), meta
         early_stopping.go_on(runner.hooks, meta.get('early_stopping', {}))
-        loader = runner.train_dataloader
-        length, before = len(loader), meta.get('epoch_length', len(loader))
-        if length != before:
-            runner.logger.warning(
-                f'an epoch had {before} iterations and now has {length}: the '
-                'run resumes at the same fraction of its epoch, but not with '
-                'the same images')
-        changes = run_settings.changes(
-            meta.get('settings', 'null'), run_settings.of_run(runner.cfg))
-        if changes and 'settings' in meta:
-            runner.logger.warning(
-                'the run goes on with other settings than before: '
-                f'{"; ".join(changes[:10])}{"; ..." * (len(changes) > 10)}')
-        images = meta.get('images')
-        if images and isinstance(loader.dataset, ImageFolder):
-            _warn_of_other_images(images, loader.dataset.summary(),
-                                  runner.logger)
-        accumulation = openmmlab.accumulative_counts(runner.optim_wrapper)
-        begun = meta['iter'] % accumulation
-        if begun:
-            runner.logger.warning(
-                f'the checkpoint is {begun} iterations into an update of '
-                f'{accumulation}, whose gradients it lacks: they are '
-                'repeated, and averages count them twice')
-        meta['epoch'], meta['iter'] = resume_position(meta['iter'],
-                                                      meta['epoch'], length,
-                                                      before, accumulation)
+        checkpoint_notes.warn_of_changes(runner, meta)
+        length = len(runner.train_dataloader)
+        meta['epoch'], meta['iter'] = resume_position(
+            meta['iter'], meta['epoch'], length,
+            meta.get('epoch_length', length),
+            openmmlab.accumulative_counts(runner.optim_wrapper))
 
     def _save_or_stop(self, runner, epoch, iteration, evaluates=False):
         """Write an interim checkpoint and end the run, if either is due."""
@@ -398,14 +364,6 @@ class ResumableCheckpointHook(CheckpointHook):
                     'or set default_hooks.checkpoint.on_failure=warn to train '
                     'on without checkpoints') from error
             runner.logger.warning(message)
-
-
-def _warn_of_other_images(before, now, logger):
-    if before != now:
-        logger.warning(
-            f'the run had {before["number"]:,} training images and has '
-            f'{now["number"]:,} now, or others of the same number: from here '
-            'on it is not the run that it would be if it had never ended')
 
 
 def _interim_checkpoints(folder):
