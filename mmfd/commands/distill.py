@@ -10,6 +10,7 @@ trains the same.
 """
 import argparse
 
+from mmfd.commands.img_size import ImgSize
 from mmfd.commands.recipe_options import add_options
 from mmfd.launch import threads
 
@@ -24,9 +25,7 @@ def main():
     add_options(parser)
     parser.add_argument(
         '--img-size',
-        type=int,
-        nargs='+',
-        metavar='PIXELS',
+        action=ImgSize,
         help='side, or height and width, of what both networks see')
     parser.add_argument(
         '--stages',
@@ -35,10 +34,6 @@ def main():
         help='how often: from the second on the teacher is the student '
         'of the\nstage before (1)')
     args = parser.parse_args()
-    if args.img_size:
-        if len(args.img_size) > 2:
-            parser.error('--img-size is one number, or height and width')
-        args.img_size = args.img_size[0], args.img_size[-1]
     from mmfd.launch import command_line, paths
     with command_line.one_message():
         paths.check(folders=args.data, networks=[*args.teacher, args.student])

@@ -13,6 +13,7 @@ from pathlib import Path
 from textwrap import indent
 
 from mmfd import files
+from mmfd.commands.img_size import ImgSize
 from mmfd.errors import Refused
 
 
@@ -43,9 +44,7 @@ def main():
         'mmfd.load_student(FILE).target_features(pixels)')
     parser.add_argument(
         '--img-size',
-        type=int,
-        nargs='+',
-        metavar='PIXELS',
+        action=ImgSize,
         help='for onnx: one number, or height and width; else what the\n'
         'student was built for, or 224')
     parser.add_argument(
@@ -77,9 +76,9 @@ def _origin(args, provenance):
     allowed = ('.onnx', ) if args.to == 'onnx' else ('.pth', '.safetensors')
     if dst.suffix not in allowed and (args.to != 'hf' or dst.suffix):
         raise Refused(f'{dst} is to end in {" or ".join(allowed)}')
-    if args.img_size and (args.to != 'onnx' or len(args.img_size) > 2):
-        raise Refused('--img-size is one number, or height and width, for '
-                      '--to onnx')
+    if args.img_size and args.to != 'onnx':
+        raise Refused('--img-size is for --to onnx: in other formats a '
+                      'student has its own size')
     if args.with_projection and args.to != 'backbone':
         raise Refused('--with-projection is for --to backbone: other '
                       'libraries have no place for it')
@@ -163,7 +162,6 @@ def _write_onnx(args, dst, model, origin):
     from mmfd.weights.loaded_student import load_student
     student = load_student(args.checkpoint, model)
     size = args.img_size or _img_size(student)
-    size = (size[0], size[-1])
     meta = dict(
         origin, **{
             key: json.dumps(value, default=str)
@@ -176,9 +174,9 @@ def _write_onnx(args, dst, model, origin):
 
 
 def _img_size(student):
-    """[height, width] that a student was built for, or 224."""
+    """(height, width) that a student was built for, or 224."""
     from mmfd.networks.library_network import LibraryNetwork, pair
     size = student.config.get('img_size')
     if isinstance(student.backbone, LibraryNetwork):
         size = student.backbone.input_size or student.backbone.facts.img_size
-    return [*pair(size or 224)]
+    return pair(size or 224)

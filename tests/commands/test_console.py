@@ -1,6 +1,7 @@
 """The command `mmfd`: the tools, from any folder."""
 import subprocess
 import sys
+from argparse import ArgumentParser
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from helpers.commands import command, run
 from mmengine.config import Config
 
 from mmfd.commands.console import COMMANDS
+from mmfd.commands.img_size import ImgSize
 from mmfd.errors import Refused
 from mmfd.launch.config_options import read_config
 
@@ -68,3 +70,20 @@ def test_name_of_no_config_is_answered_with_the_nearest():
     assert str(
         refusal.value) == ('no config file clip_vitb_df.py; did you mean '
                            'configs/fd/clip_vitb_fd.py?')
+
+
+@pytest.mark.parametrize('numbers, size', [('224', (224, 224)),
+                                           ('192 256', (192, 256)),
+                                           ('0', None), ('64 -32', None),
+                                           ('3 224 224', None)])
+def test_img_size_is_a_side_or_height_and_width(numbers, size, capsys):
+    parser = ArgumentParser()
+    parser.add_argument('--img-size', action=ImgSize)
+    arguments = ['--img-size', *numbers.split()]
+    if size:
+        assert parser.parse_args(arguments).img_size == size
+        return
+    with pytest.raises(SystemExit):
+        parser.parse_args(arguments)
+    assert f'--img-size {numbers}: expected is a side' in capsys.readouterr(
+    ).err

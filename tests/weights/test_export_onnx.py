@@ -116,6 +116,6 @@ def test_what_is_no_size_or_no_onnx_is_refused(tmp_path):
     file = save_trained(build_random(student()), tmp_path / 'epoch_1.pth')
     assert '.onnx' in refused('export', file, tmp_path / 'x.pth', '--to',
                               'onnx')
-    assert '--img-size is one number' in refused('export', file,
-                                                 tmp_path / 'x.pth',
-                                                 '--img-size', '32')
+    assert '--img-size is for --to onnx' in refused('export', file,
+                                                    tmp_path / 'x.pth',
+                                                    '--img-size', '32')

@@ -117,6 +117,8 @@ def check_sections(cfg, train):
                       'load_from beside resume=True')
     _check_kind({'default_scope': cfg.get('default_scope')}, str,
                 'the name of a library')
+    _check_kind({'compile': cfg.get('compile')}, (bool, dict),
+                'True, False or a dict of options of torch.compile')
     _check_level(cfg.get('log_level', 'INFO'))
     hook = (values['default_hooks'] or {}).get('checkpoint') or {}
     paths = {

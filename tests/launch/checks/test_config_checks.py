@@ -42,6 +42,7 @@ KINDS = [  # setting, a value of another kind, and what is said
     ('default_hooks.logger', 5, 'default_hooks.logger is 5: a dict'),
     ('default_scope', 5, 'default_scope is 5: the name of a library'),
     ('randomness', 5, 'randomness is 5: a dict'),
+    ('compile', 5, 'compile is 5: True, False or a dict of options'),
     ('auto_scale_lr', 5, 'auto_scale_lr is 5: a dict'),
     ('default_hooks.checkpoint.out_dir', 5, 'out_dir is 5: a path'),
     ('default_hooks.checkpoint.save_best', 5, 'save_best=5: the name of a nu'),
