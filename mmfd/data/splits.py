@@ -54,9 +54,6 @@ class Layout(NamedTuple):
         """The classes of a split, with '' if some of its images have none."""
         return {label for of, label in self.places.values() if of == split}
 
-    def has_classes(self, split):
-        return self.classes(split) - {''} != set()
-
 
 class Folder:
     """A folder with images somewhere below it.
