@@ -16,3 +16,10 @@ class NotWeights(Refused):
 
     The message goes on a sentence that begins with the name of the file.
     """
+
+
+def causes(error):
+    """An error and those that it came of, the first of all at the end."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

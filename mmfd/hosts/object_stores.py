@@ -8,7 +8,7 @@ import asyncio
 import errno
 from ssl import SSLCertVerificationError
 
-from mmfd.errors import Refused
+from mmfd.errors import Refused, causes
 
 PACKAGES = dict(
     s3='s3fs', gs='gcsfs', http='aiohttp', https='aiohttp', memory='fsspec')
@@ -203,19 +203,12 @@ def _translated(error):
         return StoreError(errno.ETIMEDOUT, 'no answer in time', True)
     if name == 'ParamValidationError':
         return StoreError(errno.EINVAL, 'there can be no such address')
-    if any(isinstance(e, SSLCertVerificationError) for e in _chain(error)):
+    if any(isinstance(e, SSLCertVerificationError) for e in causes(error)):
         return StoreError(
             errno.EPROTO, 'the certificate of the server is not trusted; '
             'SSL_CERT_FILE, for s3 AWS_CA_BUNDLE, names a file with those '
             'that are')
     return StoreError(errno.EIO, f'the connection failed ({name})', True)
-
-
-def _chain(error):
-    """An error, and those that it came of."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def _status(error):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from mmfd.errors import Refused
+from mmfd.errors import Refused, causes
 from mmfd.hosts import log, mmcv_ops, openmmlab, versions
 from mmfd.hosts.config_tree import dicts
 from mmfd.launch import processes
@@ -68,8 +68,13 @@ def read_config(path):
     except Exception as error:  # a config is Python and may raise anything
         lacking = isinstance(error, ImportError) and error.name in DOWNSTREAM
         advice = ": pip install 'mmfd[downstream]'" if lacking else ''
+        reason, listed, _ = str(error).partition(', the current sys.path is')
+        if listed:  # of custom_imports
+            *_, first = causes(error)
+            reason += f' ({first})'
+            advice = ': PYTHONPATH has to name the folder that they are in'
         raise Refused(f'config {path}: {type(error).__name__}: '
-                      f'{error}{advice}') from error
+                      f'{reason}{advice}') from error
     _replace_former_names(cfg)
     return cfg
 

@@ -60,6 +60,22 @@ def test_library_that_is_not_there_is_named_with_the_command(
     assert str(refusal.value).endswith("pip install 'mmfd[downstream]'")
 
 
+@pytest.mark.parametrize('module, missing', [('no_such', 'no_such'),
+                                             ('of_mine', 'no_such_either')])
+def test_a_custom_import_that_fails_is_one_line_with_its_cause(
+        tmp_path, monkeypatch, module, missing):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / 'of_mine.py').write_text('import no_such_either')
+    config = tmp_path / 'config.py'
+    config.write_text(f"custom_imports = dict(imports=['{module}'])")
+    with pytest.raises(Refused) as refusal:
+        read_config(config)
+    assert str(refusal.value) == (
+        f'config {config}: ImportError: Failed to import custom modules from '
+        f"{{'imports': ['{module}']}} (No module named '{missing}'): "
+        'PYTHONPATH has to name the folder that they are in')
+
+
 # --- names of hooks in configs of version 0.1 ---
 
 
