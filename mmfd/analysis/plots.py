@@ -298,7 +298,7 @@ def plane(diagnosis):
             xlabel='first direction',
             aspect='equal',
             ylabel='second direction')
-    figure.colorbar(drawn, ax=axes, label='loss', shrink=0.9)
+    figure.colorbar(drawn, ax=axes, label='loss', shrink=0.9, format='{x:.2f}')
     return figure
 
 
@@ -319,7 +319,7 @@ def whitened(diagnosis):
     log_scale(channels)
     channels.set(
         xlabel='channel, loudest first', ylabel='share of the loss (%)')
-    channels.legend()
+    channels.legend(loc='lower center', bbox_to_anchor=(0.5, 1), ncols=3)
     for i, key in enumerate(('even_channels', 'even_tokens')):
         even.barh([j + 0.36 * i for j in range(len(choices))],
                   [100 * target[key] for target in choices.values()],
