@@ -18,7 +18,7 @@ from mmfd.registry import MODELS
 from mmfd.targets import normalizers
 from mmfd.targets.artifact_tokens import ArtifactTokens
 from mmfd.targets.token_statistics import selection
-from mmfd.weights import checkpoints, strict_loading
+from mmfd.weights import strict_loading, weight_files
 
 SELECTIONS = dict(  # of cls tokens (B, n, C) and patch tokens (B, h * w, C)
     all=lambda cls, patches: torch.cat((cls, patches), 1),
@@ -259,7 +259,7 @@ class LogitsNeck(nn.Module):
         self.select_tokens = TokenSelector('teacher.', tokens, grid=None)
         self.whiten = normalizers.LayerNorm(eps)
         linear = nn.Linear(in_channels, num_classes)
-        if checkpoint != checkpoints.RANDOM:
+        if checkpoint != weight_files.RANDOM:
             strict_loading.load_into(linear, checkpoint, prefix, half=True)
         for name, value in linear.state_dict().items():
             self.register_buffer(name, value, persistent=False)

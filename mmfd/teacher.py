@@ -11,7 +11,7 @@ from mmfd.hosts.lookup import check_methods
 from mmfd.networks.library_network import LibraryNetwork, pair
 from mmfd.networks.token_layout import features_of
 from mmfd.registry import MODELS
-from mmfd.weights import checkpoints, strict_loading
+from mmfd.weights import checkpoints, strict_loading, weight_files
 
 
 @MODELS.register_module()
@@ -88,8 +88,8 @@ class Teacher(nn.Module):
                           'dict(type="mmfd.Normalize", mean=[...], std=[...])')
         self.img_size, self.antialias = pair(img_size), antialias
         self.normalize = MODELS.build(normalize)
-        self.fingerprint = checkpoints.RANDOM
-        if checkpoint != checkpoints.RANDOM:
+        self.fingerprint = weight_files.RANDOM
+        if checkpoint != weight_files.RANDOM:
             if named:
                 backbone.load_weights(checkpoint, source, prefix)
             else:

@@ -10,7 +10,6 @@ from mmfd.analysis.images import ImageSample
 from mmfd.analysis.layer_statistics import LayerStatistics, RunningMean
 from mmfd.errors import Refused
 
-MEASURES = ('attention', 'tokens', 'whitening', 'landscape')
 LINE = torch.linspace(-1, 1, 21).tolist()  # lengths along a direction
 PLANE = torch.linspace(-1, 1, 11).tolist()  # along each of two
 DIRECTIONS = 3
@@ -22,7 +21,8 @@ class Diagnosis:
     Args:
         networks (list[Network]): one or two.
         images (ImageSample): what they see.
-        wanted (Sequence[str]): some of `MEASURES`.
+        wanted (Sequence[str]): some of attention, tokens, whitening and
+            landscape.
         batch_size (int): images at a time.
         landscape_images (int): at most, for each point of a landscape.
 
@@ -40,7 +40,7 @@ class Diagnosis:
     def __init__(self,
                  networks,
                  images,
-                 wanted=MEASURES,
+                 wanted,
                  batch_size=8,
                  landscape_images=128):
         if batch_size < 1:

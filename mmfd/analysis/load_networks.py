@@ -9,7 +9,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmfd.analysis.images import pipeline_of
 from mmfd.errors import Refused
 from mmfd.registry import branches_of
-from mmfd.weights import checkpoints, strict_loading
+from mmfd.weights import checkpoints, strict_loading, weight_files
 
 
 class Network:
@@ -134,7 +134,7 @@ def _build(cfg, checkpoint):
     config.backbone = dict(cfg.model.backbone, init_cfg=None)
     with _scope_of(cfg):
         model = MODELS.build(config)
-    if checkpoint == checkpoints.RANDOM:
+    if checkpoint == weight_files.RANDOM:
         model.init_weights()
     else:
         names = checkpoints.state_dict_of(

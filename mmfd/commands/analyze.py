@@ -14,14 +14,14 @@ import sys
 
 from mmfd.launch import threads
 
-DEFAULT = ('attention', 'tokens', 'whitening')
+DEFAULT = 'attention', 'tokens', 'whitening'
+MEASURES = *DEFAULT, 'landscape'
 
 
 def main():
     threads.wait_briefly()  # before PyTorch is imported
-    from mmfd.analysis.diagnosis import MEASURES
     from mmfd.launch import command_line, paths
-    from mmfd.weights.checkpoints import RANDOM
+    from mmfd.weights.weight_files import RANDOM
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument(
@@ -58,6 +58,8 @@ def main():
 
 def analyze(args, command):
     """Measure and write a report; its path."""
+    from mmfd.launch import terminal
+    terminal.begin()
     from mmfd.analysis import load_networks, report
     from mmfd.analysis.diagnosis import Diagnosis
     from mmfd.analysis.images import ImageSample

@@ -36,6 +36,8 @@ def main():
     args = parser.parse_args()
     with command_line.one_message():
         paths.check([args.config], folders=[args.images])
+        from mmfd.launch import terminal
+        terminal.begin()
         from mmfd.analysis import target_statistics
         from mmfd.analysis.images import ImageSample
         from mmfd.launch.config_options import override, read_config

@@ -12,7 +12,7 @@ from mmfd.launch import threads
 
 def main():
     threads.wait_briefly()  # before PyTorch is imported
-    from mmfd.launch import command_line, paths
+    from mmfd.launch import command_line, config_paths, paths
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     command_line.add_arguments(parser)
@@ -25,6 +25,10 @@ def main():
     args = parser.parse_args()
     with command_line.one_message():
         paths.check([args.config], [args.checkpoint], args.data_root or ())
+        config_paths.check(
+            args.config,
+            args.cfg_options,
+            loops=() if args.data_root else ('test', ))
         from mmfd.launch import terminal
         from mmfd.launch.config_options import load_config
         from mmfd.launch.runner import augment, prepare

@@ -9,7 +9,7 @@ from mmfd.launch import threads
 
 def main():
     threads.wait_briefly()  # before PyTorch is imported
-    from mmfd.launch import command_line, paths
+    from mmfd.launch import command_line, config_paths, paths
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     command_line.add_arguments(parser)
@@ -29,6 +29,11 @@ def main():
     with command_line.one_message():
         given = args.resume not in (None, 'auto')
         paths.check([args.config], [args.resume] * given, args.data_root or ())
+        config_paths.check(
+            args.config,
+            args.cfg_options,
+            loops=() if args.data_root else ('train', 'val'),
+            begins=args.resume is None)
         from mmfd.launch import terminal
         from mmfd.launch.checks import resume_checks
         from mmfd.launch.config_options import load_config, override

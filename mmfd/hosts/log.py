@@ -27,12 +27,14 @@ MEANINGLESS = (
     'Visualizer backend is not initialized',
     'Line NMS is not compiled',
 )
-TALKATIVE = 'mmpretrain', 'mmseg'  # they print while they are imported
+TALKATIVE = 'mmpretrain', 'mmseg', 'mmdet'  # they print when imported
 MEANINGLESS_IN_PYTHON = (  # the same, by Python's own warnings
     'Multi-processing start method',
     'torch.meshgrid: in an upcoming release',
     'pkg_resources is deprecated',
     "'pin_memory' argument is set as true but no accelerator",
+    'Default ``avg_non_ignore`` is False',
+    'The draw is False, it means that the hook for visualization',
 )
 COMMAND = re.compile(r'\s*(mmfd|python|tensorboard|tools/\S+) ')
 HANGING = re.compile(r'\s*(\w+ {2,})?')  # what further lines are indented by

@@ -1,9 +1,8 @@
 """What PyTorch's errors are of, which it says in texts alone."""
 import re
 import signal
+import sys
 import threading
-
-from torch import distributed
 
 
 def timeout_of(error):
@@ -23,9 +22,12 @@ def is_of_another_process(error):
     Args:
         error (RuntimeError): of torch.distributed or of gloo.
     """
-    return 'gloo/transport' in str(error) or isinstance(
-        error, (distributed.DistNetworkError,
-                distributed.DistStoreError)) or timeout_of(error) is not None
+    if 'gloo/transport' in str(error) or timeout_of(error) is not None:
+        return True
+    # not at the top: a command that fails before it needs PyTorch imports none
+    distributed = sys.modules.get('torch.distributed')
+    return distributed is not None and isinstance(
+        error, (distributed.DistNetworkError, distributed.DistStoreError))
 
 
 def dead_worker(error):

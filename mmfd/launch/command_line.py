@@ -1,4 +1,7 @@
-"""Arguments that the commands share, and how they print a refusal."""
+"""Arguments that the commands share, and how they print a refusal.
+
+This file imports nothing heavy: a path that is not there is refused at once.
+"""
 import signal
 import sys
 import time
@@ -9,7 +12,7 @@ from io import TextIOWrapper
 from mmfd import files
 from mmfd.errors import Refused
 from mmfd.hosts import pytorch_errors, system
-from mmfd.launch import lost_processes, processes
+from mmfd.launch import ranks
 from mmfd.launch.option_values import value_of
 
 GOES_ON = '--resume goes on from the last checkpoint'
@@ -106,17 +109,23 @@ def one_message():
             _end(_reader_ended(worker))
         if not pytorch_errors.is_of_another_process(error):
             raise
+        from mmfd.launch import lost_processes
         seconds = pytorch_errors.timeout_of(error)
         _end(f'{lost_processes.lost(seconds)}. {GOES_ON}')
 
 
 @contextmanager
 def _cause_left():
-    """Tell the other processes of a run why this one ends."""
+    """Tell the other processes of a run why this one ends.
+
+    One that has not even imported PyTorch has joined none.
+    """
     try:
         yield
     except Exception as error:
-        if not pytorch_errors.is_of_another_process(error):
+        if 'torch' in sys.modules and (
+                not pytorch_errors.is_of_another_process(error)):
+            from mmfd.launch import lost_processes
             lost_processes.leave_cause(error)
         raise
 
@@ -139,8 +148,8 @@ def _reader_ended(reason):
 
 
 def _end(message):
-    if processes.rank():  # the first of a machine ends the others there
-        time.sleep(10 if processes.local_rank() else 2)
+    if ranks.rank():  # the first of a machine ends the others there
+        time.sleep(10 if ranks.local_rank() else 2)
     sys.exit(f'error: {_printable(str(message))}')
 
 

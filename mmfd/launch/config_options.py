@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmfd.errors import Refused, causes
 from mmfd.hosts import log, mmcv_ops, openmmlab, versions
 from mmfd.hosts.config_tree import dicts
-from mmfd.launch import processes
+from mmfd.launch import ranks
 from mmfd.launch.checks import config_variables
 from mmfd.launch.checks.constructor_arguments import known_keys, takes
 from mmfd.launch.checks.setting_takers import TOP_LEVEL, scope_of, takers_of
@@ -63,6 +63,7 @@ def read_config(path):
         cfg = Config.fromfile(path)
         if cfg.get('default_scope') in DOWNSTREAM:
             mmcv_ops.install()  # before their models are imported
+        log.import_silently(cfg.get('default_scope'))
         openmmlab.leave_out_tools(cfg)
         _name_types(cfg)
     except Exception as error:  # a config is Python and may raise anything
@@ -118,7 +119,7 @@ def _replace_former_names(cfg):
         if isinstance(name, str) and name in former:
             node['type'] = former[name]
             seen.add(name)
-    for name in sorted(seen) if not processes.rank() else ():
+    for name in sorted(seen) if not ranks.rank() else ():
         log.warn(f'{name} is now {former[name]}')
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import mmfd
 from mmfd.data import roots
 from mmfd.errors import Refused
+from mmfd.networks import names
 from mmfd.weights import weight_files
 
 SHIPPED = Path(mmfd.__file__).parent / '.mim'  # with configs/ in it
@@ -25,9 +26,10 @@ def check(configs=(), checkpoints=(), folders=(), networks=(), existing=()):
     """
     for path in configs:
         find_config(path)
-    files_named = (text.partition('=')[2] for text in networks)
-    for path in (*checkpoints, *filter(None, files_named)):
+    for path in checkpoints:
         weight_files.resolve(path)
+    for text in networks:
+        names.split(text)
     for path in folders:
         roots.check_root(path)
     for path in existing:

@@ -100,19 +100,6 @@ def join(launcher, backend='nccl', timeout=1800, **kwargs):
     lost_processes.introduce()
 
 
-def rank():
-    """Which of the run's processes this is, whether it has joined or not."""
-    text = os.environ.get('RANK') or os.environ.get('SLURM_PROCID') or '0'
-    return int(text) if text.isdecimal() else 0
-
-
-def local_rank():
-    """Which of the run's processes on its machine this is."""
-    text = os.environ.get('LOCAL_RANK') or os.environ.get(
-        'SLURM_LOCALID') or '0'
-    return int(text) if text.isdecimal() else 0
-
-
 def check_devices(processes):
     """Refuse more processes than GPUs, where there are GPUs."""
     devices = torch.cuda.device_count()

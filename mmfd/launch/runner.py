@@ -32,7 +32,7 @@ from mmfd.registry import branches_of, with_teachers
 from mmfd.training import cached_teacher, optimizer_schema, run_folder
 from mmfd.training.loop import StopTraining
 from mmfd.training.sharding import ShardedRunner
-from mmfd.weights import checkpoints, strict_loading
+from mmfd.weights import strict_loading, weight_files
 from mmfd.weights.mmengine_reader import load_for_mmengine
 
 
@@ -52,8 +52,6 @@ def prepare(cfg, train, verbose=True):
         Refused: for what a user can mend.
     """
     _read_only_tensors()
-    if not verbose:
-        log.import_silently(cfg.get('default_scope'))
     config_checks.check_sections(cfg, train)
     student_checks.check(cfg)
     config_checks.check_settings(cfg, train)
@@ -252,7 +250,7 @@ def _load_weights(runner, checkpoint, meta):
     model = _unwrapped(runner.model)
     branches = branches_of(runner.cfg.model)
     for name, branch in branches.items():
-        if (branch.teacher.checkpoint == checkpoints.RANDOM and
+        if (branch.teacher.checkpoint == weight_files.RANDOM and
                 not is_sharded(runner.cfg)):  # shards are sent as they are cut
             starting_weights.share_teacher(model.branches[name].teacher)
     if not checkpoint:

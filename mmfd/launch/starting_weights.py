@@ -7,35 +7,12 @@ from torch.utils import serialization
 
 from mmfd.errors import Refused
 from mmfd.hosts import log
-from mmfd.hosts.config_tree import dicts
 from mmfd.networks.library_network import LibraryNetwork
 from mmfd.weights import checkpoints, strict_loading
 from mmfd.weights.weight_files import first_few
 
 LEAST_SHARE = .5  # of its backbone that a model needs of a `load_from`
 LIBRARIES = ('mmfd', 'mmpretrain')  # whose modules are loaded here
-
-
-def pretrained_files(model):
-    """The files that the `init_cfg` of a model and its parts name.
-
-    Addresses are left out: the host downloads them.
-
-    Args:
-        model (dict): config.
-
-    Raises:
-        Refused: for an `init_cfg` that names no file.
-    """
-    for _, init in dicts(model):
-        if init.get('type') == 'Pretrained':
-            file = init.get('checkpoint')
-            if not isinstance(file, str):
-                raise Refused(
-                    f'init_cfg of type Pretrained with checkpoint={file!r}: '
-                    'set checkpoint to the path of a weights file')
-            if '://' not in file:
-                yield file
 
 
 def load_pretrained(model):

@@ -20,7 +20,7 @@ from torch.utils import serialization
 
 import mmfd
 from mmfd.errors import Refused
-from mmfd.networks import (hub, huggingface_files, mmpretrain_networks,
+from mmfd.networks import (hub, huggingface_files, mmpretrain_networks, names,
                            timm_network, torchvision_network)
 from mmfd.networks.facts import Facts
 from mmfd.networks.library_network import check_size, pair
@@ -63,8 +63,8 @@ class NamedNetwork(NamedTuple):
         """
         path = self.weights()
         with serialization.config.patch('load.mmap', True):
-            names = checkpoints.state_dict_of(checkpoints.load(path), path)
-        whole = any(name.startswith(PREFIX) for name in names)
+            weights = checkpoints.state_dict_of(checkpoints.load(path), path)
+        whole = any(name.startswith(PREFIX) for name in weights)
         return PREFIX if whole else ''
 
 
@@ -84,15 +84,8 @@ def find(text, img_size=None):
         Refused: for an unknown library or name, with the nearest ones; a FILE
             that is not there; a size that its patches do not cover.
     """
-    library, colon, rest = text.partition(':')
-    if not colon or library not in LIBRARIES:
-        raise Refused(
-            f'{text!r} names no network: write LIBRARY:NAME, and =FILE after '
-            f'it for its weights, where LIBRARY is {", ".join(LIBRARIES)}')
-    name, _, file = rest.partition('=')
-    if file:
-        weight_files.resolve(file)
-    backbone, facts, published = LIBRARIES[library](name, pair(img_size))
+    library, name, file = names.split(text)
+    backbone, facts, published = FINDERS[library](name, pair(img_size))
     return NamedNetwork(backbone, facts, file or None, published)
 
 
@@ -197,9 +190,7 @@ def _mmfd(name, img_size):
                                                  cfg.statistics.std), published
 
 
-LIBRARIES = dict(
-    timm=_timm,
-    hf=_huggingface,
-    torchvision=_torchvision,
-    mm=_mmpretrain,
-    mmfd=_mmfd)
+FINDERS = dict(
+    zip(names.LIBRARIES,
+        (_timm, _huggingface, _torchvision, _mmpretrain, _mmfd),
+        strict=True))

@@ -7,7 +7,7 @@ import torch
 
 from mmfd.data.transforms import LoadImage
 from mmfd.registry import place_of
-from mmfd.weights import checkpoints
+from mmfd.weights import checkpoints, weight_files
 from mmfd.weights.provenance import STATISTICS, TRAINED_WITH
 
 LEARNING = 'learning'  # name of the fault that nothing is learnt
@@ -58,7 +58,7 @@ def other_statistics_than_trained_with(where, teacher):
         where (str): the teacher's place in the config.
         teacher (dict): its config.
     """
-    if (teacher.checkpoint == checkpoints.RANDOM
+    if (teacher.checkpoint == weight_files.RANDOM
             or not teacher.get('normalize')):  # of the network's own facts
         return
     kind = checkpoints.meta(teacher.checkpoint).get('kind')

@@ -13,7 +13,6 @@ from mmfd.weights import file_kinds, pytorch_file, weight_files
 from mmfd.weights.memory_budget import FREE, SHARE, MemoryBudget
 from mmfd.weights.weight_files import first_few
 
-RANDOM = 'random'  # given instead of a teacher's file: keep random weights
 # Buffers that follow from grid and windows: a network computes them itself
 DERIVED_BUFFERS = ('relative_position_index', 'relative_coords_table')
 FLOATING = ('weight', 'bias')  # last parts of names that no integers have

@@ -1,6 +1,4 @@
 """Students in torchvision: its own names, without a classifier."""
-from torchvision.models import get_model
-
 from mmfd.weights.exported import Exported
 from mmfd.weights.loaded_student import own_weights
 
@@ -11,6 +9,8 @@ def named_to_torchvision(student):
     torchvision builds none without a classifier: the layers for which there
     are no weights are replaced by an identity.
     """
+    # not at the top: whoever exports to another library would wait for it
+    from torchvision.models import get_model
     name = student.config['name']
     config = dict(student.config.get('model_args') or {}, weights=None)
     if student.backbone.input_size:

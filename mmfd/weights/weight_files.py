@@ -10,6 +10,7 @@ from mmfd import files
 from mmfd.errors import Refused
 from mmfd.weights.memory_budget import MemoryBudget
 
+RANDOM = 'random'  # given instead of a teacher's file: keep random weights
 # What Hugging Face and open_clip call the weights in a folder
 IN_FOLDER = ('model.safetensors', 'model.safetensors.index.json',
              'pytorch_model.bin', 'pytorch_model.bin.index.json',

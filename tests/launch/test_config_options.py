@@ -2,11 +2,12 @@
 import copy
 import os
 import re
+import subprocess
 import sys
 from argparse import Namespace
 
 import pytest
-from helpers.commands import command, refused, run
+from helpers.commands import ROOT, command, refused, run
 from mmengine.config import Config
 from mmengine.runner import Runner
 
@@ -44,6 +45,18 @@ def test_config_that_cannot_be_read_is_refused_by_name(tmp_path, name):
     (tmp_path / name).write_text(text)
     with pytest.raises(Refused, match=f'{name}: .*{message}'):
         read_config(tmp_path / name)
+
+
+def test_what_libraries_print_while_they_are_imported_is_not_shown():
+    code = ('from mmfd.launch.config_options import read_config; '
+            'read_config("configs/demo/simclr_fd.py"); '
+            'import mmpretrain.datasets')
+    done = subprocess.run([sys.executable, '-c', code],
+                          cwd=ROOT,
+                          capture_output=True,
+                          text=True,
+                          check=True)
+    assert done.stdout == ''
 
 
 def test_missing_config_is_one_message():

@@ -7,7 +7,7 @@ from torch.utils import serialization
 
 from mmfd.errors import Refused
 from mmfd.hosts import log
-from mmfd.launch.starting_weights import pretrained_files
+from mmfd.launch.config_paths import pretrained_files, teacher_files
 from mmfd.registry import branches_of, place_of, with_teachers
 from mmfd.training import cached_teacher, checkpoint_schema
 from mmfd.training.last_checkpoint import (find_checkpoints,
@@ -85,12 +85,11 @@ def check_files(cfg, train):
     teachers = [
         branch['teacher'] or {} for branch in branches_of(cfg.model).values()
     ]
-    if train or checkpoints.RANDOM in (t.get('checkpoint') for t in teachers):
+    if train or weight_files.RANDOM in (t.get('checkpoint') for t in teachers):
         _keep_seed(cfg, meta)
-    for teacher in teachers:
-        if teacher.get('checkpoint', checkpoints.RANDOM) != checkpoints.RANDOM:
-            # refused before billions of weights are drawn
-            weight_files.resolve(teacher.checkpoint, teacher.get('source', ''))
+    for file, source in teacher_files(cfg.model):
+        # refused before billions of weights are drawn
+        weight_files.resolve(file, source)
     if not path:
         for file in pretrained_files(cfg.model):
             check_not_classified(
@@ -226,7 +225,7 @@ def check_same_teacher(name, config, teacher, meta, path):
         meta (dict): of the checkpoint at `path`.
     """
     before = meta.get(provenance.fingerprint_key(name))
-    if before not in (None, checkpoints.RANDOM, teacher.fingerprint):
+    if before not in (None, weight_files.RANDOM, teacher.fingerprint):
         raise Refused(
             f'{path} was trained against the teacher '
             f'{meta.get(f"{provenance.teacher_part(name)}.file", "?")} with '
