@@ -12,7 +12,7 @@ from mmfd.fast.attention import bias_of
 from mmfd.fast.blocks import ViTBlock
 from mmfd.hosts.lookup import check_methods
 from mmfd.networks import (any_size, image_size, initial_weights,
-                           relative_position)
+                           relative_position, some_patches)
 from mmfd.networks.block_indices import from_the_first
 from mmfd.registry import MODELS
 
@@ -122,8 +122,15 @@ class StudentViT(BEiTViT):
         if all_frozen and self.rel_pos_bias is not None:
             self.rel_pos_bias.requires_grad_(False)
 
-    def forward(self, x):
-        """Normalised images (B, 3, H, W) to a tuple, as `out_type` says."""
+    def forward(self, x, patches=None):
+        """Normalised images (B, 3, H, W) to a tuple, as `out_type` says.
+
+        Args:
+            patches (Tensor): indices of the patches to see, (n, ). Then it
+                returns tokens alone: see `some_patches`.
+        """
+        if patches is not None:
+            return (some_patches.forward(self, x, patches), )
         if self.out_type == 'featmap':
             return any_size.forward(self, x)
         image_size.check_equal(x, self.img_size[0])

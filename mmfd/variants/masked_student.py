@@ -1,8 +1,12 @@
 """A student that sees a part of each image, and a teacher that sees all."""
+from math import prod
+
 import torch
 
 from mmfd.distillation import FeatureDistillation
 from mmfd.errors import Refused
+from mmfd.networks.some_patches import with_cls_tokens
+from mmfd.networks.token_layout import Features
 from mmfd.registry import MODELS
 
 LEARNT = 'hidden', 'seen', 'all'
@@ -23,6 +27,8 @@ class MaskedFeatureDistillation(FeatureDistillation):
         side (int): of these patches in pixels, a multiple of the student's.
         learns (str): the loss is that of the tokens of `'hidden'` patches, of
             `'seen'` ones, cls tokens among them, or of `'all'`.
+        leave_out (bool): leave hidden patches out of `mmfd.StudentViT`, which
+            then `learns='seen'`.
         **distillation: arguments of `FeatureDistillation`.
 
     Raises:
@@ -30,7 +36,12 @@ class MaskedFeatureDistillation(FeatureDistillation):
             in such a patch.
     """
 
-    def __init__(self, hidden=0.6, side=32, learns='hidden', **distillation):
+    def __init__(self,
+                 hidden=0.6,
+                 side=32,
+                 learns='hidden',
+                 leave_out=False,
+                 **distillation):
         super().__init__(**distillation)
         if not 0 < hidden < 1:
             raise Refused(f'model.hidden={hidden}: a share of the patches, '
@@ -38,22 +49,46 @@ class MaskedFeatureDistillation(FeatureDistillation):
         if learns not in LEARNT:
             raise Refused(f'model.learns={learns!r}: expected one of '
                           f'{", ".join(map(repr, LEARNT))}')
+        network = type(self.backbone).__name__
+        if leave_out and (learns, network) != ('seen', 'StudentViT'):
+            raise Refused(
+                f'model.leave_out=True with learns={learns!r} and a {network}'
+                ": set model.learns='seen' and model.backbone.type to "
+                'mmfd.StudentViT')
         self.hidden, self.side, self.learns = hidden, side, learns
+        self.leave_out = leave_out
 
     def loss(self, pixels, data_samples=None):
         """The loss of a training batch, pixels (B, 3, H, W) RGB 0-255."""
         target = self.teacher(pixels)  # of all there is
+        if self.leave_out:
+            return self.loss_of_some(pixels, target)
         hidden = self.draw(pixels)
         feats = self.extract_feat(self.paint(pixels, hidden))
         pred = self.neck(feats)
         if self.learns == 'all' or pred.shape[1] != target.shape[1]:
             return self.head.loss(pred, target)  # it names what differs
-        tokens = self.tokens_of(hidden, feats, pred.shape[1])
-        if self.learns == 'seen':
-            tokens = ~tokens
+        tokens = self.learnt(hidden, feats, pred.shape[1])[..., None]
         return self.head.loss(
-            *(each[tokens].view(len(each), -1, each.shape[-1])
+            *(each.gather(1, tokens.expand(-1, -1, each.shape[-1]))
               for each in (pred, target)))
+
+    def loss_of_some(self, pixels, target):
+        """The loss of a batch of which the student has some patches alone."""
+        grid = self.backbone.patch_resolution
+        [patches] = self.patches_of(self.draw(pixels[:1]), grid, seen=True)
+        tokens = self.backbone(self.normalize(pixels), patches)[0]
+        cls = tokens.shape[1] - len(patches)
+        pred = self.neck(Features((tokens, ), cls, (1, len(patches))))
+        cls = pred.shape[1] - len(patches)
+        if target.shape[1] != cls + prod(grid) or cls < 0:
+            raise Refused(
+                f'model.leave_out=True and a target of {target.shape[1]} '
+                f'tokens: expected is one for each of {grid[0]} x {grid[1]} '
+                "patches of the student: set neck.tokens to 'all' or 'map', "
+                'neck.grid to None and teacher.neck.grid to the first')
+        return self.head.loss(
+            pred, target.index_select(1, with_cls_tokens(patches, cls)))
 
     def draw(self, pixels):
         """Which patches are hidden: (B, h, w), as many in each image."""
@@ -61,30 +96,46 @@ class MaskedFeatureDistillation(FeatureDistillation):
         if (h * self.side, w * self.side) != tuple(pixels.shape[-2:]):
             raise Refused(f'model.side={self.side} does not divide images of '
                           f'{" x ".join(map(str, pixels.shape[-2:]))} pixels')
+        count = round(self.hidden * h * w)
+        if count in (0, h * w):
+            raise Refused(f'model.hidden={self.hidden} of {h} x {w} patches '
+                          f'hides {count}: set a smaller model.side')
         order = torch.rand(len(pixels), h * w, device=pixels.device).argsort(1)
-        return (order < round(self.hidden * h * w)).view(-1, h, w)
+        return (order < count).view(-1, h, w)
 
     def paint(self, pixels, hidden):
         """Pixels with hidden patches in the mean colour."""
         hidden = _enlarged(hidden, pixels.shape[-2:])[:, None]
         return torch.where(hidden, self.normalize.mean, pixels)
 
-    def tokens_of(self, hidden, feats, count):
-        """Which of the tokens are of hidden patches: (B, count)."""
-        grid = self.neck.select_tokens.grid or feats.grid
-        if self.neck.select_tokens.tokens not in ('all', 'map') or not grid:
+    def learnt(self, hidden, feats, count):
+        """Which of `count` tokens the loss is of: indices (B, n)."""
+        select = self.neck.select_tokens
+        grid = select.grid or feats.grid
+        if select.tokens not in ('all', 'map') or not grid:
             raise Refused(f'model.learns={self.learns!r} needs a map of '
                           "tokens: set neck.tokens='map', or "
                           "model.learns='all'")
+        cls, seen = count - prod(grid), self.learns == 'seen'
+        patches = self.patches_of(hidden, grid, seen)
+        return with_cls_tokens(patches, cls) if seen else patches + cls
+
+    def patches_of(self, hidden, grid, seen):
+        """Patches of a grid that are hidden, or seen: indices (B, n)."""
+        cells = prod(hidden.shape[1:])
         if any(g % n for g, n in zip(grid, hidden.shape[1:])):
             patches, tokens = (' x '.join(map(str, each))
                                for each in (hidden.shape[1:], grid))
             raise Refused(f'model.side={self.side} makes {patches} patches, '
                           f'and the student has {tokens} tokens: set a '
                           'multiple of the pixels of its tokens')
-        patches = _enlarged(hidden, grid).flatten(1)
-        before = patches.new_zeros(len(patches), count - patches.shape[1])
-        return torch.cat((before, patches), 1)
+        count = round(self.hidden * cells)
+        if seen:
+            count, hidden = cells - count, ~hidden
+        # without counting what was drawn: a device would be waited for
+        others = ~_enlarged(hidden, grid).flatten(1)
+        order = others.to(torch.uint8).argsort(dim=1, stable=True)
+        return order[:, :count * (prod(grid) // cells)]
 
 
 def _enlarged(hidden, grid):

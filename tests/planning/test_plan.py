@@ -54,6 +54,24 @@ def test_plan_of_vitb_has_the_known_numbers(vitb):
     assert memory.pop('sum') == sum(memory.values())
 
 
+@pytest.mark.parametrize('leave_out, tokens', [(False, 197), (True, 81)])
+def test_patches_that_are_left_out_cost_nothing(leave_out, tokens):
+    """20 of 49 x 4 patches are seen, and the cls token."""
+    cfg = load('configs/fd/clip_vitb_fd.py')
+    cfg.train_dataloader.batch_size = 4
+    cfg.model.backbone.arch = cfg.model.teacher.backbone.arch = ARCH
+    cfg.model.neck.update(in_channels=192, out_channels=192)
+    cfg.model.update(
+        type='mmfd.MaskedFeatureDistillation',
+        learns='seen',
+        leave_out=leave_out)
+    width, layers = 192, 2
+    operations = 2 * 196 * 768 * width + 2 * tokens * width**2 + layers * (
+        24 * tokens * width**2 + 4 * tokens**2 * width)
+    student = values(Plan(cfg, gpus=16).operations())['student']
+    assert student == pytest.approx(operations, rel=1e-3)
+
+
 def test_time_is_images_by_throughput_or_operations_by_speed(small):
     flops = sum(values(small.operations()).values())
     images = 300 * IMAGENET_IMAGES

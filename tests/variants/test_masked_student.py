@@ -1,10 +1,17 @@
 """Patches that are hidden from the student, and which tokens it learns."""
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers.models import build_random, clip_teacher, distillation, pixels
+from helpers.models import (build_random, clip_teacher, distillation, pixels,
+                            student)
+from torch.utils.flop_counter import FlopCounterMode
 
 from mmfd.errors import Refused
+from mmfd.fast.attention import attend, bias_of
+from mmfd.networks.some_patches import with_cls_tokens
+from mmfd.networks.token_layout import Features
 
 
 def masked(**kwargs):
@@ -79,6 +86,9 @@ def test_held_out_images_are_seen_whole():
     (dict(learns='all of it'), "'hidden', 'seen', 'all'"),
     (dict(side=24), 'model.side=24 does not divide images of 32 x 32'),
     (dict(side=4), '8 x 8 patches, and the student has 4 x 4 tokens'),
+    (dict(hidden=.9), 'hidden=0.9 of 2 x 2 patches hides 4: set a smaller mo'),
+    (dict(leave_out=True),
+     "leave_out=True with learns='hidden' and a Student"),
 ])
 def test_what_cannot_be_hidden_is_refused(settings, words):
     with pytest.raises(Refused, match=words):
@@ -96,3 +106,89 @@ def test_a_mean_of_tokens_has_no_hidden_ones():
     with pytest.raises(Refused, match="set neck.tokens='map'"):
         masked(teacher=teacher, neck=neck).loss(pixels())
     masked(teacher=teacher, neck=neck, learns='all').loss(pixels())
+
+
+@pytest.mark.parametrize('settings', [
+    dict(),
+    dict(with_cls_token=False),
+    dict(use_shared_rel_pos_bias=False, use_rel_pos_bias=True),
+    dict(use_shared_rel_pos_bias=False, use_abs_pos_emb=True)
+])
+def test_tokens_of_some_patches_attend_to_no_others(settings):
+    """As where the bias towards the others is minus infinity."""
+    vit = build_random(student(out_type='raw', **settings)).eval()
+    x, cls = torch.randn(2, 3, 32, 32), int(vit.with_cls_token)
+    patches = torch.tensor([1, 4, 6, 7, 12])
+    tokens = with_cls_tokens(patches, cls)
+    found = vit(x, patches)[0]
+    assert found.shape == (2, cls + 5, 48)
+    torch.testing.assert_close(vit(x, torch.arange(16))[0], vit(x)[0])
+
+    away = torch.full((cls + 16, ), -torch.inf)
+    away[tokens] = 0.
+
+    def among(attn, x, bias, gamma):
+        if attn.relative_position_bias_table is not None:
+            bias = bias_of(attn)
+        bias = away.expand(len(away), -1) + (0. if bias is None else bias)
+        return attend(attn, x, bias.expand(attn.num_heads, -1, -1), gamma)
+
+    for layer in vit.layers:
+        layer.forward = partial(type(layer).forward, layer, attend=among)
+    torch.testing.assert_close(found, vit(x)[0][:, tokens])
+
+
+@pytest.mark.parametrize('tokens', ['all', 'map'])
+def test_patches_that_are_left_out_have_no_part_in_loss_or_gradient(tokens):
+    teacher = clip_teacher()
+    teacher.neck.tokens = tokens
+    model = masked(
+        learns='seen',
+        leave_out=True,
+        side=8,
+        teacher=teacher,
+        neck=dict(
+            type='mmfd.ProjectionNeck',
+            in_channels=48,
+            out_channels=128,
+            tokens=tokens))
+    x = pixels(3).requires_grad_()
+    torch.manual_seed(0)
+    loss = model.loss(x)['loss']
+    torch.manual_seed(0)
+    [patches] = model.patches_of(model.draw(x[:1]), (4, 4), seen=True)
+    assert len(patches) == 8 == len({*patches.tolist()})
+    seen = x.new_zeros(16).index_fill(0, patches, 1.).view(1, 1, 4, 4)
+    # the teacher sees all, without a gradient; the student what it is given
+    gradient, = torch.autograd.grad(loss, x)
+    assert not F.avg_pool2d(gradient.abs(), 8)[:, :, seen[0, 0] == 0].any()
+    assert F.avg_pool2d(gradient.abs(), 8)[:, :, seen[0, 0] == 1].all()
+    pred = model.neck(
+        Features(model.backbone(model.normalize(x), patches), 1, (1, 8)))
+    target = model.teacher(x)[:, (tokens == 'all') + patches]
+    if tokens == 'all':
+        target = torch.cat([model.teacher(x)[:, :1], target], 1)
+    expected = F.smooth_l1_loss(pred, target, beta=2.)
+    torch.testing.assert_close(loss, expected)
+
+
+def test_leaving_out_meets_the_teacher_on_the_grid_of_the_student():
+    teacher = clip_teacher()
+    teacher.neck.grid = 2
+    with pytest.raises(
+            Refused,
+            match='a target of 5 tokens: expected is one '
+            'for each of 4 x 4 patches'):
+        masked(learns='seen', leave_out=True, teacher=teacher).loss(pixels())
+
+
+def test_linear_layers_cost_as_much_as_there_are_tokens():
+    vit, x = build_random(student()).eval(), torch.randn(2, 3, 32, 32)
+
+    def operations(*patches):
+        with FlopCounterMode(display=False) as counter:
+            vit(x, *patches)
+        counts = counter.get_flop_counts()['Global']
+        return sum(n for op, n in counts.items() if 'mm' in str(op))
+
+    assert 17 * operations(torch.arange(8)) == 9 * operations() > 0
