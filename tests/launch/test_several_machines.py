@@ -170,16 +170,24 @@ def test_host_whose_processes_are_killed_is_named_by_the_other(
         'there. --resume goes on from the last checkpoint')
 
 
+@pytest.mark.parametrize('cable_is_cut', [True, False])
 def test_elastic_run_goes_on_by_itself_where_a_host_is_left_alone(
-        config, hosts, tmp_path):
+        config, hosts, tmp_path, cable_is_cut):
     """Its epochs then have eight iterations of 14 images in place of four."""
     run = tmp_path / 'run'
     launchers = launch_both(hosts, config, run, NNODES='1:2')
-    hosts.kill_all(1)
+    lost = 'error: the connection to processes '
+    if cable_is_cut:
+        lost = f'error: no answer from processes 2, 3 on second for {TIMEOUT}'
+        hosts.cut()
+    else:
+        hosts.kill_all(1)
     assert launchers[0].wait(300) == 0, printed(run, 0)[-3000:]
-    assert 'error: the connection to processes ' in printed(run, 0)
+    assert lost in printed(run, 0)
     assert 'resumed epoch: 1, iter: ' in printed(run, 0)
     assert final(run, 'epoch_5.pth')['meta']['iter'] == 40
+    if cable_is_cut:
+        assert 'error: no answer from the first process' in printed(run, 1)
 
 
 # Python's clock, and that by which the elastic launcher counts as lost who is
