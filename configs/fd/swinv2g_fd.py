@@ -9,7 +9,7 @@ extrapolated, and a drop path of 0.3. The paper's images are ImageNet-22K and
 300 epochs at batch 2048: 32 GPUs x 64 images, or 8 GPUs and
 accumulative_counts=4. PyTorch's FSDP (`mmfd.FullySharded`) shards student,
 teacher and optimizer over all GPUs. Not run; `tools/benchmark.py --plan`
-counts 20 GiB on each of 32 GPUs, 25 GiB on each of 8, and 2e21 operations.
+counts 16 GiB on each of 32 GPUs, 21 GiB on each of 8, and 2e21 operations.
 
     tools/dist_train.sh configs/fd/swinv2g_fd.py 8 \
         --cfg-options optim_wrapper.accumulative_counts=4

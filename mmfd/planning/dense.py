@@ -1,8 +1,9 @@
 """What segmentors and detectors compute, as far as shapes alone decide it.
 
-Proposals, NMS, assignment and losses depend on numbers, which a count has not.
-Heads of regions see as many as training samples. The cross-entropy of a
-segmentor is there, since its logits are as large as the images.
+Proposals, NMS and losses depend on numbers, which a count has not. Heads of
+regions see as many as training samples. The cross-entropy of a segmentor is
+there, since its logits are as large as the images, and so are the overlaps of
+all anchors with the boxes of an image.
 """
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from mmfd.errors import Refused
 OF_PIXELS = 'decode_head', 'auxiliary_head'
 OF_ANCHORS = 'rpn_head', 'bbox_head'
 OF_REGIONS = 'roi_head',
+BOXES = 16  # of an image, assumed; those of COCO have 7
 
 
 def is_dense(model):
@@ -44,10 +46,30 @@ def outputs(model, images):
             yield F.cross_entropy(logits, labels, reduction='none')
     for name in OF_ANCHORS:
         if name in parts:
-            yield parts[name](maps)
+            scores, *others = parts[name](maps)
+            _assign(parts[name], scores)
+            yield scores, others
     if 'roi_head' in parts:
         yield from _of_regions(parts['roi_head'], maps)
     yield maps
+
+
+def _assign(head, scores):
+    """Compute the overlaps of the anchors with the boxes of one image.
+
+    Of a head that assigns boxes by them; in training, as nothing else does.
+
+    Args:
+        scores (list[Tensor]): of the head, one (B, C, h, w) for each level.
+    """
+    assigner = vars(head).get('assigner')
+    if head.training and 'iou_calculator' in vars(assigner or head):
+        levels = zip(scores, head.prior_generator.num_base_priors)
+        anchors = sum(anchors * level[0, 0].numel()
+                      for level, anchors in levels)
+        assigner.iou_calculator(
+            *(scores[0].new_zeros(count, 4, dtype=torch.float)
+              for count in (BOXES, anchors)))
 
 
 def _of_regions(roi_head, maps):

@@ -168,6 +168,13 @@ class Plan:
             weights = 4 * _numel(network.parameters())
             yield Quantity('teacher', weights / parts, 'B', 'counted',
                            f'1/{parts} of it, fp32')
+        buffers = sum(
+            b.nbytes
+            for network in (self.model, *teacher_backbones(self.model))
+            for b in network.buffers())
+        if buffers >> 20:
+            yield Quantity('buffers', buffers, 'B', 'counted',
+                           'tables of positions, statistics')
         if settings.sharded:
             yield self._gathered()
         elif self.gpus > 1:

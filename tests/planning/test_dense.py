@@ -6,7 +6,7 @@ from mmengine.config import Config, ConfigDict
 
 from mmfd.errors import Refused
 from mmfd.planning.count import count_step, count_test
-from mmfd.planning.dense import largest_image
+from mmfd.planning.dense import BOXES, largest_image
 from mmfd.planning.plan import Plan, advise_test
 
 TRAINED = dict(
@@ -50,6 +50,24 @@ def test_plan_of_a_detector_has_its_numbers():
     assert 'fits in' in advise_test([image, total], 1.01 * gib)
     message = advise_test([image, total], 0.99 * gib)
     assert 'does not fit in' in message and 'tta_pipeline' in message
+
+
+def test_tables_of_positions_are_part_of_the_memory():
+    model = config('htc', window_size=16, img_size=128)
+    plan = Plan(Config(dict(TRAINED, model=model)), gpus=1)
+    memory = {q.name: q.value for q in plan.memory(plan.settings)}
+    # an index for each pair of tokens, of one block in each stage
+    index = 8 * sum(window**4 for window in (16, 16, 8, 4))
+    assert 0 < memory['buffers'] - index < 2**15
+    assert memory.pop('sum') == sum(memory.values())
+
+
+def test_overlaps_of_all_anchors_with_boxes_are_there_for_a_moment():
+    count = count_step(
+        config('standard'), 1, 512, 'cuda', backward=False, scope='mmdet')
+    anchors = 3 * sum((512 // stride)**2 for stride in (4, 8, 16, 32, 64))
+    corners = 2 * 4 * BOXES * anchors  # bytes of a corner of all pairs
+    assert 4 < (count.peak_bytes - count.saved_bytes) / corners < 6
 
 
 def test_what_is_counted_is_told_by_the_heads_and_not_by_the_scope():
