@@ -30,8 +30,8 @@ def missing():
 
 
 @pytest.fixture(scope='session')
-def on_null_device(tmp_path_factory):
-    """Run `helpers/gpu_steps.py` there: cases to their facts."""
+def null_device(tmp_path_factory):
+    """Run a Python program there: its arguments to what it printed."""
     if why := missing():
         pytest.skip(why)
     library = tmp_path_factory.mktemp('null') / 'libcuda.so.1'
@@ -40,20 +40,30 @@ def on_null_device(tmp_path_factory):
         HERE / 'null_device.c', '-o', library
     ], check=True)  # yapf: disable
 
+    def run(*arguments):
+        done = subprocess.run([sys.executable, *map(str, arguments)],
+                              capture_output=True,
+                              text=True,
+                              env=dict(
+                                  os.environ,
+                                  LD_PRELOAD=str(library),
+                                  PYTORCH_NVML_BASED_CUDA_CHECK='0',
+                                  OMP_NUM_THREADS='1',
+                                  PYTHONPATH=os.pathsep.join(
+                                      [os.getcwd(), 'tests'])))
+        assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture(scope='session')
+def on_null_device(null_device):
+    """Run `helpers/gpu_steps.py` there: cases to their facts."""
+
     def run(*cases):
-        done = subprocess.run(
-            [sys.executable, '-m', 'helpers.gpu_steps',
-             json.dumps(cases)],
-            capture_output=True,
-            text=True,
-            env=dict(
-                os.environ,
-                LD_PRELOAD=str(library),
-                PYTORCH_NVML_BASED_CUDA_CHECK='0',
-                OMP_NUM_THREADS='1',
-                PYTHONPATH=os.pathsep.join([os.getcwd(), 'tests'])))
-        assert done.returncode == 0, done.stderr[-3000:]
-        *_, line = done.stdout.splitlines()
+        out = null_device('-m', 'helpers.gpu_steps', json.dumps(cases))
+        *_, line = out.splitlines()
         return json.loads(line)
 
     return run

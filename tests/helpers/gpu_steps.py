@@ -16,16 +16,19 @@ import warnings
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import torch
+from helpers import null_kernels
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
-from mmengine.structures import PixelData
+from mmengine.structures import InstanceData, PixelData
 from mmpretrain.structures import DataSample
 
 from mmfd.hosts import mmcv_ops, operations
 from mmfd.launch import parallel_config
 from mmfd.launch.runner import adapt_to_gpus
+from mmfd.planning import dense
 from mmfd.planning.count import count_step
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,7 +40,13 @@ OPTIM = dict(
 FUSED = 'flash_attention', 'efficient_attention'
 
 
-def facts(config, batch, dtype='bfloat16', side=None, steps=4, options=None):
+def facts(config,
+          batch,
+          dtype='bfloat16',
+          side=None,
+          steps=4,
+          options=None,
+          values=None):
     """What the last of some training steps of a model did.
 
     Args:
@@ -46,13 +55,19 @@ def facts(config, batch, dtype='bfloat16', side=None, steps=4, options=None):
         dtype (str): of autocast; `float32` is none.
         side (int): pixels of a side of the images.
         options (dict): changes of the config.
+        values (dict): of `null_kernels.computed`, to have the CPU compute what
+            kernels would. None: they do nothing.
 
     Returns:
         dict: `fused` and `math`, how many attentions of each kind; what
         `COUNTED` names; `waits_at`, where; `peak`, the most bytes after the
-        first step, and `kept`, those between steps; `host_ms`; `off_device`,
+        first step, and `kept`, those between steps; `tensors`, the most that
+        was asked for without cuBLAS' workspaces; `host_ms`; `off_device`,
         names of what stayed on the CPU; `dtypes` of the parameters.
     """
+    if values is not None:
+        with null_kernels.computed(**values):
+            return facts(config, batch, dtype, side, steps, options)
     gc.collect()  # of a case before
     cfg = (
         Config.fromfile(ROOT / config) if isinstance(config, str) else Config(
@@ -81,10 +96,14 @@ def facts(config, batch, dtype='bfloat16', side=None, steps=4, options=None):
     seconds = time.process_time() - start
     did = {name: value - before[name] for name, value in counts().items()}
     peak = torch.cuda.max_memory_allocated()
+    asked = torch.cuda.memory_stats()['requested_bytes.all.peak']
     seen = Counter()
     with operations.every_operation(
             lambda *call: seen.update([kind(call[0])])):
         step(model, data, optim)
+    held = torch.cuda.memory_allocated()
+    torch._C._cuda_clearCublasWorkspaces()
+    workspaces = held - torch.cuda.memory_allocated()
     tensors = dict(model.named_parameters()) | dict(model.named_buffers())
     return dict(
         did,
@@ -93,6 +112,7 @@ def facts(config, batch, dtype='bfloat16', side=None, steps=4, options=None):
         waits_at=where.places,
         peak=peak,
         kept=kept,
+        tensors=asked - workspaces,
         host_ms=round(seconds * 1e3),
         off_device=[name for name, x in tensors.items() if not x.is_cuda],
         dtypes=sorted({str(p.dtype)
@@ -171,11 +191,37 @@ def samples(cfg, scope, batch, side):
             inputs=[*images],
             data_samples=[SegDataSample(gt_sem_seg=labels, metainfo=size)] *
             batch)
+    if scope == 'mmdet':
+        return dict(
+            inputs=[*images], data_samples=[boxes(side) for _ in range(batch)])
     classes = (cfg.model.get('head') or {}).get('num_classes')
     sample = DataSample().set_gt_label(1) if classes else DataSample()
     return dict(
         inputs=images.pin_memory(),
         data_samples=[sample.clone() for _ in range(batch)])
+
+
+def boxes(side, count=dense.BOXES):
+    """What a detector learns of an image: boxes with masks, in a grid."""
+    from mmdet.structures import DetDataSample
+    from mmdet.structures.mask import BitmapMasks
+    places = torch.arange(count)
+    corners = torch.stack([places % 4, places // 4 % 4], 1) * side / 4
+    masks = np.zeros((count, side, side), np.uint8)
+    for mask, (x, y) in zip(masks, corners.int().tolist()):
+        mask[y:y + side // 4, x:x + side // 4] = 1
+    size = dict(
+        img_shape=(side, side),
+        ori_shape=(side, side),
+        pad_shape=(side, side),
+        batch_input_shape=(side, side),
+        scale_factor=(1., 1.))
+    return DetDataSample(
+        gt_instances=InstanceData(
+            bboxes=torch.cat([corners, corners + side / 4], 1),
+            labels=torch.zeros(count, dtype=torch.long),
+            masks=BitmapMasks(masks, side, side)),
+        metainfo=size)
 
 
 def side_of(cfg):
