@@ -31,6 +31,7 @@ READMES = [
     ROOT / 'configs/fd/by_name/README.md',
     ROOT / 'docs/teachers.md',
     ROOT / 'docs/gpu.md',
+    ROOT / 'docs/swinv2g.md',
 ]
 PLACE = re.compile(r'(<!-- table: (\w+) -->\n\n).*?(\n<!-- end -->)', re.S)
 NOTHING = '-'
@@ -103,7 +104,11 @@ def operations(model):
 
 def hours(model, gpu='H100'):
     """That a run would take by its operations; nobody has measured it."""
-    seconds = operations(model) / (GPUS[gpu] * 1e12 * USED * TOGETHER)
+    return _hours_on(operations(model), TOGETHER, gpu)
+
+
+def _hours_on(count, gpus, gpu='H100'):
+    seconds = count / (GPUS[gpu] * 1e12 * USED * gpus)
     return f'{seconds / 3600:,.{seconds < 36000:d}f}'
 
 
@@ -263,6 +268,56 @@ def how_long(models):
     return ('recipe', 'operations', *peaks), rows
 
 
+# --- docs/swinv2g.md ---
+
+STAGES = {  # configs of the stages, and what is said of them
+    'fd/{}_fd': 'FD, 224 x 224',
+    'ade20k/{}_fd_ade20k': 'ADE20K, 640 x 640',
+    'objects365/{}_fd_objects365': 'Objects365, 1,536 x 1,536',
+    'coco/{}_fd_htc': 'COCO, 1,536 x 1,536',
+}
+
+
+def stages(models):
+    """From docs/swinv2.yml, which docs/count_stages.py writes."""
+    rows = []
+    for stage, what in STAGES.items():
+        facts = _stage(stage, 'swinv2g')
+        cells = [
+            f'{gib} ({facts["images"][gpus]})'
+            for gpus, gib in facts['gib'].items()
+        ]
+        rows.append([
+            what, *cells,
+            *(_hours_on(facts['operations'], gpus) for gpus in facts['gib']),
+            str(facts.get('test', NOTHING))
+        ])
+    on = [f'on {gpus}' for gpus in (8, 64, 256)]
+    return ('stage', *(f'GiB {x}' for x in on), *(f'hours {x}' for x in on),
+            'GiB of its test'), rows
+
+
+def stages_of_others(models):
+    """Swin V2-B and Swin V2-L, from the same file."""
+    rows = []
+    for letter in 'BL':
+        for stage, what in STAGES.items():
+            facts = _stage(stage, f'swinv2{letter.lower()}')
+            gib = f'{facts["gib"][8]} ({facts["images"][8]})'
+            rows.append([
+                f'{letter}: {what}', gib,
+                *(_hours_on(facts['operations'], gpus) for gpus in (8, 64)),
+                str(facts.get('test', NOTHING))
+            ])
+    return ('stage', 'GiB on 8', 'hours on 8', 'hours on 64',
+            'GiB of its test'), rows
+
+
+def _stage(stage, network):
+    counted = yaml.safe_load((ROOT / 'docs/swinv2.yml').read_text())
+    return counted[stage.format(network)]
+
+
 # --- the tasks ---
 
 
@@ -318,6 +373,8 @@ TABLES = dict(
     named=named,
     by_name=by_name,
     how_long=how_long,
+    stages=stages,
+    stages_of_others=stages_of_others,
     fine_tuning=fine_tuning,
     linear_probe=linear_probe,
     ade20k=ade20k,

@@ -4,6 +4,7 @@ import runpy
 from pathlib import Path
 
 import pytest
+import yaml
 from helpers.configs import TABLES, leaves
 
 
@@ -77,6 +78,27 @@ def test_operations_of_the_metafiles_are_those_counted(tool, name):
     model = tool['read_metafiles']()[name]
     assert count(model['Config']) == pytest.approx(
         model['Metadata']['Operations of an Image'], rel=1e-3)
+
+
+def test_hours_of_stages_are_their_operations_on_all_gpus(tool):
+    _, rows = tool['stages']({})
+    # 1.949e21 operations on 8, 64 and 256 x 329.7 TFLOP/s
+    assert [row[4:7] for row in rows][0] == ['205', '26', '6.4']
+    _, rows = tool['stages_of_others']({})
+    assert len(rows) == 2 * 4
+
+
+@pytest.mark.full
+@pytest.mark.parametrize('name, gpus', [
+    ('ade20k/swinv2g_fd_ade20k', (8, 64, 256)),
+    ('fd/swinv2b_fd', (8, )),
+    ('coco/swinv2l_fd_htc', (8, )),
+])
+def test_stages_need_what_the_planner_says(name, gpus):
+    """If not: python docs/count_stages.py"""
+    tool = runpy.run_path('docs/count_stages.py')
+    known = yaml.safe_load(Path('docs/swinv2.yml').read_text())
+    assert tool['count'](name, gpus) == known[name]
 
 
 def test_links_of_the_tables_lead_somewhere(tool):
