@@ -57,7 +57,7 @@ class Selection:
         for unit in self.units:
             digest.update(self.images.identity(unit))
         if self.labels is not None:
-            digest.update(self.labels.tobytes())
+            digest.update(self.images.by_name(self.labels).tobytes())
         return digest.digest()
 
     def _find(self, index):

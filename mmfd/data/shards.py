@@ -19,6 +19,7 @@ from mmfd.files import cache_folder
 from mmfd.hosts import log
 
 NO_LABEL = -1
+RULES = 2  # to be raised where shards are listed in another way
 LISTED = 5  # problems that are said, of all
 AT_ONCE = 8  # shards that are listed side by side: mounts and stores are slow
 
@@ -142,6 +143,16 @@ class ShardImages:
             seen[self.labels(unit)] = True  # NO_LABEL is the last one
         return np.flatnonzero(seen)
 
+    def by_name(self, of_labels):
+        """What belongs to each label of an image, in the order of their names.
+
+        Their numbers are in the order in which they were met, and those that
+        no image has any more keep theirs.
+        """
+        names = [*self.label_names, '']
+        used = self.distinct_labels(range(len(self.units)))
+        return of_labels[sorted(used, key=names.__getitem__)]
+
     def hashes(self, unit, folder):
         """Hashes of the images' shard and place in it, uint64."""
         file, part = self.units[unit]
@@ -181,8 +192,16 @@ def find_files(root, suffixes):
                 part[0] == '.' or part.lower() in JUNK
                 for part in name.split('/'))
         ]
-    found = []
+    found, above = [], {}  # folder -> identities of it and of those above it
     for folder, folders, names in os.walk(root, followlinks=True):
+        status = os.stat(folder)
+        identity = status.st_dev, status.st_ino
+        over = above.get(
+            os.path.join(os.path.dirname(folder), ''), frozenset())
+        if identity in over:  # a link that leads to a folder above itself
+            folders.clear()
+            continue
+        above[os.path.join(folder, '')] = over | {identity}
         folders[:] = [
             name for name in folders
             if name[0] != '.' and name.lower() not in JUNK
@@ -197,7 +216,7 @@ def find_files(root, suffixes):
 def table_file(kind, root, files):
     """Where the table of some shards is kept, a Path."""
     place = root if stores.is_address(root) else os.path.realpath(root)
-    name = f'{place} {kind.suffix} {kind.row} {files}'
+    name = f'{place} {kind.suffix} {kind.row} {RULES} {files}'
     digest = hashlib.sha256(os.fsencode(name)).hexdigest()
     return cache_folder('shards') / f'{digest[:32]}.table'
 

@@ -26,20 +26,24 @@ class Table:
         columns (dict): name -> ndarray.
         notes (dict): what belongs to them.
         path (Path): their file, if they have one. Then that alone is sent to
-            other processes, which map it.
+            other processes, which map it, as long as it is the same file.
+        mark (bytes): the end of that file, by which it is known.
     """
 
-    def __init__(self, columns, notes, path=None):
-        self.columns, self.notes, self.path = columns, notes, path
+    def __init__(self, columns, notes, path=None, mark=None):
+        self.columns, self.notes = columns, notes
+        self.path, self.mark = path, mark
 
     def __getitem__(self, name):
         return self.columns[name]
 
     def __reduce__(self):
-        if self.path is None:
-            return Table, (self.columns, self.notes)
         dtypes = {name: column.dtype for name, column in self.columns.items()}
-        return _mapped_elsewhere, (self.path, dtypes)
+        there = self.path, dtypes, self.mark
+        # another run may have replaced the file since
+        if self.path is None or _mapped_elsewhere(*there) is None:
+            return Table, (self.columns, self.notes)
+        return _mapped_elsewhere, there
 
 
 def write_table(path, columns, notes):
@@ -74,7 +78,11 @@ def write_table(path, columns, notes):
                                   sum=crc)).encode()
             file.write(end + b'%0*x%0*x' %
                        (DIGITS, len(end), DIGITS, zlib.crc32(end)))
-    return _mapped(path, {name: dtype for name, (dtype, _) in columns.items()})
+        with open(temporary, 'rb') as file:  # the path may be replaced
+            return _mapped(file, path, {
+                name: dtype
+                for name, (dtype, _) in columns.items()
+            })
 
 
 def keep_table(path, make, what):
@@ -122,13 +130,14 @@ def read_table(path, columns):
     if not is_own(path):
         return None
     with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-        end, data = _end_of(path), np.memmap(path, np.uint8, 'r')
-        dtypes = {name: str(np.dtype(of)) for name, of in columns.items()}
-        if dtypes == {
-                name: column['dtype']
-                for name, column in end['columns'].items()
-        } and end['sum'] == sum_of(data[:end['start']]):
-            return _mapped(path, columns)
+        with open(path, 'rb') as file:  # one file, though it be replaced
+            end, data = _end_of(file), np.memmap(file, np.uint8, 'r')
+            dtypes = {name: str(np.dtype(of)) for name, of in columns.items()}
+            if dtypes == {
+                    name: column['dtype']
+                    for name, column in end['columns'].items()
+            } and end['sum'] == sum_of(data[:end['start']]):
+                return _mapped(file, path, columns)
     return None
 
 
@@ -146,27 +155,35 @@ def sum_of(array, crc=0):
     return crc
 
 
-def _end_of(path):
-    """The JSON at the end of a file, and the byte where it starts."""
-    with open(path, 'rb') as file:
-        stop = file.seek(-2 * DIGITS, os.SEEK_END)
-        length, crc = int(file.read(DIGITS), 16), int(file.read(DIGITS), 16)
-        start = file.seek(stop - length)
-        end = file.read(length)
+def _end_of(file):
+    """The JSON at the end of an open file, and the byte where it starts."""
+    stop = file.seek(-2 * DIGITS, os.SEEK_END)
+    mark = file.read(2 * DIGITS)
+    length, crc = int(mark[:DIGITS], 16), int(mark[DIGITS:], 16)
+    start = file.seek(stop - length)
+    end = file.read(length)
     if zlib.crc32(end) != crc:
-        raise ValueError(f'{path} is damaged')
-    return dict(json.loads(end), start=start)
+        raise ValueError(f'{file.name} is damaged')
+    return dict(json.loads(end), start=start, mark=mark)
 
 
-def _mapped(path, dtypes):
-    end, data = _end_of(path), np.memmap(path, np.uint8, 'r')
+def _mapped(file, path, dtypes):
+    end, data = _end_of(file), np.memmap(file, np.uint8, 'r')
     columns = {}
     for name, dtype in dtypes.items():
         column = end['columns'][name]
         columns[name] = data[column['start']:column['stop']].view(dtype)
-    return Table(columns, end['notes'], path)
+    return Table(columns, end['notes'], path, end['mark'])
 
 
-def _mapped_elsewhere(path, dtypes):
-    """The table that another process wrote; None on another machine."""
-    return _mapped(path, dtypes) if path.exists() else None
+def _mapped_elsewhere(path, dtypes, mark):
+    """The table that another process has; None where its file is not.
+
+    So it is on another machine, which has none or a list of its own.
+    """
+    with suppress(OSError):
+        with open(path, 'rb') as file:
+            file.seek(-len(mark), os.SEEK_END)
+            if file.read() == mark:
+                return _mapped(file, path, dtypes)
+    return None

@@ -102,6 +102,24 @@ def test_a_process_that_cannot_read_the_table_knows_it(three, cache):
     assert not pickle.loads(sent).are_here
 
 
+def test_a_list_that_another_run_has_made_is_not_taken_for_the_own(tmp_path):
+    """On a second machine, or later, labels may have other numbers."""
+    [one] = jpegs(1).values()
+    root = tmp_path / 'tars'
+    for file, label in ('a', b'cat'), ('b', b'dog'), ('a', b'elk'):
+        write_tar(root / f'{file}.tar', [('0.jpg', one), ('0.cls', label)])
+        if file == 'b' or label == b'elk':
+            data = pixels(root)  # dog is 1, elk 2
+    assert data.metainfo['classes'] == ('dog', 'elk')
+    sent = pickle.dumps(data.images)
+    data.images.parts[0].images.table.path.unlink()
+    assert pixels(root).summary() == data.summary()  # dog is 0, elk 1
+    assert not pickle.loads(sent).are_here
+    there = pickle.loads(pickle.dumps(data.images))
+    assert there.are_here and there[:] == data.images[:]
+    assert [i['gt_label'] for i in there[:]] == [1, 0]
+
+
 def test_a_split_is_read_off_the_names_of_shards(tmp_path):
     images = jpegs(30)
     some, others = dict([*images.items()][:24]), dict([*images.items()][24:])
@@ -502,3 +520,11 @@ def test_hidden_shards_and_junk_are_not_found(tmp_path):
     for name in 'a.tar', '.b.tar', '__MACOSX/c.tar', 'd/e.tar':
         write_tar(tmp_path / name, {'1.jpg': b''})
     assert shards.find_files(tmp_path, ('.tar', )) == ['a.tar', 'd/e.tar']
+
+
+def test_links_to_folders_above_themselves_are_not_followed(tmp_path):
+    write_tar(tmp_path / 'root/d/e.tar', {'1.jpg': b''})
+    for name, of in ('a', '.'), ('d/b', '..'), ('d/c', '.'), ('f', 'd'):
+        (tmp_path / 'root' / name).symlink_to(of)
+    for root in tmp_path / 'root', f'{tmp_path}/root/':
+        assert shards.find_files(root, ('.tar', )) == ['d/e.tar', 'f/e.tar']
