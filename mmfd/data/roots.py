@@ -98,7 +98,7 @@ def shards_of(root):
     look = _glob_store if stores.is_address(text) else glob.glob
     files = [
         file for name in _in_range(text)
-        for file in (look(name) if glob.has_magic(name) else [name])
+        for file in (look(name) if _is_pattern(name) else [name])
     ]
     if missing := [
             file for file in files
@@ -118,6 +118,11 @@ def shards_of(root):
     if stores.is_address(root):
         raise Refused(f'no shards {root}: name others with --data-root')
     check_image_folder(root)
+
+
+def _is_pattern(name):
+    """Whether a name stands for others; brackets may be in that of a file."""
+    return glob.has_magic(name) and not os.path.isfile(name)
 
 
 def _is_folder(root):

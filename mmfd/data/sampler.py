@@ -159,7 +159,8 @@ def _check(parts, shards_at_once, weights):
                       'is a number from 1 on, or None')
     if weights is None:
         return
-    numbers = [w for w in weights if isinstance(w, Real) and 0 < w < inf]
-    if len(numbers) != len(weights) or len(weights) != len(parts):
+    given = weights if isinstance(weights, (list, tuple)) else []
+    numbers = [w for w in given if isinstance(w, Real) and 0 < w < inf]
+    if not len(numbers) == len(given) == len(parts):
         raise Refused(f'sampler.weights={weights!r}: expected is a number '
                       f'above 0 for each of {len(parts)} data roots')

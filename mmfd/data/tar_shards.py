@@ -6,7 +6,9 @@ Headers are read once; a table then says where in its shard each image is.
 """
 import os
 import tarfile
+from collections import Counter, defaultdict
 from contextlib import suppress
+from itertools import chain
 
 import numpy as np
 
@@ -48,7 +50,7 @@ def list_shard(path):
     beside their images, and second images of a sample, as `1.depth.png` is
     beside `1.jpg`.
     """
-    images, labels, problems = [], {}, []
+    images, labels, problems = [], defaultdict(list), []
     try:
         with stores.errors_refused(path), stores.open_file(
                 path) as file, tarfile.open(
@@ -60,19 +62,23 @@ def list_shard(path):
                         (member.name, stem, member.offset_data, member.size))
                 elif suffix == LABEL and member.size <= LONGEST_LABEL:
                     label = tar.extractfile(member).read()
-                    labels[stem] = label.decode('utf-8', 'replace').strip()
+                    labels[stem].append(
+                        label.decode('utf-8', 'replace').strip())
     except tarfile.ReadError:
         problems.append('it is no tar, or a compressed one: unpack it with '
                         'gunzip or zstd -d, since images are found by their '
                         'place')
     _, masks = without_masks([name for name, *_ in images])
     masks, stems = {*masks}, {stem for _, stem, *_ in images}
-    names = sorted({*labels.values()})
+    names = sorted({*chain.from_iterable(labels.values())})
     numbers = {name: number for number, name in enumerate(names)}
-    rows = np.array(
-        [(offset, size, numbers.get(_label(stem, labels), NO_LABEL))
-         for name, stem, offset, size in images
-         if name not in masks and not _is_second(stem, stems)], ROW)
+    counts, seen, rows = Counter(name for name, *_ in images), Counter(), []
+    for name, stem, offset, size in images:
+        if name not in masks and not _is_second(stem, stems):
+            label = _label(labels, stem, seen[name], counts[name])
+            rows.append((offset, size, numbers.get(label, NO_LABEL)))
+            seen[name] += 1
+    rows = np.array(rows, ROW)
     return Listed(rows, [len(rows)], problems, names)
 
 
@@ -89,7 +95,10 @@ def _members(tar, problems):
         if member is None:
             tar.fileobj.seek(tar.offset)
             end = tar.fileobj.read(tarfile.BLOCKSIZE)
-            if tar.ignore_zeros or end and not any(end):
+            if end and not any(end) and not tar.ignore_zeros:
+                tar.ignore_zeros = True  # other tars may be behind it
+                continue
+            if tar.ignore_zeros:
                 return
             if not end:
                 problems.append(f'it has no end mark after its {length:,} '
@@ -119,12 +128,20 @@ def _is_second(stem, stems):
     return suffix != '' and sample in stems
 
 
-def _label(stem, labels):
-    """The label of an image; None if it has none."""
-    if stem in labels or not labels:
-        return labels.get(stem)
-    folder, name = os.path.split(stem)  # of the sample: no suffix at all
-    return labels.get(os.path.join(folder, name.split('.')[0]))
+def _label(labels, stem, place, count):
+    """The label of an image; None if it has none.
+
+    Args:
+        labels (dict): stem -> labels, in turn.
+        stem (str): of the image.
+        place, count (int): which of so many images of this name it is.
+    """
+    if stem not in labels:
+        folder, name = os.path.split(stem)  # of the sample: no suffix at all
+        stem = os.path.join(folder, name.split('.')[0])
+    if found := labels.get(stem):
+        # names come again in shards that were joined; else the last one counts
+        return found[place if len(found) == count else -1]
 
 
 def _image(path, unit, count, place, row):

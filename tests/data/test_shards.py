@@ -155,6 +155,9 @@ def test_one_shard_or_a_range_or_a_pattern_is_a_root(three):
     assert len(pixels(root / '0001.tar')) == 25
     assert len(pixels(root / '{0000..0001}.tar')) == 50
     assert len(pixels(root / '*2.tar')) == 10
+    os.symlink(root, root.parent / '[1] x')
+    assert len(pixels(root.parent / '[1] x/0001.tar')) == 25
+    assert len(pixels(root.parent / '[1] x/{0000..0001}.tar')) == 50
     with pytest.raises(Refused, match='5 files, of which 2 are not there'):
         pixels(root / '{0000..0004}.tar')
     with pytest.raises(Refused, match='no image folder .*nothing'):
@@ -198,6 +201,7 @@ def test_mixed_batches_are_the_same_in_any_number_of_processes(
      'for each of 1 data roots'),
     (dict(weights=[0]), 'above 0'),
     (dict(weights=['1']), 'above 0'),
+    (dict(weights=3), 'weights=3: expected is a number above 0'),
     (dict(shards_at_once=0), 'shards_at_once=0: expected is a number from 1'),
     (dict(shards_at_once=True), 'shards_at_once=True'),
 ])
@@ -296,6 +300,35 @@ def test_same_names_are_different_images(tmp_path, three):
     path = write_tar(tmp_path / 'a.tar', [('1.jpg', a), ('1.jpg', b)])
     data = pixels(path)
     assert (data[0] != data[1]).any() and len(data) == 2
+
+
+def test_samples_of_the_same_name_have_their_own_labels(tmp_path):
+    a, b = jpegs(2).values()
+    sample = [('0.jpg', a), ('0.cls', b'3')]
+
+    def labels(name, members):
+        path = write_tar(tmp_path / name / 'a.tar', members)
+        return [info['gt_label'] for info in pixels(path).images[:]]
+
+    assert labels('joined', [*sample, ('0.jpg', b), ('0.cls', b'1')]) == [3, 1]
+    views = [('0.left.jpg', a), ('0.right.jpg', b), ('0.cls', b'3')]
+    assert labels('views',
+                  views + views[:2] + [('0.cls', b'1')]) == [3, 3, 1, 1]
+    # as `tar -r` appends what is corrected
+    assert labels('label', [*sample, ('0.cls', b'1')]) == [1]
+    assert labels('image', [*sample, ('0.jpg', b)]) == [3, 3]
+
+
+def test_tars_that_were_joined_by_cat_are_read_whole(tmp_path, warned):
+    images = jpegs(60)
+    tars = sorted(write_tars(tmp_path / 'tars', images, 25).iterdir())
+    joined = tmp_path / 'all.tar'
+    joined.write_bytes(b''.join(tar.read_bytes() for tar in tars))
+    data = pixels(joined)
+    assert names(data, range(60)) == [*images] and not warned
+    # zeros alone, as of larger records, are no tar
+    joined.write_bytes(tars[0].read_bytes() + bytes(1 << 18))
+    assert len(pixels(joined)) == 25 and not warned
 
 
 # --- what is broken ---
