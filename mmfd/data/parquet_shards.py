@@ -4,6 +4,7 @@ A column holds the files of images as bytes, alone or as `bytes` of a struct. A
 file is read by row groups, so those that were read last are kept.
 """
 import json
+import zlib
 from collections import OrderedDict
 
 import numpy as np
@@ -14,23 +15,22 @@ from mmfd.data.shards import NO_LABEL, Kind, Listed
 from mmfd.data.stored import StoredImage
 from mmfd.errors import Refused
 
-ROW = np.dtype([('label', '<i4')])
+ROW = np.dtype([('label', '<i4'), ('sum', '<u4')])  # of its row group
 # Names of columns, in this order, if several hold bytes or labels
 IMAGES = ('image', 'img', 'jpg', 'jpeg', 'png', 'webp', 'image_bytes', 'bytes')
 LABELS = ('label', 'labels', 'cls', 'fine_label')
 KEPT = 1 << 28  # bytes of row groups that a process keeps at most
 
-_kept = OrderedDict()  # (file, row group) -> images, the last one used behind
+# (file, row group, its sum) -> images, the last one used behind
+_kept = OrderedDict()
 
 
 class ParquetImage(StoredImage):
-    """An image in a Parquet file: row group, how many rows it has, row."""
+    """An image in a Parquet file: row group, its `_sum_of`, row."""
 
     def content(self, check):
-        group, rows, row = self.place
-        images = _read_group(self.file, group)
-        if len(images) != rows:
-            raise BrokenImage(f'{self.file} has changed since it was listed')
+        group, known, row = self.place
+        images = _read_group(self.file, group, known)
         if not images[row].is_valid:
             raise BrokenImage('its row has no bytes, perhaps a path alone')
         data = images[row].as_buffer()
@@ -62,6 +62,9 @@ def list_shard(path):
         file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)
     ]
     rows = np.full(sum(counts), NO_LABEL, ROW['label']).astype(ROW)
+    rows['sum'] = np.repeat(
+        np.array([_sum_of(file, group) for group in range(len(counts))],
+                 np.uint32), counts)
     numbers = {}
     if labels is not None:
         classes = _class_names(file.schema_arrow, name)
@@ -78,8 +81,9 @@ def _label(value, classes):
     return classes[value] if known else str(value)
 
 
-def _image(path, group, count, place, row):
-    return ParquetImage(f'{path}/{group}/{place}', path, group, count, place)
+def _image(path, group, place, row):
+    return ParquetImage(f'{path}/{group}/{place}', path, group,
+                        int(row['sum']), place)
 
 
 def _libraries():
@@ -93,12 +97,31 @@ def _libraries():
     return pyarrow, pyarrow.parquet
 
 
-def _read_group(path, group):
-    """The images of a row group, as an array of pyarrow."""
-    key = path, group
+def _sum_of(file, group):
+    """A number for where the columns of a row group are; None if it is gone.
+
+    Compressed images hardly ever take as many bytes as others.
+    """
+    if group >= file.num_row_groups:
+        return None
+    rows = file.metadata.row_group(group)
+    columns = [rows.column(i) for i in range(rows.num_columns)]
+    places = [(c.data_page_offset, c.total_compressed_size) for c in columns]
+    return zlib.crc32(f'{rows.num_rows} {places}'.encode())
+
+
+def _read_group(path, group, known):
+    """The images of a row group, as an array of pyarrow.
+
+    Raises:
+        BrokenImage: if it is not the one of this sum.
+    """
+    key = path, group, known
     if key not in _kept:
         _, parquet = _libraries()
         file = parquet.ParquetFile(stores.open_file(path, keep=True))
+        if _sum_of(file, group) != known:
+            raise BrokenImage(f'{path} has changed since it was listed')
         name, *inner = _image_column(path, file.schema_arrow)
         table = file.read_row_group(
             group, columns=['.'.join([name, *inner])], use_threads=False)

@@ -46,9 +46,8 @@ class Kind(NamedTuple):
         suffix (str): of their names.
         row (dtype): what a table keeps of an image; it has a `label`.
         listed (callable): file -> `Listed`.
-        image (callable): (file, unit of the shard, how many images it has,
-            place in it, row) -> `StoredImage`. Files are as of
-            `stores.located`.
+        image (callable): (file, unit of the shard, place in it, row) ->
+            `StoredImage`. Files are as of `stores.located`.
     """
     suffix: str
     row: np.dtype
@@ -124,8 +123,7 @@ class ShardImages:
     def path(self, unit, place):
         """The image at a place in a unit, a `StoredImage`."""
         row = self.table['rows'][self.starts[unit] + place]
-        count = int(self.counts[unit])
-        return self.kind.image(*self.units[unit], count, int(place), row)
+        return self.kind.image(*self.units[unit], int(place), row)
 
     @property
     def watched(self):

@@ -144,7 +144,7 @@ def _label(labels, stem, place, count):
         return found[place if len(found) == count else -1]
 
 
-def _image(path, unit, count, place, row):
+def _image(path, unit, place, row):
     offset, size = int(row['offset']), int(row['size'])
     name = f'image {place:,}'
     if not stores.is_address(path):  # there, each look takes time

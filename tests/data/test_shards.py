@@ -396,6 +396,19 @@ def test_a_shard_that_is_changed_later_gives_no_wrong_image(tmp_path):
     assert str(data.get_data_info(3)['img_path']).endswith('a.tar/image 3')
 
 
+def test_row_groups_that_are_changed_later_give_no_wrong_image(tmp_path):
+    path = write_parquet(tmp_path / 'a.parquet', jpegs(14))
+    data = pixels(path)
+    images = data.images[:]
+    for count in 14, 7:  # as many row groups, and fewer
+        write_parquet(path, jpegs(count, 1))
+        for info in images:
+            with pytest.raises(BrokenImage, match='changed since it was list'):
+                info['img_path'].content(print)
+    write_parquet(path, jpegs(14))
+    assert data[13].shape == (12, 16, 3)
+
+
 def test_packed_shards_are_refused_with_what_to_do(tmp_path):
     write_tar(tmp_path / 'a.tar.gz', {'a.jpg': b''})
     with pytest.raises(Refused, match='1 packed files .a.tar.gz.: unpack'):
