@@ -5,7 +5,7 @@ import re
 from fnmatch import fnmatchcase
 
 from mmfd.data import kept_objects, parquet_shards, stores, tar_shards
-from mmfd.data.scan import SUFFIXES, list_images
+from mmfd.data.scan import SUFFIXES, list_images, shards_left_out
 from mmfd.data.shards import ShardImages, find_files
 from mmfd.errors import Refused
 from mmfd.files import check_image_folder
@@ -45,6 +45,11 @@ def open_root(root):
         if files := _ending(names, suffix):
             images = ShardImages(kind, folder, files)
             if images.counts.sum():
+                images.left_out += shards_left_out({
+                    other:
+                    len(_ending(names, other))
+                    for other in KINDS if other != suffix
+                })
                 return images
             raise _no_images(
                 root,

@@ -21,7 +21,9 @@ SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.webp', '.bmp', '.tif',
 # Images that cannot be decoded here, of phones and cameras above all: counted
 UNREAD = ('.heic', '.heif', '.avif', '.jxl', '.jp2', '.tga', '.exr', '.dcm',
           '.dng', '.cr2', '.cr3', '.nef', '.arw')
-LISTED = SUFFIXES + UNREAD
+# Files of many images, which are read where there are no others
+SHARDS = '.tar', '.parquet'
+LISTED = SUFFIXES + UNREAD + SHARDS
 # Folders that systems, archives and network drives put among the images, in
 # lower case; besides those and all files that begin with a dot
 JUNK = {
@@ -50,7 +52,7 @@ class Folder(NamedTuple):
         folders (list[str]): names of those in it.
         images (int): how many lie in it.
         masks (int): how many masks lie beside their images.
-        unread (dict): suffix -> how many files of it.
+        unread (dict): suffix -> how many files of it, shards too.
     """
     path: str
     changed: int
@@ -91,6 +93,7 @@ class FolderImages:
                                np.int64)
         masks = sum(folder.masks for folder in self.listed)
         self.left_out = [f'{masks:,} masks beside their images'] * bool(masks)
+        self.left_out += shards_left_out(_unread(self.listed))
 
     def path(self, unit, place):
         """The path of the image at a place in a unit."""
@@ -236,16 +239,26 @@ def _hash(name):
     return int.from_bytes(digest, 'little')
 
 
+def shards_left_out(counts):
+    """Lines on shards that are not looked into, of suffix -> how many."""
+    return [f'{counts[s]:,} {s} files' for s in SHARDS if counts.get(s)]
+
+
+def _unread(listed):
+    counts = Counter()
+    for folder in listed:
+        counts.update(folder.unread)
+    return counts
+
+
 _said = set()  # once, though each split looks at all
 
 
 def _say_unread(root, listed):
-    counts = Counter()
-    for folder in listed:
-        counts.update(folder.unread)
+    counts = _unread(listed)
     found = ', '.join(f'{counts[suffix]:,} {suffix}'
-                      for suffix in sorted(counts))
-    if counts and (root, found) not in _said:
+                      for suffix in sorted(counts) if suffix not in SHARDS)
+    if found and (root, found) not in _said:
         _said.add((root, found))
         log.warn(f'{root}: {found} files are images of formats that are not '
                  'read, and left out: convert them to JPEG or PNG')

@@ -232,7 +232,8 @@ def _stamp(path):
         if is_address(path):
             return _patiently(path, lambda: object_stores.get(path, 0, 1))[1]
         status = os.stat(path)
-    return [status.st_size, status.st_mtime_ns]
+    # unlike the time of modification, nobody can set that of change
+    return [status.st_size, status.st_ctime_ns]
 
 
 def _part(file, start, stop):

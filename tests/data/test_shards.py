@@ -498,6 +498,19 @@ def test_only_shards_that_changed_are_read_again(three, monkeypatch):
     assert listed.count('0002.tar') <= 1
 
 
+def test_a_shard_of_the_same_bytes_and_time_is_read_again(tmp_path):
+    """Copies keep times, and labels fill up blocks of 512 bytes."""
+    [one] = jpegs(1).values()
+    path = tmp_path / 'a.tar'
+    for label in b'3', b'1':
+        status = path.exists() and path.stat()
+        write_tar(path, {'0.jpg': one, '0.cls': label})
+        if status:
+            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+            assert path.stat().st_size == status.st_size
+        assert pixels(path).images[0]['gt_label'] == int(label)
+
+
 def test_the_sum_does_not_depend_on_when_labels_were_met(
         tmp_path, monkeypatch):
     """Two machines may have listed shards at other times."""
@@ -558,8 +571,16 @@ def test_row_groups_that_were_read_last_are_kept_within_a_bound(
 def test_a_folder_with_images_does_not_look_into_archives(tmp_path):
     solid(tmp_path / 'images/a.jpg')
     write_tar(tmp_path / 'images/all.tar', jpegs(3))
-    assert len(pixels(tmp_path / 'images')) == 1
+    beside = pixels(tmp_path / 'images')
+    assert len(beside) == 1 and 'left out: 1 .tar files' in beside.source
     assert len(pixels(tmp_path / 'images/all.tar')) == 3
+
+
+def test_shards_of_another_kind_are_said_to_be_left_out(three):
+    """As those with captions that img2dataset writes beside its tars."""
+    write_parquet(three[1] / '0000.parquet', jpegs(3))
+    data = pixels(three[1])
+    assert len(data) == 60 and 'left out: 1 .parquet files' in data.source
 
 
 def test_hidden_shards_and_junk_are_not_found(tmp_path):
