@@ -54,7 +54,7 @@ def list_shard(path):
     try:
         with stores.errors_refused(path), stores.open_file(
                 path) as file, tarfile.open(
-                    fileobj=file, mode='r:') as tar:
+                    fileobj=_Bounded(file), mode='r:') as tar:
             for member in _members(tar, problems):
                 stem, suffix = os.path.splitext(member.name)
                 if suffix.lower() in SUFFIXES and _is_visible(member.name):
@@ -82,13 +82,27 @@ def list_shard(path):
     return Listed(rows, [len(rows)], problems, names)
 
 
+class _Bounded:
+    """An open file that is asked for no more bytes than it has.
+
+    Memory is taken for as many as a damaged header says.
+    """
+
+    def __init__(self, file):
+        self.file, self.seek, self.tell = file, file.seek, file.tell
+        self.length = file.seek(0, os.SEEK_END)
+        file.seek(0)
+
+    def read(self, size):
+        return self.file.read(max(min(size, self.length - self.tell()), 0))
+
+
 def _members(tar, problems):
     """The sound members of a tar that are files.
 
     Behind what is no header the next one is looked for, block by block.
     """
-    length = tar.fileobj.seek(0, os.SEEK_END)
-    tar.fileobj.seek(tar.offset)
+    length = tar.fileobj.length
     while True:
         member = tar.next()
         tar.members.clear()  # else it keeps all

@@ -378,6 +378,29 @@ def test_a_damaged_header_costs_its_own_image(tmp_path, warned):
         assert f'at byte {third:,} of' in line and 'one image is lost' in line
 
 
+@pytest.mark.parametrize('size', [2**40, 2**62, 2**70])
+def test_headers_of_names_may_say_any_length(tmp_path, warned, size):
+    [one] = jpegs(1).values()
+    name = 'x' * 300 + '.jpg'  # in a header of its own, before the other
+    write_tar(tmp_path / 'a.tar', {'a.jpg': one})
+    path = write_tar(
+        tmp_path / 'b.tar', {
+            'b.jpg': one,
+            name: one
+        },
+        format=tarfile.GNU_FORMAT)
+    with tarfile.open(path) as tar:
+        start = tar.getmembers()[1].offset
+    damaged = bytearray(path.read_bytes())
+    header = memoryview(damaged)[start:start + tarfile.BLOCKSIZE]
+    header[124:136] = tarfile.itn(size, 12, tarfile.GNU_FORMAT)
+    header[148:156] = b' ' * 8
+    header[148:156] = b'%06o\0 ' % sum(header)
+    path.write_bytes(damaged)
+    assert names(pixels(tmp_path), range(2)) == ['a.jpg', 'b.jpg']
+    assert warned
+
+
 def test_a_shard_that_is_changed_later_gives_no_wrong_image(tmp_path):
     images = jpegs(6)
     path = write_tar(tmp_path / 'a.tar', images)
