@@ -162,6 +162,9 @@ def _in_range(text):
     if not (found := RANGE.search(text)):
         return [text]
     first, last = found.groups()
+    if int(first) > int(last):
+        raise Refused(f'{text}: the range {found[0]} has no number in it, '
+                      'write the lower one first')
     return [
         name for number in range(int(first),
                                  int(last) + 1)

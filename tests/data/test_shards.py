@@ -160,6 +160,8 @@ def test_one_shard_or_a_range_or_a_pattern_is_a_root(three):
     assert len(pixels(root.parent / '[1] x/{0000..0001}.tar')) == 50
     with pytest.raises(Refused, match='5 files, of which 2 are not there'):
         pixels(root / '{0000..0004}.tar')
+    with pytest.raises(Refused, match=r'range \{0002..0000\} has no number'):
+        pixels(root / '{0002..0000}.tar')
     with pytest.raises(Refused, match='no image folder .*nothing'):
         pixels(root / 'nothing*.tar')
     (root / 'x.txt').touch()
