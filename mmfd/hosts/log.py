@@ -34,6 +34,7 @@ MEANINGLESS_IN_PYTHON = (  # the same, by Python's own warnings
     'pkg_resources is deprecated',
     "'pin_memory' argument is set as true but no accelerator",
     'Default ``avg_non_ignore`` is False',
+    'faster_coco_eval is not installed, metrics will not be computed',
     'The draw is False, it means that the hook for visualization',
 )
 COMMAND = re.compile(r'\s*(mmfd|python|tensorboard|tools/\S+) ')
@@ -96,5 +97,13 @@ def hide_meaningless():
 def import_silently(library):
     """Import the data sets of a library that prints what it does without."""
     if library in TALKATIVE:
-        with redirect_stdout(io.StringIO()):
+        with prints_discarded():
             importlib.import_module(f'{library}.datasets')
+
+
+def prints_discarded():
+    """Discard what libraries print, not what they log: a context manager.
+
+    pycocotools prints four lines whenever it reads annotations.
+    """
+    return redirect_stdout(io.StringIO())

@@ -63,7 +63,8 @@ def read_config(path):
         cfg = Config.fromfile(path)
         if cfg.get('default_scope') in DOWNSTREAM:
             mmcv_ops.install()  # before their models are imported
-        log.import_silently(cfg.get('default_scope'))
+        for library in cfg.get('default_scope'), 'mmpretrain':
+            log.import_silently(library)
         openmmlab.leave_out_tools(cfg)
         _name_types(cfg)
     except Exception as error:  # a config is Python and may raise anything

@@ -112,6 +112,9 @@ def train(cfg, verbose=True):
         handler.handleError = partial(_end_if_full, handler.handleError)
     try:
         runner.train()
+    except KeyboardInterrupt:
+        log.info(summary.interrupted(runner))
+        raise
     except OSError as error:
         if files.has_no_room(error):
             raise Refused(
@@ -222,7 +225,8 @@ def _build(cfg, loops, verbose):
         kind = ShardedRunner if is_sharded(cfg) else Runner
         runner = (kind if verbose else terminal.quiet(kind)).from_cfg(cfg)
     adapt_to_gpus(_unwrapped(runner.model))
-    with build_errors_refused():
+    with build_errors_refused(), (nullcontext()
+                                  if verbose else log.prints_discarded()):
         for loop in loops:
             if loader := cfg.get(f'{loop}_dataloader'):
                 with data_errors_refused(loop, loader.get('dataset') or {}):

@@ -10,6 +10,7 @@ from mmfd.hosts import openmmlab
 from mmfd.registry import branches_of
 from mmfd.training import curves
 from mmfd.training.hooks import SKIPPED_IMAGES
+from mmfd.training.stop_signals import how_to_go_on
 
 
 def beginning(runner):
@@ -67,6 +68,17 @@ def ending(runner, seconds):
         lines += ['next']
         lines += [f'  {line}' for line in _next(runner, config, last)]
     return '\n'.join(lines)
+
+
+def interrupted(runner):
+    """What is left of a run that a Ctrl-C ends at once: lines of text.
+
+    As under the host's checkpoint hook; ours writes a checkpoint then.
+    """
+    last = runner.message_hub.runtime_info.get('last_ckpt')
+    left = (f'from {_relative(last)} {how_to_go_on()}'
+            if last else 'it has written no checkpoint yet')
+    return f'Ctrl-C ends this run after iteration {runner.iter:,}; {left}'
 
 
 def _next(runner, config, last):

@@ -61,6 +61,18 @@ def quiet(runner_class):
             take_over(logger)
             return logger
 
+        def build_evaluator(self, evaluator):
+            """What it finds is printed by ProgressHook; a host prints more."""
+            built = super().build_evaluator(evaluator)
+            evaluate = built.evaluate
+
+            def evaluate_without_prints(*args, **kwargs):
+                with log.prints_discarded():
+                    return evaluate(*args, **kwargs)
+
+            built.evaluate = evaluate_without_prints
+            return built
+
         def register_hooks(self, *args, **kwargs):
             super().register_hooks(*args, **kwargs)
             self.register_hook(dict(type='mmfd.ProgressHook'))

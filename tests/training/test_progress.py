@@ -19,7 +19,7 @@ from helpers.runs import wait_for
 
 from mmfd.hosts import log
 from mmfd.launch.command_line import one_message
-from mmfd.launch.terminal import ConsoleHandler
+from mmfd.launch.terminal import ConsoleHandler, quiet
 from mmfd.training.progress import ProgressHook
 from mmfd.training.stop_signals import StopSignals
 
@@ -110,6 +110,45 @@ def test_ctrl_c_prints_the_command_that_goes_on(config, tmp_path):
     assert python == 'python' and arguments[-1] == '--resume'
     output = commands.command(script, *arguments)
     assert 'iteration 12/12' in output and 'done in' in output
+
+
+def test_what_a_metric_prints_itself_is_not_shown(capsys):
+
+    class Evaluator:
+
+        def evaluate(self, size):
+            print('Average Precision')
+            return dict(ap=size)
+
+    class Host:
+
+        def build_evaluator(self, evaluator):
+            return evaluator
+
+    evaluator = quiet(Host)().build_evaluator(Evaluator())
+    assert evaluator.evaluate(3) == dict(ap=3)
+    assert capsys.readouterr().out == ''
+
+
+@pytest.mark.parametrize('before, left', [
+    ('iteration 1/12', '; it has written no checkpoint yet'),
+    ('iteration 6/12', '; from {}/epoch_1.pth it goes on with'),
+])
+def test_ctrl_c_says_what_the_hook_of_the_host_has_left(
+        config, tmp_path, before, left):
+    file, run = tmp_path / 'log', tmp_path / 'run'
+    file.touch()
+    of_host = tmp_path / 'of_host.py'
+    of_host.write_text(f'_base_ = {str(config)!r}\n'
+                       'default_hooks = dict(checkpoint=dict(\n    _delete_='
+                       'True, type="CheckpointHook", interval=1))')
+    process = commands.start('train', of_host, '--work-dir', run, log=file)
+    assert wait_for(lambda: before in file.read_text(), process)
+    os.kill(process.pid, signal.SIGINT)
+    output = commands.finish(process, file, status=130)
+    [line] = [x for x in output.splitlines() if x.startswith('Ctrl-C ends ')]
+    assert line.endswith(left.format(run))
+    assert output.splitlines()[-1].endswith(' --resume') == ('goes on' in left)
 
 
 # the process that is forked has a file there, and asks a terminal for a place
