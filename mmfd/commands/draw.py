@@ -32,9 +32,9 @@ def main():
         paths.check([args.config], [args.checkpoint], existing=[args.images])
         from mmfd.launch import terminal
         from mmfd.launch.config_options import override, read_config
-        from mmfd.launch.predictions import predict
         terminal.begin()
-        cfg = read_config(args.config)
+        cfg = read_config(args.config)  # which imports the hosts silently
+        from mmfd.launch.predictions import predict
         override(cfg, args.cfg_options)
         count, broken = predict(cfg, args.checkpoint, args.images, args.out,
                                 args.score)
