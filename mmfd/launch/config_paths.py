@@ -58,8 +58,8 @@ def teacher_files(model):
         model (dict): config.
     """
     for branch in branches_of(model).values():
-        teacher = branch['teacher'] or {}
-        file = teacher.get('checkpoint')
+        teacher = branch['teacher']
+        file = isinstance(teacher, dict) and teacher.get('checkpoint')
         if isinstance(file, str) and file != weight_files.RANDOM:
             yield file, teacher.get('source', '')
 

@@ -126,3 +126,6 @@ def test_config_that_cannot_be_read_is_left_to_who_says_why(tmp_path):
     config_paths.check(str(config), {}, begins=True)
     config.write_text('model = dict(backbone=1, teacher=dict(checkpoint=2))')
     config_paths.check(str(config), {'model.backbone.depth': 3})
+    config.write_text('model = dict(teacher="a", backbone=1)\n'
+                      'train_dataloader, load_from, source = 1, 2, 3')
+    config_paths.check(str(config), {}, ('train', 'val'), begins=True)
