@@ -161,6 +161,6 @@ def _check(parts, shards_at_once, weights):
         return
     given = weights if isinstance(weights, (list, tuple)) else []
     numbers = [w for w in given if isinstance(w, Real) and 0 < w < inf]
-    if not len(numbers) == len(given) == len(parts):
+    if not len(numbers) == len(given) == len(parts) or sum(numbers) == inf:
         raise Refused(f'sampler.weights={weights!r}: expected is a number '
                       f'above 0 for each of {len(parts)} data roots')

@@ -212,6 +212,12 @@ def test_settings_of_the_order_are_checked(three, settings, message):
         ResumableSampler(pixels(three[1]), **settings)
 
 
+def test_weights_without_a_sum_are_refused(three):
+    data = ImageFolder([*map(str, three)], 'train', LOAD, held_out=0.)
+    with pytest.raises(Refused, match='above 0 for each of 3 data roots'):
+        ResumableSampler(data, weights=[1e308] * 3)
+
+
 def test_order_of_other_data_sets_knows_no_shards(three):
     for data in range(5), pixels(three[1], indices=20):
         with pytest.raises(Refused, match='for mmfd.ImageFolder without ind'):
