@@ -2,6 +2,7 @@
 import glob
 import os
 import re
+from collections import Counter
 from fnmatch import fnmatchcase
 
 from mmfd.data import kept_objects, parquet_shards, stores, tar_shards
@@ -11,6 +12,8 @@ from mmfd.errors import Refused
 from mmfd.files import check_image_folder
 
 RANGE = re.compile(r'\{(\d+)\.\.(\d+)\}')  # as in `{00000..01242}.tar`
+MOST = 1_000_000  # files of a range
+SERIES = re.compile(r'(.*)-\d+-of-(\d+)\.\w+')  # Hugging Face's names
 KINDS = {kind.suffix: kind for kind in (tar_shards.KIND, parquet_shards.KIND)}
 PACKED = '.tar.gz', '.tgz', '.tar.zst', '.tar.xz', '.tar.bz2'
 
@@ -50,6 +53,7 @@ def open_root(root):
                     len(_ending(names, other))
                     for other in KINDS if other != suffix
                 })
+                images.left_out += _lacking(files)
                 return images
             raise _no_images(
                 root,
@@ -65,6 +69,16 @@ def open_root(root):
             f'({names[0]}), each of which would be a request: put them into '
             'shards, as docs/train.md says, or copy them to a folder')
     raise _no_images(root, ', '.join((*SUFFIXES, *KINDS)))
+
+
+def _lacking(files):
+    """Lines on files that others count in their names, `0003-of-0010`."""
+    counts = Counter((found[1], found[2])
+                     for found in map(SERIES.fullmatch, files) if found)
+    return [
+        f'{int(total) - count:,} more files of {name}-*-of-{total}'
+        for (name, total), count in counts.items() if count < int(total)
+    ]
 
 
 def _no_images(root, looked):
@@ -165,6 +179,9 @@ def _in_range(text):
     if int(first) > int(last):
         raise Refused(f'{text}: the range {found[0]} has no number in it, '
                       'write the lower one first')
+    if int(last) - int(first) > MOST:
+        raise Refused(f'{text}: the range {found[0]} has more than {MOST:,} '
+                      'numbers; are there so many files?')
     return [
         name for number in range(int(first),
                                  int(last) + 1)

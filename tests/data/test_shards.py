@@ -599,6 +599,20 @@ def test_row_groups_that_were_read_last_are_kept_within_a_bound(
     assert 1 <= len(sizes) < 10 and sum(sizes) <= 3 * one
 
 
+def test_files_of_a_series_that_are_not_there_are_counted(tmp_path):
+    for number in 0, 3:
+        write_parquet(tmp_path / f'data/train-{number:05}-of-00005.parquet',
+                      jpegs(4))
+    write_parquet(tmp_path / 'data/val-00000-of-00001.parquet', jpegs(4))
+    assert pixels(tmp_path).source.endswith(
+        'left out: 3 more files of data/train-*-of-00005')
+
+
+def test_a_range_of_too_many_files_is_refused_before_they_are_named(tmp_path):
+    with pytest.raises(Refused, match='has more than 1,000,000 numbers'):
+        pixels(tmp_path / '{0..99999999999}.tar')
+
+
 def test_a_folder_with_images_does_not_look_into_archives(tmp_path):
     solid(tmp_path / 'images/a.jpg')
     write_tar(tmp_path / 'images/all.tar', jpegs(3))
