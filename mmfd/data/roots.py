@@ -67,7 +67,7 @@ def open_root(root):
         raise Refused(
             f'{root} has {len(names):,} images as objects of their own '
             f'({names[0]}), each of which would be a request: put them into '
-            'shards, as docs/train.md says, or copy them to a folder')
+            'shards, as docs/scale.md says, or copy them to a folder')
     raise _no_images(root, ', '.join((*SUFFIXES, *KINDS)))
 
 

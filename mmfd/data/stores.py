@@ -75,7 +75,7 @@ def check_address(address):
         raise Refused(
             f'{kind}://{host}{parts.path} came with a password or with a '
             'query behind a ?, which logs and configs would keep: put '
-            'credentials into the environment, as docs/train.md says')
+            'credentials into the environment, as docs/scale.md says')
 
 
 def located(root, file, stamp):
