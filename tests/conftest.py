@@ -3,7 +3,7 @@ import logging
 
 import pytest
 import torch
-from mmengine.logging import MMLogger
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
 
@@ -28,12 +28,13 @@ def layout():
 
 @pytest.fixture(autouse=True)
 def instances():
-    """The library and the pictures' folder of a Runner are its own.
+    """A Runner of a test has its own library, logs, curves and pictures.
 
-    mmengine names them by the second in which a Runner is built.
+    mmengine names them by the second in which it is built.
     """
     yield
-    for kind in [DefaultScope, Visualizer, *Visualizer.__subclasses__()]:
+    for kind in (DefaultScope, MMLogger, MessageHub, Visualizer,
+                 *Visualizer.__subclasses__()):
         kind._instance_dict.clear()
 
 

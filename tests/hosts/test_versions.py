@@ -157,6 +157,8 @@ def test_tools_refuse_both_lines_at_once(tmp_path):
     message = refused(
         'train',
         'configs/demo/simclr_fd.py',
+        '--data-root',
+        tmp_path,
         before=f'import sys; sys.path.insert(0, {str(tmp_path)!r})')
     assert 'are of two lines of OpenMMLab' in message
 

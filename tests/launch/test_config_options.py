@@ -89,6 +89,13 @@ def test_a_custom_import_that_fails_is_one_line_with_its_cause(
         'PYTHONPATH has to name the folder that they are in')
 
 
+def test_scales_are_refused_where_the_config_has_none(project):
+    message = refused('test', project / 'fd.py', 'configs/demo/student.pth',
+                      '--tta')
+    assert message == ('error: --tta: the config has no tta_model and no '
+                       'tta_pipeline')
+
+
 # --- names of hooks in configs of version 0.1 ---
 
 

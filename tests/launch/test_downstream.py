@@ -19,7 +19,6 @@ from helpers.official_files import official_case
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
-from mmengine.visualization import Visualizer
 from PIL import Image
 
 from mmfd.data import toy_images
@@ -44,8 +43,6 @@ def distilled(tmp_path_factory):
 @pytest.fixture
 def project(tmp_path, shapes_root, distilled):
     """A folder with an FD student and configs on a part of the shapes."""
-    for host in Visualizer, *Visualizer.__subclasses__():
-        host._instance_dict.clear()  # it writes where a test before did
     shutil.copy(distilled, tmp_path)
     write_configs(tmp_path, shapes_root)
     return tmp_path
@@ -126,13 +123,6 @@ def test_compile_stays_the_hosts(project):
     assert len(blocks) == 4
     for block in blocks:
         assert not {*block.branches_to_compile} & {*vars(block)}
-
-
-def test_scales_are_refused_where_the_config_has_none():
-    message = refused('test', 'configs/demo/simclr_fd.py',
-                      'configs/demo/student.pth', '--tta')
-    assert message == ('error: --tta: the config has no tta_model and no '
-                       'tta_pipeline')
 
 
 @pytest.mark.parametrize('start', ['simclr', 'simclr_fd', 'scratch'])
