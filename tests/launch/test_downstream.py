@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.commands import command, refused
+from helpers.commands import command
 from helpers.downstream import (ours, theirs, theirs_alone, write_configs,
                                 write_student)
 from helpers.models import arch, student
