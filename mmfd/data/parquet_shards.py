@@ -19,6 +19,7 @@ ROW = np.dtype([('label', '<i4'), ('sum', '<u4')])  # of its row group
 # Names of columns, in this order, if several hold bytes or labels
 IMAGES = ('image', 'img', 'jpg', 'jpeg', 'png', 'webp', 'image_bytes', 'bytes')
 LABELS = ('label', 'labels', 'cls', 'fine_label')
+BYTES = 'binary', 'large_binary', 'binary_view'  # pyarrow's names
 KEPT = 1 << 28  # bytes of row groups that a process keeps at most
 
 # (file, row group, its sum) -> images, the last one used behind
@@ -118,15 +119,16 @@ def _read_group(path, group, known):
     """
     key = path, group, known
     if key not in _kept:
-        _, parquet = _libraries()
+        arrow, parquet = _libraries()
         file = parquet.ParquetFile(stores.open_file(path, keep=True))
         if _sum_of(file, group) != known:
             raise BrokenImage(f'{path} has changed since it was listed')
         name, *inner = _image_column(path, file.schema_arrow)
         table = file.read_row_group(
             group, columns=['.'.join([name, *inner])], use_threads=False)
-        images = table[name].combine_chunks()
-        _kept[key] = images.field(inner[0]) if inner else images
+        images = table.flatten()['.'.join([name, *inner])]
+        # of any kind of bytes, and of more than 2 GB
+        _kept[key] = images.cast(arrow.large_binary()).combine_chunks()
         while len(_kept) > 1 and sum(a.nbytes for a in _kept.values()) > KEPT:
             _kept.popitem(last=False)
     _kept.move_to_end(key)
@@ -142,7 +144,8 @@ def _image_column(path, schema):
     arrow, _ = _libraries()
 
     def is_bytes(kind):
-        return arrow.types.is_binary(kind) or arrow.types.is_large_binary(kind)
+        values = kind.value_type if arrow.types.is_dictionary(kind) else kind
+        return str(values) in BYTES
 
     found = {}
     for field in schema:

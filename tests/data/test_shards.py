@@ -5,6 +5,8 @@ import tarfile
 import threading
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 from helpers.images import solid
 from helpers.rights import without_root_rights
@@ -471,6 +473,29 @@ def test_images_of_parquet_that_are_none_are_broken_one_by_one(tmp_path):
         data[1]
     with pytest.raises(BrokenImage, match='it is none of JPEG'):
         data[2]
+
+
+@pytest.mark.parametrize('kind', [
+    pyarrow.binary(),
+    pyarrow.large_binary(),
+    pyarrow.binary_view(),
+    pyarrow.dictionary(pyarrow.int32(), pyarrow.binary()),
+    pyarrow.struct(dict(bytes=pyarrow.large_binary(), path=pyarrow.string()))
+])
+def test_bytes_of_any_kind_are_images(tmp_path, three, kind):
+    images = [*jpegs(60).values()]
+    if pyarrow.types.is_struct(kind):
+        images = [dict(bytes=image, path=None) for image in images]
+    elif pyarrow.types.is_dictionary(kind):
+        images = pyarrow.array(images).dictionary_encode()
+    table = pyarrow.table(dict(image=pyarrow.array(images, kind)))
+    assert table.schema.field('image').type == kind
+    (tmp_path / 'kind').mkdir()
+    pyarrow.parquet.write_table(
+        table, tmp_path / 'kind/0.parquet', row_group_size=16)
+    data, folder = pixels(tmp_path / 'kind'), pixels(three[0])
+    for i in range(60):
+        np.testing.assert_array_equal(data[i], folder[i])
 
 
 def test_parquet_without_images_is_refused_with_its_columns(tmp_path):
