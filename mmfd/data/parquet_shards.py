@@ -165,7 +165,10 @@ def _image_column(path, schema):
 
 
 def _label_column(schema):
-    return next((name for name in LABELS if name in schema.names), None)
+    """The column with one label an image, a number or text; None without."""
+    arrow, _ = _libraries()
+    return next((name for name in LABELS if name in schema.names
+                 and not arrow.types.is_nested(schema.field(name).type)), None)
 
 
 def _class_names(schema, column):

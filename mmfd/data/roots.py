@@ -134,6 +134,9 @@ def shards_of(root):
         raise Refused(f'{root} names {" and ".join(sorted(kinds))} files: '
                       f'expected are {" or ".join(KINDS)} files of one kind, '
                       'or a folder')
+    if '{' in text:
+        raise Refused(f'no shards {root}: in braces a range of numbers is '
+                      'expected, as {0000..0063}')
     if stores.is_address(root):
         raise Refused(f'no shards {root}: name others with --data-root')
     check_image_folder(root)

@@ -624,6 +624,23 @@ def test_row_groups_that_were_read_last_are_kept_within_a_bound(
     assert 1 <= len(sizes) < 10 and sum(sizes) <= 3 * one
 
 
+@pytest.mark.parametrize('braces', ['{a,b}', '{0..9..3}', '{train}'])
+def test_braces_without_a_range_are_refused_by_what_is_read(tmp_path, braces):
+    with pytest.raises(
+            Refused, match='a range of numbers is expected, as {00'):
+        pixels(tmp_path / f'{braces}.tar')
+
+
+def test_several_labels_of_an_image_are_no_class(tmp_path):
+    images = [dict(bytes=image, path=None) for image in jpegs(8).values()]
+    pyarrow.parquet.write_table(
+        pyarrow.table(dict(image=images, label=[[0, 1]] * 8)),
+        tmp_path / 'train.parquet')
+    assert pixels(tmp_path).metainfo['classes'] == ()
+    with pytest.raises(Refused, match='has no .cls or label beside it'):
+        pixels(tmp_path, with_label=True)
+
+
 def test_files_of_a_series_that_are_not_there_are_counted(tmp_path):
     for number in 0, 3:
         write_parquet(tmp_path / f'data/train-{number:05}-of-00005.parquet',
