@@ -14,7 +14,7 @@ import numpy as np
 
 from mmfd.data import stores
 from mmfd.data.decode import BrokenImage
-from mmfd.data.scan import JUNK, SUFFIXES
+from mmfd.data.scan import JUNK, SUFFIXES, UNREAD
 from mmfd.data.shards import NO_LABEL, Kind, Listed
 from mmfd.data.splits import without_masks
 from mmfd.data.stored import StoredImage
@@ -48,9 +48,10 @@ def list_shard(path):
 
     Left out are what is no image by its suffix, hidden files and junk, masks
     beside their images, and second images of a sample, as `1.depth.png` is
-    beside `1.jpg`.
+    beside `1.jpg`. Images of formats that are not read are a problem.
     """
     images, labels, problems = [], defaultdict(list), []
+    unread = Counter()
     try:
         with stores.errors_refused(path), stores.open_file(
                 path) as file, tarfile.open(
@@ -60,6 +61,8 @@ def list_shard(path):
                 if suffix.lower() in SUFFIXES and _is_visible(member.name):
                     images.append(
                         (member.name, stem, member.offset_data, member.size))
+                elif suffix.lower() in UNREAD and _is_visible(member.name):
+                    unread[suffix.lower()] += 1
                 elif suffix == LABEL and member.size <= LONGEST_LABEL:
                     label = tar.extractfile(member).read()
                     labels[stem].append(
@@ -68,6 +71,10 @@ def list_shard(path):
         problems.append('it is no tar, or a compressed one: unpack it with '
                         'gunzip or zstd -d, since images are found by their '
                         'place')
+    problems += [
+        f'{count:,} {suffix} files are images of a format that is not read'
+        for suffix, count in unread.items()
+    ]
     _, masks = without_masks([name for name, *_ in images])
     masks, stems = {*masks}, {stem for _, stem, *_ in images}
     names = sorted({*chain.from_iterable(labels.values())})

@@ -296,6 +296,19 @@ def test_captions_masks_junk_and_links_are_no_images(tmp_path):
     assert names(data, range(len(data))) == ['a.jpg', 'b.JPG', 'e.v2.jpeg']
 
 
+def test_images_of_a_format_that_is_not_read_are_counted(tmp_path, warned):
+    write_tar(tmp_path / 'a.tar', {
+        **jpegs(3), 'b.HEIC': b'x',
+        'c.heic': b'x',
+        '._d.heic': b'x'
+    })
+    assert len(pixels(tmp_path)) == 3
+    assert [
+        f'{tmp_path}/a.tar: 2 .heic files are images of a format that is '
+        'not read'
+    ] == warned
+
+
 def test_long_and_strange_names_are_found(tmp_path):
     one = [*jpegs(1).values()][0]
     for kind in tarfile.GNU_FORMAT, tarfile.PAX_FORMAT:
