@@ -55,10 +55,11 @@ class ThroughputHook(Hook):
                                          images * get_world_size() / seconds)
         runner.message_hub.update_scalar('train/data_wait', waited / seconds)
         self.left -= 1
-        advice = workers_lacking(runner.train_dataloader.num_workers,
-                                 waited / seconds)
-        if self.left == 0 and advice and is_main_process():
-            log.warn(advice)
+        if self.left == 0 and is_main_process():
+            advice = workers_lacking(runner.train_dataloader.num_workers,
+                                     waited / seconds)
+            if advice:
+                log.warn(advice)
 
 
 def workers_lacking(workers, waiting):

@@ -21,6 +21,18 @@ def masked(**kwargs):
             **dict(dict(hidden=0.5, side=16), **kwargs)))
 
 
+def masked_with(tokens, **kwargs):
+    """A student and a teacher whose necks select these tokens."""
+    teacher = clip_teacher()
+    teacher.neck.tokens = tokens
+    neck = dict(
+        type='mmfd.ProjectionNeck',
+        in_channels=48,
+        out_channels=128,
+        tokens=tokens)
+    return masked(teacher=teacher, neck=neck, **kwargs)
+
+
 def test_as_many_patches_are_hidden_in_each_image_and_are_zero_to_the_student(
 ):
     model, x = masked(hidden=0.25, side=8), pixels(6)
@@ -40,17 +52,7 @@ def test_as_many_patches_are_hidden_in_each_image_and_are_zero_to_the_student(
 @pytest.mark.parametrize('tokens', ['all', 'map'])
 @pytest.mark.parametrize('learns', ['hidden', 'seen', 'all'])
 def test_loss_is_of_the_tokens_it_says(learns, tokens):
-    teacher = clip_teacher()
-    teacher.neck.tokens = tokens
-    model = masked(
-        learns=learns,
-        teacher=teacher,
-        neck=dict(
-            type='mmfd.ProjectionNeck',
-            in_channels=48,
-            out_channels=128,
-            tokens=tokens))
-    x = pixels(3)
+    model, x = masked_with(tokens, learns=learns), pixels(3)
     torch.manual_seed(0)
     loss = model.loss(x)['loss']
     torch.manual_seed(0)
@@ -96,16 +98,9 @@ def test_what_cannot_be_hidden_is_refused(settings, words):
 
 
 def test_a_mean_of_tokens_has_no_hidden_ones():
-    teacher = clip_teacher()
-    teacher.neck.tokens = 'mean'
-    neck = dict(
-        type='mmfd.ProjectionNeck',
-        in_channels=48,
-        out_channels=128,
-        tokens='mean')
     with pytest.raises(Refused, match="set neck.tokens='map'"):
-        masked(teacher=teacher, neck=neck).loss(pixels())
-    masked(teacher=teacher, neck=neck, learns='all').loss(pixels())
+        masked_with('mean').loss(pixels())
+    masked_with('mean', learns='all').loss(pixels())
 
 
 @pytest.mark.parametrize('settings', [
@@ -140,18 +135,7 @@ def test_tokens_of_some_patches_attend_to_no_others(settings):
 
 @pytest.mark.parametrize('tokens', ['all', 'map'])
 def test_patches_that_are_left_out_have_no_part_in_loss_or_gradient(tokens):
-    teacher = clip_teacher()
-    teacher.neck.tokens = tokens
-    model = masked(
-        learns='seen',
-        leave_out=True,
-        side=8,
-        teacher=teacher,
-        neck=dict(
-            type='mmfd.ProjectionNeck',
-            in_channels=48,
-            out_channels=128,
-            tokens=tokens))
+    model = masked_with(tokens, learns='seen', leave_out=True, side=8)
     x = pixels(3).requires_grad_()
     torch.manual_seed(0)
     loss = model.loss(x)['loss']
