@@ -72,15 +72,16 @@ PYTEST = python -m pytest -n 2 --dist loadfile
 test: install
 	$(BIN)/$(PYTEST)
 
-# The long tests, a file at a time. What has passed on this state of the files
-# is not run again, so an interrupted run goes on: make -k -j 2 test-full
+# What `make test` leaves out, a file at a time. What has passed on this state
+# of the files is not run again, so an interrupted run goes on:
+# make -k -j 2 test-full
 STATE := $(shell { git rev-parse HEAD; git diff HEAD; } | sha256sum | cut -c1-12)
 LONG := $(shell grep -rl --include='test_*.py' 'mark.full' tests)
 
 test-full: $(LONG:tests/%.py=.full/$(STATE)/%)
 
 .full/$(STATE)/%: tests/%.py .venv/installed
-	$(BIN)/python -m pytest --full $<
+	$(BIN)/python -m pytest --full -m full $<
 	@mkdir -p $(@D) && touch $@
 
 # the suite against the last releases of the line that stands still

@@ -1,7 +1,10 @@
 """Files are written whole or not at all, and kept in one folder."""
 import os
 import pickle
+import random
+import signal
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,20 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
             pickle.dumps(lambda: None)
     assert file.read_bytes() == b'old'
     assert os.listdir(tmp_path) == ['weights.pth']
+
+
+def test_ctrl_c_at_any_moment_leaves_nothing_half_written(tmp_path):
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    delays = random.Random(0)
+    for _ in range(500):
+        with pytest.raises(KeyboardInterrupt):
+            signal.setitimer(signal.ITIMER_REAL, delays.uniform(1e-6, 3e-4))
+            with files.written_whole(tmp_path / 'weights.pth') as part:
+                part.write_bytes(b'half')
+                while True:
+                    time.sleep(1e-4)
+        assert not os.listdir(tmp_path)
+    signal.signal(signal.SIGALRM, before)
 
 
 def test_cache_is_below_the_users_cache_folder(tmp_path, monkeypatch):
