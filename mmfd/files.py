@@ -150,10 +150,10 @@ def written_whole(path, durable=True, mode=0o666):
     path.parent.mkdir(parents=True, exist_ok=True)
     # unlike a process id, different on all machines that share a folder
     temporary = path.with_name(f'{path.name}.{uuid4().hex[:8]}.part')
-    try:
-        # new, so that it is no link that somebody else has put there; and made
-        # in here, so that a Ctrl-C just after it leaves nothing
-        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    try:  # from here on, so that a Ctrl-C just after it is made removes it
+        # new, so that it is no link that somebody else has put there
+        os.close(os.open(temporary, flags, mode))
         yield temporary
         if durable:
             system.sync(temporary)

@@ -51,7 +51,11 @@ def set_checkpoint_loader(loader):
                     'register_scheme')
     if register is None:
         raise versions.lacks('mmengine', 'CheckpointLoader.register_scheme')
-    register('', loader=loader, force=True)
+
+    def load_from_local(filename, map_location=None):
+        return loader(filename, map_location)  # the host prints this name
+
+    register('', loader=load_from_local, force=True)
 
 
 def unknown_type(error):

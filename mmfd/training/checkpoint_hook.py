@@ -242,11 +242,11 @@ class ResumableCheckpointHook(CheckpointHook):
         self.resumed = runner.cfg.get('load_from'), meta
         early_stopping.go_on(runner.hooks, meta.get('early_stopping', {}))
         checkpoint_notes.warn_of_changes(runner, meta)
-        length = len(runner.train_dataloader)
-        meta['epoch'], meta['iter'] = resume_position(
-            meta['iter'], meta['epoch'], length,
-            meta.get('epoch_length', length),
-            openmmlab.accumulative_counts(runner.optim_wrapper))
+        if length := checkpoint_notes.epoch_length(runner):
+            meta['epoch'], meta['iter'] = resume_position(
+                meta['iter'], meta['epoch'], length,
+                meta.get('epoch_length', length),
+                openmmlab.accumulative_counts(runner.optim_wrapper))
 
     def _save_or_stop(self, runner, epoch, iteration, evaluates=False):
         """Write an interim checkpoint and end the run, if either is due."""

@@ -2,6 +2,8 @@
 
 Notes are in `meta`, and described in `checkpoint_schema`.
 """
+from mmengine.runner import EpochBasedTrainLoop
+
 from mmfd.data.image_folder import ImageFolder
 from mmfd.hosts import openmmlab
 from mmfd.training import (checkpoint_schema, early_stopping, optimizer_schema,
@@ -22,7 +24,6 @@ def take(runner, run):
     """
     loader = runner.train_dataloader
     notes = dict(
-        epoch_length=len(loader),
         run=run.name,
         starts=run.starts,
         hooks=checkpoint_schema.stateful_hooks(runner.hooks),
@@ -32,9 +33,18 @@ def take(runner, run):
         unstepped=optimizer_schema.unstepped(
             runner.optim_wrapper,
             checkpoint_schema.names_of_parameters(runner)))
+    if length := epoch_length(runner):
+        notes['epoch_length'] = length
     if isinstance(loader.dataset, ImageFolder):
         notes['images'] = loader.dataset.summary()
     return notes
+
+
+def epoch_length(runner):
+    """Iterations of an epoch; None where a loop counts iterations alone."""
+    loop = runner.train_loop
+    return (len(loop.dataloader)
+            if isinstance(loop, EpochBasedTrainLoop) else None)
 
 
 def warn_of_changes(runner, meta):
@@ -45,8 +55,9 @@ def warn_of_changes(runner, meta):
         meta (dict): of the checkpoint.
     """
     warn, loader = runner.logger.warning, runner.train_dataloader
-    length, before = len(loader), meta.get('epoch_length', len(loader))
-    if length != before:
+    length = epoch_length(runner)
+    before = meta.get('epoch_length', length)
+    if length and length != before:
         warn(f'an epoch had {before} iterations and now has {length}: the '
              'run resumes at the same fraction of its epoch, but not with '
              'the same images')

@@ -28,7 +28,9 @@ class ResumableLoop(EpochBasedTrainLoop):
     With accumulated gradients an epoch is a whole number of updates, so no
     checkpoint is written within one: images that would fill only a part of an
     update are left out, as they are where processes take the place of
-    accumulation.
+    accumulation. Where a batch sampler groups images by their shape, those
+    that wait for others of their shape when a run ends, less than two batches,
+    do not come back in that epoch.
 
     Raises:
         Refused: if an epoch has too few images for one update, or if a run
@@ -40,7 +42,8 @@ class ResumableLoop(EpochBasedTrainLoop):
         super().__init__(runner, dataloader, *args, **kwargs)
         wrapper = runner.cfg.get('optim_wrapper') or {}
         accumulation = wrapper.get('accumulative_counts', 1)
-        sampler = self.dataloader.sampler
+        # of whatever groups images into batches: mmdet does it by shape
+        self.sampler = sampler = self.dataloader.batch_sampler.sampler
         if isinstance(sampler, ResumableSampler) and accumulation > 1:
             batch = self.dataloader.batch_sampler.batch_size
             iterations = len(self.dataloader)
@@ -66,13 +69,12 @@ class ResumableLoop(EpochBasedTrainLoop):
 
     def _train(self):
         self.runner.call_hook('before_train')
-        sampler = self.dataloader.sampler
-        if isinstance(sampler, ResumableSampler):
-            sampler.seed = self._seed()
+        if isinstance(self.sampler, ResumableSampler):
+            self.sampler.seed = self._seed()
         elif self.iter % len(self.dataloader):
             raise Refused(
-                f'{type(sampler).__name__} cannot start in the middle of an '
-                'epoch: set '
+                f'{type(self.sampler).__name__} cannot start in the middle of '
+                'an epoch: set '
                 "train_dataloader.sampler.type='mmfd.ResumableSampler'")
         if self.epoch >= self.max_epochs:
             log.warn(f'this run has had its {self.max_epochs} epochs already, '
@@ -91,9 +93,9 @@ class ResumableLoop(EpochBasedTrainLoop):
         self.done = self.iter - self.epoch * len(self.dataloader)
         if self.done:
             batch_size = self.dataloader.batch_sampler.batch_size
-            self.dataloader.sampler.start = self.done * batch_size
+            self.sampler.start = self.done * batch_size
         super().run_epoch()
-        self.dataloader.sampler.start = 0
+        self.sampler.start = 0
         for curve in self.runner.message_hub.log_scalars.values():
             # the host copies the whole history in every iteration
             curve.max_length = MAX_HISTORY

@@ -82,6 +82,19 @@ class SlowIteration(Hook):
 
 
 @HOOKS.register_module()
+class SeenImages(Hook):
+    """Note the images of each iteration in `seen.txt` of the run."""
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        names = [
+            os.path.basename(sample.img_path)
+            for sample in data_batch['data_samples']
+        ]
+        with open(f'{runner.work_dir}/seen.txt', 'a') as file:
+            print(runner.iter + 1, *names, file=file)
+
+
+@HOOKS.register_module()
 class Accident(Hook):
     """Something happens to a run before its third iteration."""
 

@@ -3,6 +3,7 @@ import json
 import os
 import re
 import shutil
+import signal
 from argparse import ArgumentParser
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.commands import command
+from helpers import runs
 from helpers.downstream import (ours, theirs, theirs_alone, write_configs,
                                 write_student)
 from helpers.models import arch, student
@@ -70,19 +71,49 @@ def test_student_trains_and_is_tested_either_way(project, run, name, library):
     assert re.findall(measure, log)[-1] == trained
 
 
-@pytest.mark.full
-def test_segmentor_goes_on_where_it_stopped(project, tmp_path):
-    config = project / 'seg.py'
-    command('train', config, '--work-dir', tmp_path / 'whole')
-    command('train', config, '--work-dir', tmp_path / 'part', '--cfg-options',
-            'train_cfg.max_iters=12')
-    log = command('train', config, '--work-dir', tmp_path / 'part', '--resume')
-    assert 'resumed epoch: 0, iter: 12' in log
-    weights = [
-        checkpoints.load(tmp_path / run / 'iter_24.pth')
-        for run in ('whole', 'part')
-    ]
-    assert len({w['meta']['iter'] for w in weights}) == 1
+RESUMABLE = """
+_base_ = ['{name}.py', '{repo}/configs/_base_/dense/resumable.py']
+custom_imports = dict(imports=['mmfd.hosts.mmcv_ops', 'helpers.fault_hooks'])
+custom_hooks = [
+    dict(type='SeenImages'),
+    dict(type='SlowIteration', iteration=6, seconds=3)]
+default_hooks = dict(checkpoint=_base_.saves, logger=dict(interval=1))
+"""
+BY_EPOCHS = """
+train_dataloader = dict(
+    batch_size=2, sampler=dict(_base_.order, _delete_=True))
+train_cfg = dict(_base_.loop, max_epochs=2, val_interval=2)
+"""
+
+
+@pytest.mark.parametrize('name, last, more', [
+    pytest.param('seg', 'iter_24.pth', '', marks=pytest.mark.full),
+    ('det', 'epoch_2.pth', BY_EPOCHS),
+])
+def test_ctrl_c_saves_and_the_run_goes_on_with_the_next_images(
+        project, name, last, more):
+    config, whole, part = (
+        project / path for path in ('stop.py', 'whole', 'part'))
+    config.write_text(RESUMABLE.format(name=name, repo=os.getcwd()) + more)
+    process = runs.start(config, part)
+    assert runs.wait_for(lambda: 'slow iteration' in runs.log(part), process)
+    os.kill(process.pid, signal.SIGINT)
+    runs.finish(process, part, code=130)
+    assert 'SIGINT ends this run after iteration 6' in runs.log(part)
+    runs.run(config, part, '--resume')
+    seed = checkpoints.meta(part / last)['seed']  # drawn by the first start
+    runs.run(
+        config,
+        whole,
+        options=['custom_hooks.1.seconds=0', f'randomness.seed={seed}'])
+    seen = [(folder / 'seen.txt').read_text() for folder in (whole, part)]
+    assert seen[0] == seen[1] and len({*seen[0].splitlines()}) > 20
+    states = [checkpoints.load(folder / last) for folder in (whole, part)]
+    assert states[0]['meta']['iter'] == states[1]['meta']['iter'] > 20
+    assert not [*part.glob('interim*')]
+    if more:  # the samples of boxes and anchors, too
+        torch.testing.assert_close(
+            *(state['state_dict'] for state in states), rtol=0, atol=0)
 
 
 def iou(project, last, scales=None):

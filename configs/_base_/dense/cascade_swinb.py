@@ -5,7 +5,7 @@ convolutions, GIoU, 36 epochs at batch 16, several scales. Swin's lr of 1e-4,
 without layer decay.
 """
 _base_ = [
-    'swin.py', 'tta.py',
+    'swin.py', 'tta.py', 'resumable.py',
     f'{__import__("mmdet").__path__[0]}/.mim/configs/convnext/'
     'cascade-mask-rcnn_convnext-t-p4-w7_fpn_4conv1fc-giou_amp-ms-crop-3x_'
     'coco.py'
@@ -23,3 +23,6 @@ optim_wrapper = dict(
             _base_.undecayed,
             relative_position_bias_table=dict(decay_mult=0.),
             norm=dict(decay_mult=0.))))
+train_dataloader = dict(sampler=dict(_base_.order, _delete_=True))
+train_cfg = _base_.loop
+default_hooks = dict(checkpoint=_base_.saves)

@@ -9,7 +9,7 @@ window, as in pre-training, so that windows divide 1536 pixels; the scales of
 --tta. InstaBoost needs `pip install instaboostfast`, which compiles nothing.
 """
 _base_ = [
-    'ops.py', 'swin.py', 'swinv2.py', 'tta.py',
+    'ops.py', 'swin.py', 'swinv2.py', 'tta.py', 'resumable.py',
     f'{__import__("mmdet").__path__[0]}/.mim/configs/htc/'
     'htc-without-semantic_r50_fpn_1x_coco.py'
 ]
@@ -48,6 +48,7 @@ test_pipeline = _base_.test_pipeline
 test_pipeline[1].scale = (longest, longest)
 train_dataloader = dict(
     batch_size=1,  # x 16 GPUs
+    sampler=dict(_base_.order, _delete_=True),
     dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
@@ -58,7 +59,8 @@ tta_pipeline[1].transforms[0] = [
     for side in range(400, 1401, 200)
 ]
 epochs = 72
-train_cfg = dict(max_epochs=epochs)
+train_cfg = dict(_base_.loop, max_epochs=epochs)
+default_hooks = dict(checkpoint=_base_.saves)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.001, by_epoch=False, end=500),
     dict(type='MultiStepLR', end=epochs, milestones=[63, 69], gamma=0.1)

@@ -5,7 +5,7 @@ published for a network of this shape (512 pixels, lr 7e-4 at batch 16, layer
 decay 0.65), on the stock files of mmseg.
 """
 _base_ = [
-    'ops.py', *[
+    'ops.py', 'resumable.py', *[
         f'{__import__("mmseg").__path__[0]}/.mim/configs/_base_/{name}.py'
         for name in ('models/upernet_beit', 'datasets/ade20k',
                      'default_runtime', 'schedules/schedule_160k')
@@ -39,3 +39,4 @@ param_scheduler = [
         begin=1500,
         end=160000)
 ]
+default_hooks = dict(checkpoint=_base_.saves)

@@ -1,6 +1,7 @@
 """A small Mask R-CNN on the shapes in COCO's layout, without its backbone."""
 _base_ = [
-    'maps.py', '../../_base_/dense/ops.py', *[
+    'maps.py', '../../_base_/dense/ops.py', '../../_base_/dense/resumable.py',
+    *[
         f'{__import__("mmdet").__path__[0]}/.mim/configs/_base_/{name}.py'
         for name in ('models/mask-rcnn_r50_fpn', 'datasets/coco_instance',
                      'default_runtime', 'schedules/schedule_1x')
@@ -36,6 +37,7 @@ dataset = dict(
 train_dataloader = dict(
     batch_size=8,
     num_workers=1,
+    sampler=dict(_base_.order, _delete_=True),
     dataset=dict(
         dataset,
         indices=1600,
@@ -73,4 +75,5 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, end=25),
     dict(type='PolyLR', by_epoch=False, begin=25, end=200)
 ]
-train_cfg = dict(max_epochs=1, val_interval=1)
+train_cfg = dict(_base_.loop, max_epochs=1, val_interval=1)
+default_hooks = dict(checkpoint=_base_.saves)

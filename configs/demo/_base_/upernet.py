@@ -1,6 +1,7 @@
 """A small UperNet on the shapes in ADE20K's layout, without its backbone."""
 _base_ = [
-    'maps.py', '../../_base_/dense/ops.py', *[
+    'maps.py', '../../_base_/dense/ops.py', '../../_base_/dense/resumable.py',
+    *[
         f'{__import__("mmseg").__path__[0]}/.mim/configs/_base_/{name}.py'
         for name in ('models/upernet_beit', 'default_runtime',
                      'schedules/schedule_160k')
@@ -64,4 +65,5 @@ param_scheduler = [
 ]
 train_cfg = dict(max_iters=iterations, val_interval=iterations)
 default_hooks = dict(
-    logger=dict(interval=50), checkpoint=dict(interval=iterations))
+    logger=dict(interval=50),
+    checkpoint=dict(_base_.saves, interval=iterations))
