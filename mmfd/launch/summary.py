@@ -89,7 +89,9 @@ def _next(runner, config, last):
         yield f'mmfd analyze {config} {last} --images DIR --out DIR'
     elif runner.cfg.get('test_dataloader'):
         yield f'mmfd test {config} {last}'
-    yield f'tensorboard --logdir {_relative(runner.work_dir)}'
+        yield f'mmfd draw {config} {last} IMAGES --out DIR'
+    if runner.visualizer.get_backend('TensorboardVisBackend'):
+        yield f'tensorboard --logdir {_relative(runner.work_dir)}'
 
 
 def _described(network):

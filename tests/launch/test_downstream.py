@@ -100,7 +100,10 @@ def test_ctrl_c_saves_and_the_run_goes_on_with_the_next_images(
     os.kill(process.pid, signal.SIGINT)
     runs.finish(process, part, code=130)
     assert 'SIGINT ends this run after iteration 6' in runs.log(part)
-    runs.run(config, part, '--resume')
+    output = runs.run(config, part, '--resume')
+    for tool in 'test', 'draw':
+        assert f'mmfd {tool} {config} {part / last}' in output
+    assert 'tensorboard --logdir' not in output  # the config writes no events
     seed = checkpoints.meta(part / last)['seed']  # drawn by the first start
     runs.run(
         config,

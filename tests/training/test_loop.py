@@ -204,7 +204,7 @@ def test_signal_saves_and_exits_with_its_status(config, unbroken, tmp_path,
     [events] = work_dir.rglob('events*')
     curve = EventAccumulator(str(events)).Reload().Scalars('loss')
     assert [point.step for point in curve] == [*range(1, int(done) + 1)]
-    run(config, work_dir, '--resume')
+    assert 'tensorboard --logdir' in run(file, work_dir, '--resume')
     assert_same(work_dir, unbroken)
 
 
