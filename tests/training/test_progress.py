@@ -97,11 +97,20 @@ def test_a_test_prints_its_numbers(trained, config):
             ] == [x.removeprefix('epoch 3: ') for x in trained]
 
 
+SLOW = '''
+_base_ = {config!r}
+custom_imports = dict(imports=['helpers.fault_hooks'])
+default_hooks = dict(
+    slow=dict(type='SlowIteration', iteration={at}, seconds={seconds}))
+'''
+
+
 def test_ctrl_c_prints_the_command_that_goes_on(config, tmp_path):
-    file = tmp_path / 'log'
+    slow, file = tmp_path / 'slow.py', tmp_path / 'log'
+    slow.write_text(SLOW.format(config=str(config), at=3, seconds=3))
     file.touch()
     process = commands.start(
-        'train', config, '--work-dir', tmp_path / 'run', log=file)
+        'train', slow, '--work-dir', tmp_path / 'run', log=file)
     assert wait_for(lambda: 'iteration 2/12' in file.read_text(), process)
     os.kill(process.pid, signal.SIGINT)
     output = commands.finish(process, file, status=130)
@@ -130,20 +139,22 @@ def test_what_a_metric_prints_itself_is_not_shown(capsys):
     assert capsys.readouterr().out == ''
 
 
-@pytest.mark.parametrize('before, left', [
-    ('iteration 1/12', '; it has written no checkpoint yet'),
-    ('iteration 6/12', '; from {}/epoch_1.pth it goes on with'),
+@pytest.mark.parametrize('last, left', [
+    (1, '; it has written no checkpoint yet'),
+    (6, '; from {}/epoch_1.pth it goes on with'),
 ])
 def test_ctrl_c_says_what_the_hook_of_the_host_has_left(
-        config, tmp_path, before, left):
+        config, tmp_path, last, left):
     file, run = tmp_path / 'log', tmp_path / 'run'
     file.touch()
     of_host = tmp_path / 'of_host.py'
-    of_host.write_text(f'_base_ = {str(config)!r}\n'
-                       'default_hooks = dict(checkpoint=dict(\n    _delete_='
-                       'True, type="CheckpointHook", interval=1))')
+    of_host.write_text(
+        SLOW.format(config=str(config), at=last + 1, seconds=60) +
+        'default_hooks.update(checkpoint=dict(_delete_=True, '
+        "type='CheckpointHook', interval=1))")
     process = commands.start('train', of_host, '--work-dir', run, log=file)
-    assert wait_for(lambda: before in file.read_text(), process)
+    shown = f'iteration {last}/12'
+    assert wait_for(lambda: shown in file.read_text(), process)
     os.kill(process.pid, signal.SIGINT)
     output = commands.finish(process, file, status=130)
     [line] = [x for x in output.splitlines() if x.startswith('Ctrl-C ends ')]
