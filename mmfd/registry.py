@@ -19,6 +19,7 @@ MODELS = _child(
     'distillation',  # FeatureDistillation: the method
     'variants.several_teachers',  # MultiTeacherDistillation
     'variants.masked_student',  # MaskedFeatureDistillation
+    'variants.several_layers',  # LayersNeck
     'variants.balance',  # FixedWeights, BalancedGradients and more
     'pixels',  # PixelPreprocessor, OfficialEvalPreprocessor, Normalize
     'teacher',  # Teacher

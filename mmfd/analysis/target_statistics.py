@@ -13,6 +13,11 @@ from mmfd.registry import branches_of
 from mmfd.targets.token_statistics import TokenMoments, TokenStatistics
 from mmfd.training.cached_teacher import without_cache
 
+OTHER_TARGETS = {  # of necks that do not select tokens of a single layer
+    'mmfd.LogitsNeck': 'logits',
+    'mmfd.LayersNeck': 'tokens of several layers'
+}
+
 
 @torch.no_grad()
 def measure(cfg, images, batch_size, name=''):
@@ -36,10 +41,10 @@ def measure(cfg, images, batch_size, name=''):
     chosen = dict(tokens='all', grid=None, artifacts=None)
     if branch := branches_of(cfg.model).get(name):
         neck = branch.teacher.neck
-        if neck.type == 'mmfd.LogitsNeck':
-            raise Refused('mmfd.LogitsNeck gives logits, and statistics are '
-                          'of tokens: set teacher.neck.type to '
-                          'mmfd.TargetNeck')
+        if neck.type in OTHER_TARGETS:
+            raise Refused(f'{neck.type} gives {OTHER_TARGETS[neck.type]}, and '
+                          'statistics are of the tokens of one layer: set '
+                          'teacher.neck.type to mmfd.TargetNeck')
         chosen = {key: neck.get(key, chosen[key]) for key in chosen}
         branch.teacher = without_cache(branch.teacher)
         branch.teacher.neck = dict(

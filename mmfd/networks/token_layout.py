@@ -47,8 +47,8 @@ def layout_inside(network):
 class Features(tuple):
     """The features of a backbone, of which it is known how they lie.
 
-    The last is tokens (B, cls + h * w, C), without registers, or a map
-    (B, C, h, w).
+    Each is tokens (B, cls + h * w, C), without registers, or a map
+    (B, C, h, w); what is said below is of the last.
 
     Attributes:
         cls (int | None): how many tokens are before the map; None if the
@@ -89,10 +89,11 @@ def features_of(network, feats, image):
         return Features(feats, None)
     prefix = layout.prefix - layout.registers
     if layout.registers:
-        last = torch.cat((last[:, :prefix], last[:, layout.prefix:]), 1)
-        feats = [*feats[:-1], last]
+        feats = [
+            torch.cat((x[:, :prefix], x[:, layout.prefix:]), 1) for x in feats
+        ]
     return Features(feats, prefix,
-                    grid_of(last.shape[1] - prefix, image, layout.patch))
+                    grid_of(feats[-1].shape[1] - prefix, image, layout.patch))
 
 
 def looks_channels_last(shape, image):

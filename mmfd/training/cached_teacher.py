@@ -23,7 +23,7 @@ from mmfd.errors import Refused
 from mmfd.files import OWN_FILE, make_own_folder, read_own, written_whole
 from mmfd.hosts import log, system
 from mmfd.registry import MODELS, TRANSFORMS, branches_of, place_of
-from mmfd.targets.normalizers import LayerNorm
+from mmfd.targets.normalizers import LayerNorm, Normalizer
 from mmfd.teacher import Teacher
 
 # Transforms that give the same pixels for the same image every time
@@ -114,12 +114,16 @@ class CachedTeacher(Teacher):
         if store not in ('bfloat16', 'int8'):
             raise Refused(f"store={store!r}: set it to 'bfloat16' or "
                           "'int8'")
-        normalize = getattr(self.neck, 'normalize', None)
-        if store == 'int8' and not isinstance(normalize, LayerNorm):
+        normalizers = [
+            part for part in self.neck.modules()
+            if isinstance(part, Normalizer)
+        ]
+        white = [isinstance(each, LayerNorm) for each in normalizers]
+        if store == 'int8' and not (white and all(white)):
             raise Refused(
                 f"store='int8' is for whitened targets, and the neck is "
                 f"{teacher['neck']['type']}: set store='bfloat16'")
-        if normalize and not normalize.steady:
+        if not all(each.steady for each in normalizers):
             raise Refused(
                 'teacher.neck.normalize goes on changing while the model '
                 'trains, so a cached target would be of another time: compute '

@@ -85,6 +85,9 @@ def test_what_has_no_statistics_is_refused(teacher_file, shapes_root):
     with pytest.raises(Refused, match='LogitsNeck gives logits'):
         target_statistics.measure(
             config(teacher_file, type='mmfd.LogitsNeck'), images, 8)
+    with pytest.raises(Refused, match='LayersNeck gives tokens of several'):
+        target_statistics.measure(
+            config(teacher_file, type='mmfd.LayersNeck'), images, 8)
     cfg = Config.fromfile('configs/demo/simclr_fd.py')
     del cfg.model['teacher']
     with pytest.raises(Refused, match='has no teacher'):
