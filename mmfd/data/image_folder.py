@@ -105,13 +105,14 @@ class ImageFolder(BaseDataset):
                 raise Refused(
                     f'on {platform.node()} {data_root} has other images than '
                     'where the first process is: make them equal')
-        if pipeline and is_main_process():  # else it is only looked at
-            log.info(self.source)
         super().__init__(
             metainfo=dict(classes=classes),
             pipeline=pipeline,
             indices=indices,
             serialize_data=False)  # they are in no memory of its own
+        if pipeline and is_main_process():  # else it is only looked at
+            taken = '' if indices is None else f'; {len(self):,} are taken'
+            log.info(f'{self.source}{taken}')
 
     def load_data_list(self):
         """Called by the host, which takes them for a list."""

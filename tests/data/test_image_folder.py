@@ -47,6 +47,18 @@ def cache(tmp_path, monkeypatch):
 # --- layouts, splits, labels ---
 
 
+def test_a_part_of_a_folder_is_said(tmp_path, monkeypatch):
+    lines = []
+    monkeypatch.setattr(log, 'info', lines.append)
+    for i in range(5):
+        solid(tmp_path / f'train/{i}.jpg')
+    solid(tmp_path / 'val/a.jpg')
+    assert len(folder(tmp_path)) == 5
+    assert len(folder(tmp_path, indices=3)) == 3
+    whole, part = lines
+    assert 'train: 5 images' in whole and part == f'{whole}; 3 are taken'
+
+
 def test_nested_mixed_folder_needs_no_list_and_no_labels(tmp_path):
     names = ('a.jpg', 'deep/er/b.JPEG', 'deep/c.png', 'd.webp', 'ü/e.bmp')
     for name in names:
