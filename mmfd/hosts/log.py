@@ -34,6 +34,7 @@ MEANINGLESS_IN_PYTHON = (  # the same, by Python's own warnings
     'pkg_resources is deprecated',
     "'pin_memory' argument is set as true but no accelerator",
     'Default ``avg_non_ignore`` is False',
+    '`reduce_zero_label` will be deprecated',
     'faster_coco_eval is not installed, metrics will not be computed',
     'The draw is False, it means that the hook for visualization',
 )

@@ -35,6 +35,8 @@ def check(configs=(), checkpoints=(), folders=(), networks=(), existing=()):
     for path in existing:
         if not Path(path).exists():
             raise Refused(f'there is no file and no folder {path}')
+    for text in networks:  # last, as it imports their libraries
+        names.check_known(*names.split(text)[:2])
 
 
 def find_config(path):

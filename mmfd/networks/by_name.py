@@ -18,7 +18,6 @@ import torch
 from mmengine.config import Config
 from torch.utils import serialization
 
-import mmfd
 from mmfd.errors import Refused
 from mmfd.networks import (hub, huggingface_files, mmpretrain_networks, names,
                            timm_network, torchvision_network)
@@ -163,16 +162,9 @@ def _mmpretrain(name, img_size):
         backbone, f'mm:{name}', img_size, **statistics, source=url), published
 
 
-def _students():
-    folder = Path(mmfd.__file__).parent / '.mim/configs/_base_/students'
-    return {path.stem: path for path in sorted(folder.glob('*.py'))}
-
-
 def _mmfd(name, img_size):
-    files = _students()
-    if name not in files:
-        raise Refused(f'mmfd has no student {name!r}, but {", ".join(files)}')
-    cfg = Config.fromfile(files[name])
+    names.check_mmfd(name)
+    cfg = Config.fromfile(names.students()[name])
     backbone = cfg.student.to_dict()
     if img_size:
         if img_size[0] != img_size[1]:

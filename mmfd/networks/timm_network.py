@@ -1,8 +1,7 @@
 """Networks of timm by name, as teacher or student."""
-import difflib
-
 from mmfd.errors import Refused
 from mmfd.hosts import timm_models
+from mmfd.networks import names
 from mmfd.networks.facts import Facts
 from mmfd.networks.library_network import (LibraryNetwork, check_colours,
                                            check_size, pair)
@@ -109,10 +108,7 @@ def published(name):
     """
     timm = timm_models.library()
     stem, _, tag = name.partition('.')
-    if not timm.is_model(stem):
-        near = difflib.get_close_matches(stem, timm.list_models(), 3, 0)
-        raise Refused(f'timm {timm.__version__} has no network {stem!r}; the '
-                      f'nearest names are {", ".join(near)}')
+    names.check_timm(name)
     said = timm.get_pretrained_cfg(stem, allow_unregistered=True)
     if tag:
         try:

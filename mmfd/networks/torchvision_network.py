@@ -1,12 +1,11 @@
 """Networks of torchvision by name, as teacher or student."""
-import difflib
-
 import torch
 from torch.func import functional_call
 from torchvision import models
 from torchvision.models import feature_extraction
 
 from mmfd.errors import Refused
+from mmfd.networks import names
 from mmfd.networks.facts import Facts
 from mmfd.networks.library_network import LibraryNetwork, check_size, pair
 from mmfd.registry import MODELS
@@ -107,11 +106,7 @@ def published(name):
     Raises:
         Refused: if it knows no such network; names the nearest ones.
     """
-    known = models.list_models(module=models)
-    if name not in known:
-        near = difflib.get_close_matches(name, known, 3, 0)
-        raise Refused(f'torchvision has no network {name!r}; the nearest '
-                      f'names are {", ".join(near)}')
+    names.check_torchvision(name)
     return next(iter(models.get_model_weights(name)),
                 None) and (models.get_model_weights(name).DEFAULT)
 

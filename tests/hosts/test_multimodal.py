@@ -53,9 +53,12 @@ def test_networks_of_mmpretrain_are_built_beside_transformers_5(run, version):
 
 @pytest.mark.full
 def test_multimodal_models_stay_where_mmpretrain_can_import_them(run):
-    alone = run(ALL)
-    assert alone in ('True', 'False')
-    assert run('\nimport mmfd' + ALL) == alone
+    alone, ours = run(ALL), run('\nimport mmfd' + ALL)
+    if alone in ('True', 'False'):
+        assert ours == alone
+    else:  # beside a transformers 5
+        assert (alone, ours) == ('TypeError: NoneType takes no arguments',
+                                 'False')
 
 
 @pytest.mark.full

@@ -81,6 +81,20 @@ def test_wrong_path_is_refused_before_large_imports(command, message):
     assert refused(command) == (message, '[]')
 
 
+@pytest.mark.parametrize('name, message, imported', [
+    ('mmfd:vitb17', "mmfd has no student 'vitb17', but ", []),
+    ('timm:resnet19', "has no network 'resnet19'; the nearest names are ",
+     ['timm', 'torch', 'torchvision']),
+])
+def test_wrong_name_is_refused_before_other_libraries_are_imported(
+        name, message, imported):
+    error, seen = refused([
+        'distill', '--teacher', name, '--student', 'timm:resnet18', '--data',
+        'docs/images'
+    ])
+    assert message in error and seen == str(imported)
+
+
 @pytest.mark.parametrize(
     'command',
     [['convert', 'mae', 'no.pth', 'x.pth'], ['export', 'no.pth', 'x.pth']])
