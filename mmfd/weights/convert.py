@@ -52,10 +52,11 @@ def find(kind, checkpoint, path, take=''):
         Refused: as `saved_networks.find`; if the file is of another kind, it
             says of which, if it knows. Also for weights that are not finite.
     """
+    contents = saved_networks.look_through(checkpoint)
     try:
-        network, others = _find(kind, checkpoint, path, take)
+        network, others = _find(kind, contents, path, take)
     except Refused as error:
-        fitting = kinds(checkpoint, path)
+        fitting = _kinds(contents, path)
         hint = f'. Kind {" or ".join(fitting)} takes it' if fitting else ''
         raise Refused(f'{error}{hint}') from None
     checkpoints.check_finite(network.fitted, path)
@@ -80,10 +81,13 @@ def convert(kind, state_dict):
 
 def kinds(checkpoint, path):
     """The kinds that take a file; if none does, those that take a part."""
+    return _kinds(saved_networks.look_through(checkpoint), path)
+
+
+def _kinds(contents, path):
     for parts in False, True:
         found = [
-            kind for kind in CONVERTERS
-            if _takes(kind, checkpoint, path, parts)
+            kind for kind in CONVERTERS if _takes(kind, contents, path, parts)
         ]
         if found:
             return found
@@ -111,15 +115,15 @@ def remarks(kind, network):
         yield f'note: {note(kind, network.weights)}'
 
 
-def _takes(kind, checkpoint, path, parts):
+def _takes(kind, contents, path, parts):
     try:
-        return bool(_find(kind, checkpoint, path, parts=parts))
+        return bool(_find(kind, contents, path, parts=parts))
     except Refused:
         return False
 
 
-def _find(kind, checkpoint, path, take='', parts=True):
-    return saved_networks.find(checkpoint, path, partial(_convert, kind, path),
+def _find(kind, contents, path, take='', parts=True):
+    return saved_networks.find(contents, path, partial(_convert, kind, path),
                                take, BRANCHES[kind], parts)
 
 

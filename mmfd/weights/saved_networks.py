@@ -14,6 +14,7 @@ from mmfd.errors import Refused
 from mmfd.weights import checkpoints
 from mmfd.weights.weight_files import first_few
 
+CONTAINERS = dict, list, tuple
 DEEPEST = 3  # keys around a state dict, and parts before some of its names
 LONGEST = 9  # parts before all names
 MOST = 99  # dicts, and parts of one, that are looked into
@@ -51,14 +52,30 @@ class Network(NamedTuple):
     fitted: object
 
 
-def find(checkpoint, path, fits, take='', branch='teacher', parts=False):
+class Contents(NamedTuple):
+    """Where a file has named tensors.
+
+    Attributes:
+        dicts: keys that lead to a dict with some -> name -> tensor.
+        top: what lies at the top of the file, for a message.
+    """
+    dicts: dict
+    top: str
+
+
+def look_through(checkpoint):
+    """The `Contents` of what `checkpoints.load` returned."""
+    return Contents(dict(_dicts(checkpoint, (), set())), _top(checkpoint))
+
+
+def find(contents, path, fits, take='', branch='teacher', parts=False):
     """Find the network that fits among those that a file holds.
 
     Weights beside an average of them are preferred. Otherwise the file or
     `take` must leave no choice.
 
     Args:
-        checkpoint: what `checkpoints.load` returned.
+        contents (Contents): of the file.
         path (str): for messages.
         fits (callable): weights (dict) to any object; raises `Refused` for
             those of another network.
@@ -74,11 +91,10 @@ def find(checkpoint, path, fits, take='', branch='teacher', parts=False):
         NothingFits: with the refusal of the largest network.
         Refused: if there are no weights, or several networks fit.
     """
-    dicts = dict(_dicts(checkpoint, (), set()))
-    if not dicts:
+    if not contents.dicts:
         raise Refused(f'{path} holds no named tensors, so no weights' +
-                      _top(checkpoint))
-    dicts = _largest(dicts) or dicts
+                      contents.top)
+    dicts = _largest(contents.dicts) or contents.dicts
     networks, refusals = [], {keys: [] for keys in dicts}
     for keys, tensors in dicts.items():
         found = _first_fit(
@@ -95,7 +111,7 @@ def find(checkpoint, path, fits, take='', branch='teacher', parts=False):
             dicts,
             key=lambda keys: sum(t.numel() for t in dicts[keys].values()))
         raise NothingFits(
-            f'{refusals[largest][-1]}' + (_top(checkpoint) if largest else ''),
+            f'{refusals[largest][-1]}' + (contents.top if largest else ''),
             dicts[largest])
     chosen = _prefer(fitting, branch)
     if not chosen:
@@ -123,23 +139,27 @@ def describe(network, others, otherwise):
 
 def _dicts(node, keys, seen):
     """All dicts with named tensors, with the keys that lead to them."""
-    if id(node) in seen or len(keys) > DEEPEST:
+    if (id(node) in seen or len(keys) > DEEPEST
+            or not isinstance(node, CONTAINERS)):
         return
     seen.add(id(node))
-    if isinstance(node, (list, tuple)):
-        node = {str(i): value for i, value in enumerate(node)}
-    elif not isinstance(node, dict):
-        return
-    tensors = {
-        name: value
-        for name, value in node.items()
-        if isinstance(name, str) and isinstance(value, torch.Tensor)
-    }
+    tensors, inner = {}, []
+    for key, value in _named(node):
+        if isinstance(value, torch.Tensor):
+            tensors[key] = value
+        elif isinstance(value, CONTAINERS):
+            inner.append((key, value))
     if tensors:
         yield keys, tensors
-    for key, value in node.items():
-        if isinstance(key, str):
-            yield from _dicts(value, (*keys, key), seen)
+    for key, value in inner:
+        yield from _dicts(value, (*keys, key), seen)
+
+
+def _named(node):
+    """What lies in a dict by names, in a list or tuple by positions."""
+    if isinstance(node, dict):
+        return ((k, v) for k, v in node.items() if isinstance(k, str))
+    return ((str(i), value) for i, value in enumerate(node))
 
 
 def _largest(groups):

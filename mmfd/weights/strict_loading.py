@@ -71,7 +71,8 @@ def load_into(module,
 
     may_lack, may_remain = ((), ()) if translate else (MAY_LACK, MAY_REMAIN)
     try:
-        found, others = saved_networks.find(checkpoint, path, named)
+        found, others = saved_networks.find(
+            saved_networks.look_through(checkpoint), path, named)
     except saved_networks.NothingFits as error:
         advice = advise([*error.weights])
         raise Refused(f'{error}. {advice}') from None

@@ -18,7 +18,8 @@ MOST_SECONDS, MOST_SECONDS_A_BYTE = 10, 1 / (3 << 20)
 # One of each way to be refused, for the ways in that take their time
 SOME = [
     'system.weight.pth', 'escape.legacy.pth', 'polyglot.pth', 'bomb.pth',
-    'module_tree.pt', 'larger_shape.safetensors', 'shards_up', 'half.pth'
+    'module_tree.pt', 'larger_shape.safetensors', 'shards_up', 'half.pth',
+    'many_integers.pth'
 ]
 # One number with a hundred axes, none in axes beyond 64 bits, none in many
 HARMLESS = {
