@@ -15,6 +15,7 @@ from mmfd.weights import checkpoints
 from mmfd.weights.weight_files import first_few
 
 CONTAINERS = dict, list, tuple
+SHORT = 9  # what has so little in it may be looked into again
 DEEPEST = 3  # keys around a state dict, and parts before some of its names
 LONGEST = 9  # parts before all names
 MOST = 99  # dicts, and parts of one, that are looked into
@@ -142,17 +143,18 @@ def _dicts(node, keys, seen):
     if (id(node) in seen or len(keys) > DEEPEST
             or not isinstance(node, CONTAINERS)):
         return
-    seen.add(id(node))
-    tensors, inner = {}, []
+    tensors, inner = {}, False
     for key, value in _named(node):
         if isinstance(value, torch.Tensor):
             tensors[key] = value
-        elif isinstance(value, CONTAINERS):
-            inner.append((key, value))
+        inner = inner or isinstance(value, CONTAINERS)
+    if inner or tensors or len(node) > SHORT:
+        seen.add(id(node))
     if tensors:
         yield keys, tensors
-    for key, value in inner:
-        yield from _dicts(value, (*keys, key), seen)
+    for key, value in _named(node) if inner else ():
+        if isinstance(value, CONTAINERS):
+            yield from _dicts(value, (*keys, key), seen)
 
 
 def _named(node):

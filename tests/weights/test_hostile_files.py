@@ -19,7 +19,7 @@ MOST_SECONDS, MOST_SECONDS_A_BYTE = 10, 1 / (3 << 20)
 SOME = [
     'system.weight.pth', 'escape.legacy.pth', 'polyglot.pth', 'bomb.pth',
     'module_tree.pt', 'larger_shape.safetensors', 'shards_up', 'half.pth',
-    'many_integers.pth'
+    'many_integers.pth', 'many_lists_of_one.pth'
 ]
 # One number with a hundred axes, none in axes beyond 64 bits, none in many
 HARMLESS = {
