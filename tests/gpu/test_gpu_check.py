@@ -14,7 +14,8 @@ def test_without_a_gpu_the_check_is_one_message():
 
 @pytest.mark.full
 def test_every_section_runs_on_small_networks(tmp_path):
-    status, output = run(TOOL, '--small', '--json', tmp_path / 'gpu.json')
+    status, output = run(
+        TOOL, '--small', '--json', tmp_path / 'gpu.json', seconds=1800)
     rows = json.loads((tmp_path / 'gpu.json').read_text())
     assert not [row for row in rows if row[1] == 'ended by'], output
     assert len({row[0] for row in rows}) == 8
