@@ -28,15 +28,14 @@ def check(configs=(), checkpoints=(), folders=(), networks=(), existing=()):
         find_config(path)
     for path in checkpoints:
         weight_files.resolve(path)
-    for text in networks:
-        names.split(text)
+    named = [names.split(text) for text in networks]
     for path in folders:
         roots.check_root(path)
     for path in existing:
         if not Path(path).exists():
             raise Refused(f'there is no file and no folder {path}')
-    for text in networks:  # last, as it imports their libraries
-        names.check_known(*names.split(text)[:2])
+    for library, name, _ in named:  # last, as it imports their libraries
+        names.check_known(library, name)
 
 
 def find_config(path):

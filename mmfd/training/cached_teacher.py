@@ -23,7 +23,7 @@ from mmfd.errors import Refused
 from mmfd.files import OWN_FILE, make_own_folder, read_own, written_whole
 from mmfd.hosts import log, system
 from mmfd.registry import MODELS, TRANSFORMS, branches_of, place_of
-from mmfd.targets.normalizers import LayerNorm, Normalizer
+from mmfd.targets.normalizers import LayerNorm
 from mmfd.teacher import Teacher
 
 # Transforms that give the same pixels for the same image every time
@@ -115,8 +115,8 @@ class CachedTeacher(Teacher):
             raise Refused(f"store={store!r}: set it to 'bfloat16' or "
                           "'int8'")
         normalizers = [
-            part for part in self.neck.modules()
-            if isinstance(part, Normalizer)
+            part.normalize for part in self.neck.modules()
+            if hasattr(part, 'normalize')
         ]
         white = [isinstance(each, LayerNorm) for each in normalizers]
         if store == 'int8' and not (white and all(white)):

@@ -268,6 +268,21 @@ def test_full_disk_is_one_message_and_targets_are_computed(
     (dict(store='float8'), "store='float8'"),
     (dict(store='int8', neck=dict(type='mmfd.PlainNeck')), 'PlainNeck'),
     (dict(
+        store='int8',
+        neck=dict(
+            type='mmfd.LogitsNeck',
+            in_channels=128,
+            num_classes=10,
+            checkpoint='random')), 'LogitsNeck'),
+    (dict(
+        store='int8',
+        neck=dict(
+            type='mmfd.LayersNeck',
+            necks=[
+                dict(type='mmfd.WhiteningNeck'),
+                dict(type='mmfd.PlainNeck')
+            ])), 'LayersNeck'),
+    (dict(
         neck=dict(
             type='mmfd.TargetNeck',
             normalize=dict(type='running', channels=128))),
