@@ -154,12 +154,16 @@ def _torchvision(name, img_size):
 
 
 def _mmpretrain(name, img_size):
-    backbone, statistics, url = mmpretrain_networks.find(name)
-    if img_size and 'img_size' in backbone:
-        backbone['img_size'] = [*img_size]
+    backbone, trained_at, statistics, url = mmpretrain_networks.find(name)
     published = _published_at(url, 'mm', 'mmpretrain', name)
-    return backbone, mmpretrain_networks.measure(
-        backbone, f'mm:{name}', img_size, **statistics, source=url), published
+    facts = mmpretrain_networks.measure(
+        backbone, f'mm:{name}', trained_at, **statistics, source=url)
+    if img_size and img_size != trained_at:
+        if 'img_size' in backbone:
+            check_size(facts.name, img_size, facts.patch)
+            backbone['img_size'] = [*img_size]
+        mmpretrain_networks.called(backbone, facts.name, img_size)
+    return backbone, facts, published
 
 
 def _mmfd(name, img_size):

@@ -13,6 +13,10 @@ from mmfd.errors import Refused
 from mmfd.hosts.lookup import find
 from mmfd.weights.weight_files import IN_FOLDER, INDEX, shard_names
 
+OFFLINE = 'HF_HUB_OFFLINE is set'
+BRING_FILE = 'Bring that file, and name it after the network, as NAME=FILE'
+BRING_FOLDER = ('Bring the files of that repository in a folder, and name '
+                'this, as hf:FOLDER')
 # What a folder of the hub has beside its weights
 DESCRIPTIONS = ('config.json', 'preprocessor_config.json', 'README.md')
 
@@ -50,14 +54,17 @@ def folder_of(repository):
     Raises:
         Refused: if it is not in the cache and cannot be downloaded.
     """
-    paths = [_download(repository, name) for name in DESCRIPTIONS]
+    paths = [
+        _download(repository, name, bring=BRING_FOLDER)
+        for name in DESCRIPTIONS
+    ]
     if not paths[0]:
         raise Refused(f'{repository} on the Hugging Face hub has no '
                       f'{DESCRIPTIONS[0]}: its network is not of transformers')
     return str(Path(paths[0]).parent)
 
 
-def _download(repository, name, revision=None):
+def _download(repository, name, revision=None, bring=BRING_FILE):
     """Path of a file in the cache; None if the repository has none."""
     hub = find('huggingface_hub')
     if hub is None:
@@ -68,14 +75,15 @@ def _download(repository, name, revision=None):
         return hub.hf_hub_download(repository, name, revision=at or revision)
     except errors.LocalEntryNotFoundError as error:
         if name == 'config.json' or name in IN_FOLDER[:1]:
+            reason = OFFLINE if hub.constants.HF_HUB_OFFLINE else error
             raise _offline(f'{name} of {repository}, on the Hugging Face hub,',
-                           error) from error
+                           reason, bring) from error
         return None
     except errors.EntryNotFoundError:
         return None
     except (errors.HfHubHTTPError, errors.HFValidationError, OSError) as error:
         raise _offline(f'{name} of {repository}, on the Hugging Face hub,',
-                       error) from error
+                       error, bring) from error
 
 
 def file_at(url):
@@ -90,7 +98,7 @@ def file_at(url):
         return str(path)
     if os.environ.get('HF_HUB_OFFLINE',
                       '0').upper() in ('1', 'ON', 'YES', 'TRUE'):
-        raise _offline(url, 'HF_HUB_OFFLINE is set')
+        raise _offline(url, OFFLINE)
     prefix = torch.hub.HASH_REGEX.search(path.name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -101,8 +109,7 @@ def file_at(url):
     return str(path)
 
 
-def _offline(what, error):
+def _offline(what, error, bring=BRING_FILE):
     reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-    return Refused(
-        f'{what} is not in the cache and cannot be downloaded: {reason}. '
-        'Bring that file, and name it after the network, as NAME=FILE')
+    return Refused(f'{what} is not in the cache and cannot be downloaded: '
+                   f'{reason.rstrip(".")}. {bring}')

@@ -30,7 +30,7 @@ def read(folder):
     config = read_json(folder / CONFIG)
     said = dict(name=f'hf:{name_of(folder, config)}')
     if (folder / PROCESSOR).is_file():
-        said.update(_statistics(read_json(folder / PROCESSOR)))
+        said.update(_statistics(folder / PROCESSOR))
     if (folder / CARD).is_file():
         said.update(_licence(folder / CARD))
     return config, said
@@ -91,8 +91,14 @@ def weights_in(folder):
     return str(weight_files.resolve(snapshot(folder))[0])
 
 
-def _statistics(processor):
-    """Mean and std in pixels 0-255, which a processor scales first."""
+def _statistics(path):
+    """Mean and std in pixels 0-255, which a processor scales first.
+
+    Raises:
+        Refused: if they are not three numbers each, or a deviation or the
+            scale is 0.
+    """
+    processor = read_json(path)
     mean, std = processor.get('image_mean'), processor.get('image_std')
     scale = processor.get('rescale_factor', 1 /
                           255) if processor.get('do_rescale', True) else 1
@@ -100,9 +106,18 @@ def _statistics(processor):
         mean, std = [0] * 3, [1] * 3
     if not (mean and std):
         return {}
-    return dict(
-        mean=[number / scale for number in mean],
-        std=[number / scale for number in std])
+    try:
+        said = dict(
+            mean=[number / scale for number in mean],
+            std=[number / scale for number in std])
+        right = len(mean) == len(std) == 3 and min(said['std']) > 0
+    except (TypeError, ZeroDivisionError):
+        right = False
+    if not right:
+        raise Refused(f'{path} says image_mean={mean}, image_std={std} and '
+                      f'rescale_factor={scale}: 3 numbers each are expected, '
+                      'of RGB, and a standard deviation and a factor above 0')
+    return said
 
 
 def _licence(card):

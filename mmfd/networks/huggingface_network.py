@@ -168,10 +168,8 @@ def of_images(config):
     """
     kind = config.get('model_type')
     if kind not in KINDS and isinstance(config.get('vision_config'), dict):
-        # what is missing there, the library knows
-        defaults = find('transformers:CONFIG_MAPPING')[kind]().to_dict()
-        config = dict(defaults['vision_config'], **config['vision_config'])
-        kind = config.get('model_type')
+        config = dict(_vision_defaults(kind), **config['vision_config'])
+        kind = config.get('model_type') or kind
     if kind not in KINDS:
         near = difflib.get_close_matches(str(kind), KINDS, 3, 0)
         raise Refused(f'config.json is of model_type={kind!r}, which is '
@@ -183,6 +181,13 @@ def of_images(config):
         for key, value in config.items()
         if key not in ('dtype', 'torch_dtype')  # fp32, whatever it was
     }
+
+
+def _vision_defaults(kind):
+    """What a model of text and images leaves out, as the library knows it."""
+    known = find('transformers:CONFIG_MAPPING')
+    defaults = known[kind]().to_dict() if kind in known else {}
+    return defaults.get('vision_config') or {}
 
 
 def _build(config):

@@ -15,8 +15,8 @@ def check_multiple(img_size, unit, unit_name):
         lower = img_size // unit * unit
         nearest = [str(size) for size in (lower, lower + unit) if size]
         raise Refused(f'img_size={img_size} is not a multiple of {unit_name}: '
-                      'set backbone.img_size and the size of the crops to '
-                      f'{" or ".join(nearest)}')
+                      'set img_size, and the size of the crops if a config '
+                      f'sets it, to {" or ".join(nearest)}')
 
 
 def check_equal(images, img_size):

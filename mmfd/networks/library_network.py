@@ -39,7 +39,7 @@ class LibraryNetwork(BaseModule):
         self.norm = norm
         self.channels_last = False  # what blocks within return: (B, h, w, C)
         for name, parameter in network.named_parameters():
-            if _is_within(name, unused) and not _is_within(name, [norm]):
+            if is_within(name, unused) and not is_within(name, [norm]):
                 parameter.requires_grad_(False)
 
     def features(self, x):
@@ -75,6 +75,10 @@ class LibraryNetwork(BaseModule):
                 f'{self.input_size[0]} x {self.input_size[1]}: set img_size '
                 'of this backbone, or the size of the crops')
         out = self.features(x)
+        if not isinstance(out, torch.Tensor):
+            raise Refused(f'{self.facts.name} gives a {type(out).__name__} in '
+                          'place of tokens or of one map: it can be no '
+                          'teacher and no student')
         self._check(tuple(out.shape), image)
         if out.ndim == 3 and self.facts.registers:
             cls, _, patches = out.tensor_split(
@@ -199,11 +203,23 @@ def check_colours(name, channels):
 
 
 def pair(size):
-    """(H, W) of an int, a pair or None."""
-    return size and ((size, size) if isinstance(size, int) else tuple(size))
+    """(H, W) of an int or a pair, in pixels; None of None.
+
+    Raises:
+        Refused: for other things, and for a side below 1.
+    """
+    if size is None:
+        return None
+    sides = (size, size) if isinstance(size, int) else size
+    if (not isinstance(sides, (list, tuple)) or len(sides) != 2
+            or not all(isinstance(s, int) and s > 0 for s in sides)):
+        raise Refused(f'img_size={size!r}: expected is a side, or (height, '
+                      'width), whole numbers of pixels')
+    return tuple(sides)
 
 
-def _is_within(name, modules):
+def is_within(name, modules):
+    """Whether a parameter is, or is in, one of these modules, by its name."""
     return any(name == module or name.startswith(f'{module}.')
                for module in modules)
 

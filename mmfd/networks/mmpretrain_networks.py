@@ -7,6 +7,7 @@ import torch
 from mmfd.errors import Refused
 from mmfd.hosts import openmmlab, operations
 from mmfd.networks.facts import Facts
+from mmfd.networks.library_network import pair
 from mmfd.registry import MODELS
 from mmfd.weights.meta_device import allocate, weightless
 
@@ -15,6 +16,7 @@ OF_TRAINING = 'init_cfg', 'frozen_stages', 'norm_eval'
 # What makes a network return all its tokens or a map, after its last norm
 WHOLE = dict(out_type='raw', final_norm=True, gap_before_final_norm=False)
 SIZE = 224  # pixels, where a network takes any size
+CROPS = 'scale', 'crop_size'  # what the crops of a pipeline call their size
 
 
 def find(name):
@@ -24,8 +26,8 @@ def find(name):
         name (str): as `mmpretrain.list_models` has it.
 
     Returns:
-        tuple: its config, `mean` and `std` of its images (dict), and the
-        address of its weights or None.
+        tuple: its config, the (H, W) of the images that it was trained on,
+        their `mean` and `std` (dict), and the address of its weights or None.
 
     Raises:
         Refused: for a name that it does not know; names the nearest ones.
@@ -47,7 +49,19 @@ def find(name):
     given = config.model.get('data_preprocessor') or config.get(
         'data_preprocessor') or {}
     statistics = {key: given.get(key) for key in ('mean', 'std')}
-    return backbone, statistics, model.weights
+    size = pair(backbone.get('img_size')) or _crops(config)
+    return backbone, size, statistics, model.weights
+
+
+def _crops(config):
+    """(H, W) of the crops that a config trains on; `SIZE` if it has none."""
+    loader = config.get('train_dataloader') or {}
+    pipeline = loader.get('dataset', {}).get('pipeline') or []
+    sizes = [
+        step[key] for step in pipeline for key in CROPS
+        if 'Crop' in step['type'] and key in step
+    ]
+    return pair(sizes[-1] if sizes else SIZE)
 
 
 def measure(backbone, name, img_size, mean, std, source=None):
@@ -55,18 +69,16 @@ def measure(backbone, name, img_size, mean, std, source=None):
 
     Args:
         backbone (dict): its config.
-        img_size (tuple | None): (H, W) of its images.
+        img_size (tuple | None): (H, W) of the images of its weights. A
+            network that takes any size is called with another one, that all
+            patches divide.
 
     Raises:
-        Refused: if it gives neither tokens nor a map.
+        Refused: if it cannot be called with such images, or gives neither
+            tokens nor a map.
     """
-    image = img_size or (SIZE, SIZE)
-    with weightless():
-        network = MODELS.build(dict(backbone, init_cfg=None))
-    network.eval()  # mmpretrain's returns None
-    with operations.fake_tensors(), torch.no_grad():
-        allocate(network, 'cpu')
-        shape = network(torch.zeros(1, 3, *image))[-1].shape
+    image = pair(backbone.get('img_size')) or (SIZE, SIZE)
+    network, shape = called(backbone, name, image)
     if len(shape) not in (3, 4):
         raise Refused(f'{name} gives {tuple(shape)}, neither tokens '
                       '(B, L, C) nor a map (B, C, h, w): it can be no teacher '
@@ -77,8 +89,26 @@ def measure(backbone, name, img_size, mean, std, source=None):
         name=name,
         width=shape[2] if len(shape) == 3 else shape[1],
         patch=round((image[0] * image[1] / cells)**0.5),
-        img_size=image,
+        img_size=img_size or image,
         mean=tuple(mean or ()),
         std=tuple(std or ()),
         cls=before,
         source=source)
+
+
+def called(backbone, name, image):
+    """A host's network, and the shape of what it gives for an image (H, W).
+
+    Raises:
+        Refused: if it takes no such images.
+    """
+    with weightless():
+        network = MODELS.build(dict(backbone, init_cfg=None))
+    network.eval()  # mmpretrain's returns None
+    try:
+        with operations.fake_tensors(), torch.no_grad():
+            allocate(network, 'cpu')
+            return network, network(torch.zeros(1, 3, *image))[-1].shape
+    except Exception as error:  # a network may answer a size with anything
+        raise Refused(f'{name} takes no images of {image[0]} x {image[1]} '
+                      f'pixels: {error}') from error

@@ -1,17 +1,23 @@
 """Networks of timm by name, as teacher or student."""
+import torch
+from torch import nn
+from torch.func import functional_call
+
 from mmfd.errors import Refused
 from mmfd.hosts import timm_models
 from mmfd.networks import names
 from mmfd.networks.facts import Facts
 from mmfd.networks.library_network import (LibraryNetwork, check_colours,
-                                           check_size, pair)
+                                           check_size, is_within, pair)
 from mmfd.registry import MODELS
 
 # Where networks keep the norm that they apply after pooling
 LAST_NORMS = ('fc_norm', 'head.norm')
-# Modules behind the features, and a parameter of masked training
-UNUSED = ('attn_pool', 'conv_head', 'norm_head', 'head', 'head_dist', 'fc',
-          'classifier', 'pre_logits', 'mask_token')
+# Modules that are behind the features of most networks, and a parameter of
+# masked training. EfficientNets have their conv_head before the features
+MAYBE_UNUSED = ('attn_pool', 'conv_head', 'in_conv', 'norm_head', 'head',
+                'head_dist', 'fc', 'classifier', 'pre_classifier',
+                'pre_logits', 'mask_token')
 
 
 @MODELS.register_module()
@@ -57,6 +63,7 @@ class TimmNetwork(LibraryNetwork):
         try:
             network, self_filter = timm_models.create(name, **args)
             network.reset_classifier(0, '')
+            unused = _unused(network, size)
         except (AssertionError, AttributeError, RuntimeError, TypeError,
                 ValueError) as error:
             raise Refused(f'timm builds no {name} with {args} that gives all '
@@ -67,7 +74,7 @@ class TimmNetwork(LibraryNetwork):
         modules = dict(network.named_modules())
         norms = [path for path in LAST_NORMS if path in modules]
         super().__init__(network, facts, size if fixed else None,
-                         norms[0] if norms else '', UNUSED, init_cfg)
+                         norms[0] if norms else '', unused, init_cfg)
         self.channels_last = timm_models.is_channels_last(network)
         self._filter = self_filter
 
@@ -159,6 +166,51 @@ def of_config(config, name, source=None):
             key: value
             for key, value in facts.items() if value
         })
+
+
+class _Features(nn.Module):
+    """What a network computes before it pools."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        return self.network.forward_features(x)
+
+
+def _unused(network, size):
+    """Names of the parameters that take no part in the features.
+
+    Those are looked at that are within `MAYBE_UNUSED`, by a call without
+    numbers for an image of this size (H, W).
+    """
+    whole = _Features(network)
+    names = [
+        name for name, _ in whole.named_parameters()
+        if is_within(name.removeprefix('network.'), MAYBE_UNUSED)
+    ]
+    if not names:
+        return []
+    tensors = dict(whole.named_parameters()) | dict(whole.named_buffers())
+    tensors = {
+        name:
+        torch.empty_like(tensor, device='meta', requires_grad=name in names)
+        for name, tensor in tensors.items()
+    }
+    network.eval()
+    with torch.enable_grad():
+        out = functional_call(whole, tensors,
+                              torch.zeros(1, 3, *size, device='meta'))
+    network.train()
+    gradients = [None] * len(names)
+    if out.requires_grad:
+        gradients = torch.autograd.grad(
+            out.sum(), [tensors[name] for name in names], allow_unused=True)
+    return [
+        name.removeprefix('network.')
+        for name, gradient in zip(names, gradients) if gradient is None
+    ]
 
 
 def _facts(name, network, said):

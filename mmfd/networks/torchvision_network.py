@@ -27,6 +27,7 @@ LAST_NORMS = dict(ConvNeXt='classifier.0')  # applied after pooling
 TOKENS = 'VisionTransformer'  # a cls token and patches
 CLASSIFIERS = 'classifier.', 'fc.', 'head.', 'heads.'
 OUT = 'features'
+SIZE = 224  # pixels, where a network takes any size
 
 
 @MODELS.register_module()
@@ -77,9 +78,9 @@ class TorchvisionNetwork(LibraryNetwork):
             network, {NODES[kind]: OUT})
         if norm:
             graph.add_submodule(norm, network.get_submodule(norm))
-        trained = said and said.transforms().crop_size[0] or 224
-        facts = _measured(name, graph, kind == TOKENS, size or pair(trained),
-                          said, trained).override(facts)
+        trained = said and said.transforms().crop_size[0] or SIZE
+        facts = _measured(name, graph, kind == TOKENS, size, said,
+                          pair(trained)).override(facts)
         fixed = size or pair(trained) if kind == TOKENS else None
         if fixed:
             check_size(name, fixed, facts.patch)
@@ -111,8 +112,13 @@ def published(name):
                 None) and (models.get_model_weights(name).DEFAULT)
 
 
-def _measured(name, graph, is_vit, image, said, trained):
-    """Facts; torchvision says no widths, so a call without numbers does."""
+def _measured(name, graph, is_vit, size, said, trained):
+    """Facts; torchvision says no widths, so a call without numbers does.
+
+    A ViT takes images of its own size alone, the others any: here one that
+    all patches divide.
+    """
+    image = (size or trained) if is_vit else (SIZE, SIZE)
     tensors = dict(graph.named_parameters(), **dict(graph.named_buffers()))
     with torch.no_grad():
         shape = functional_call(graph.eval(), {
@@ -125,7 +131,7 @@ def _measured(name, graph, is_vit, image, said, trained):
         name=f'torchvision:{name}',
         width=shape[2 if is_vit else 1],
         patch=int(name.split('_')[2]) if is_vit else image[0] // shape[2],
-        img_size=pair(trained),
+        img_size=trained,
         mean=tuple(255 * x for x in transforms.mean) if said else (),
         std=tuple(255 * x for x in transforms.std) if said else (),
         cls=int(is_vit),

@@ -69,6 +69,7 @@ def load_into(module,
         return ELSEWHERE if translate else _advice(names, checkpoint, prefix,
                                                    path, expected)
 
+    resize = ELSEWHERE if translate else ADVICE
     may_lack, may_remain = ((), ()) if translate else (MAY_LACK, MAY_REMAIN)
     try:
         found, others = saved_networks.find(
@@ -95,13 +96,14 @@ def load_into(module,
         _check_shapes(
             network, path,
             [(key, str([*value.shape]), str([*expected[key].shape]))
-             for key, value in state_dict.items() if key in expected])
+             for key, value in state_dict.items() if key in expected], resize)
     try:
         missing, unexpected = module.load_state_dict(state_dict, strict=False)
     except RuntimeError as error:
-        _check_shapes(network, path, pytorch_errors.shape_mismatches(error))
+        _check_shapes(network, path, pytorch_errors.shape_mismatches(error),
+                      resize)
         raise Refused(f'{path} is of another size than {network}: its bias '
-                      f'tables are of other windows. {ADVICE}') from None
+                      f'tables are of other windows. {resize}') from None
     outside = [key for key in in_file if not key.startswith(prefix)]
     left_out = {key.partition('.')[0] for key in [*outside, *unexpected]}
     missing = [
@@ -194,7 +196,7 @@ def _check_kinds(state_dict, expected, path):
                           'otherwise')
 
 
-def _check_shapes(network, path, shapes):
+def _check_shapes(network, path, shapes, advice):
     """Refuse names whose shapes (in the file, in the network) differ."""
     differ = [
         f'{key} is {in_file} in the file and {in_network} in the network'
@@ -202,9 +204,10 @@ def _check_shapes(network, path, shapes):
     ]
     if differ:
         positions = all(text.startswith('pos_embed is') for text in differ)
-        raise Refused(f'{path} is of another size than {network}: '
-                      f'{first_few(differ, 3)}. {ADVICE}' +
-                      (f', or {RESIZE}' if positions else ''))
+        raise Refused(
+            f'{path} is of another size than {network}: '
+            f'{first_few(differ, 3)}. {advice}' +
+            (f', or {RESIZE}' if positions and advice == ADVICE else ''))
 
 
 def _advice(names, checkpoint, prefix, path, expected):

@@ -139,6 +139,76 @@ def test_network_of_timm_without_a_map_is_one_message(name, args, message):
         network.train()(torch.zeros(1, 3, *size))
 
 
+@pytest.mark.parametrize('name, parameter, trained', [
+    ('test_efficientnet', 'conv_head.weight', True),
+    ('mobilenetv3_small_050', 'conv_head.weight', False),
+    ('lowformer_b0', 'in_conv.conv.weight', False),
+])
+def test_what_takes_part_in_the_features_is_trained(name, parameter, trained):
+    network = MODELS.build(dict(type='mmfd.TimmNetwork', name=name))
+    of_timm = dict(network.network.named_parameters())
+    assert of_timm[parameter].requires_grad == trained
+    assert network.training
+    features = network(torch.randn(2, 3, 64, 64))[-1]
+    (features * torch.randn_like(features)).sum().backward()
+    assert all(p.requires_grad == (p.grad is not None)
+               for p in of_timm.values())
+
+
+def test_network_of_several_maps_is_one_message():
+    network = built(by_name.find('timm:efficientvim_m1'))
+    with pytest.raises(Refused, match='gives a .* in place of tokens or of'):
+        network(torch.zeros(1, 3, 224, 224))
+
+
+@pytest.mark.parametrize('name, asked, size, patch', [
+    ('mm:resnet18_8xb16_cifar10', None, (32, 32), 8),
+    ('mm:vit-base-p14_dinov2-pre_3rdparty', None, (518, 518), 14),
+    ('mm:swinv2-tiny-w8_3rdparty_in1k-256px', None, (256, 256), 32),
+    ('mm:resnet18_8xb32_in1k', 200, (224, 224), 32),
+    ('torchvision:resnet18', 200, (224, 224), 32),
+    ('torchvision:efficientnet_b3', None, (300, 300), 32),
+])
+def test_facts_are_of_the_weights_whatever_size_is_asked_for(
+        name, asked, size, patch):
+    facts = by_name.find(name, asked).facts
+    assert (facts.img_size, facts.patch) == (size, patch)
+
+
+@pytest.mark.parametrize('name, size, message', [
+    ('mm:deit-tiny_4xb256_in1k', 200, '200 is not a multiple .* 192 or 208'),
+    ('mm:swinv2-tiny-w8_3rdparty_in1k-256px',
+     (192, 256), 'takes no images of 192 x 256 pixels: .*window'),
+    ('timm:test_vit', 0, 'img_size=0: expected is a side'),
+    ('timm:test_vit', 160., 'img_size=160.0: expected is a side'),
+    ('timm:test_vit', '160', "img_size='160': expected is a side"),
+    ('timm:test_vit', [160], r'img_size=\[160\]: expected is a side'),
+    ('timm:test_vit', (160, -160), 'expected is a side, or .height, width'),
+])
+def test_size_that_a_network_does_not_take_is_one_message(name, size, message):
+    with pytest.raises(Refused, match=message):
+        by_name.find(name, size)
+
+
+@pytest.mark.parametrize('config, processor, message', [
+    (dict(model_type='no', vision_config=dict(a=1)), {}, "model_type='no'"),
+    (dict(model_type='bert', vision_config=dict(a=1)), {}, "type='bert'"),
+    (None, dict(image_mean='x', image_std=[1] * 3), 'image_mean=x'),
+    (None, dict(image_mean=.5, image_std=.5), 'image_mean=0.5'),
+    (None, dict(image_mean=[.5], image_std=[.5]), '3 numbers each are'),
+    (None, dict(image_mean=[.5] * 3, image_std=[0] * 3), 'deviation .* above'),
+    (None, dict(image_mean=[.5] * 3, image_std=[.5] * 3,
+                rescale_factor=0), 'rescale_factor=0'),
+])
+def test_folder_that_says_what_cannot_be_is_one_message(
+        config, processor, message, tmp_path):
+    config = config or dict(model_type='vit')
+    for name, said in ('config', config), ('preprocessor_config', processor):
+        (tmp_path / f'{name}.json').write_text(json.dumps(said))
+    with pytest.raises(Refused, match=message):
+        by_name.find(f'hf:{tmp_path}')
+
+
 @pytest.mark.parametrize('changed, size, message', [
     (dict(num_channels=4), (32, 32), 'takes images of 4 channels'),
     (dict(patch_size=[8, 4]), (32, 32), r'patch_size=\[8, 4\] .* are squares'),
@@ -174,7 +244,9 @@ def test_weights_that_are_not_in_the_cache_are_asked_for(text, file, offline):
 
 
 def test_folder_that_is_not_in_the_cache_is_asked_for(offline):
-    with pytest.raises(Refused, match='config.json of some/network.*cache'):
+    with pytest.raises(
+            Refused,
+            match='config.json of some/network.*HF_HUB_OFFLINE.*hf:FOLDER$'):
         by_name.find('hf:some/network')
 
 
@@ -185,6 +257,14 @@ def test_file_of_another_network_is_refused(tmp_path):
     ours = built(by_name.find(VIT))
     with pytest.raises(Refused, match=r'does not fit .*lacks blocks\.2'):
         ours.load_weights(file)
+
+
+def test_file_of_a_wider_network_is_refused_with_advice_for_it(tmp_path):
+    save_file(
+        timm.create_model('test_vit3').state_dict(), tmp_path / 'wide.pth')
+    ours = built(by_name.find('timm:test_vit'))
+    with pytest.raises(Refused, match='of another size .* that its library'):
+        ours.load_weights(tmp_path / 'wide.pth')
 
 
 def test_facts_are_overridden_one_by_one():
