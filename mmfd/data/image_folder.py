@@ -216,7 +216,8 @@ class ImageFolder(BaseDataset):
         rest = self.split == 'train'
         if held_out == (count if rest else 0):
             raise Refused(f'held_out={self.held_out} of {count} images leaves '
-                          f'no image for split={self.split!r}')
+                          f'no image for split={self.split!r}: two or more '
+                          'are needed, and a share between 0 and 1')
         folder = tree.layout.folders[place]
         return units, lowest(
             lambda unit: tree.images.hashes(units[unit], folder), counts,

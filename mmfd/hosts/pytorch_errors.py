@@ -67,6 +67,15 @@ def message_of(error):
         f'{cls.__module__}.{cls.__qualname__}: ')[2]
 
 
+def is_of_one_value(error):
+    """Whether batch normalisation was to learn from one value per channel.
+
+    Args:
+        error (ValueError): of a module in training.
+    """
+    return 'more than 1 value per channel' in str(error)
+
+
 def shape_mismatches(error):
     """What a state dict and a module disagree on.
 

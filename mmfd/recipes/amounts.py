@@ -86,8 +86,12 @@ def choose(known,
     """
     given = dict(epochs=epochs, batch_size=batch_size, lr=lr)
     for name, value in given.items():
-        if value is not None and not 0 < value < inf:
-            raise Refused(f'{name}={value}: a number above 0 is expected')
+        if value is not None and not (isinstance(value, (int, float))
+                                      and 0 < value < inf):
+            raise Refused(f'{name}={value!r}: a number above 0 is expected')
+    if batch_size is not None and batch_size > images:
+        raise Refused(f'batch_size={batch_size} of {images:,} images: a batch '
+                      f'of {images:,} or fewer is expected')
     fewest, most = known.epochs
     why = []
     if epochs is None:

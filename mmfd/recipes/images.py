@@ -2,6 +2,7 @@
 import os
 from typing import NamedTuple
 
+from mmfd.data import stores
 from mmfd.data.image_folder import ImageFolder
 
 SMALL = 128  # pixels, below which crops keep a third of an image or more
@@ -22,9 +23,12 @@ class Images(NamedTuple):
 
 
 def absolute(data):
-    """A folder, or several, as a list of absolute paths."""
+    """A folder, or several, as a list of absolute paths and of addresses."""
     data = [data] if isinstance(data, (str, os.PathLike)) else data
-    return [os.path.abspath(folder) for folder in data]
+    return [
+        folder if stores.is_address(folder) else os.path.abspath(folder)
+        for folder in data
+    ]
 
 
 def look_at(folders, with_label=None):

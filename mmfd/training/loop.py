@@ -6,7 +6,7 @@ from mmengine.runner import EpochBasedTrainLoop
 
 from mmfd.data.sampler import ResumableSampler, seed_all
 from mmfd.errors import Refused
-from mmfd.hosts import log
+from mmfd.hosts import log, pytorch_errors
 from mmfd.registry import LOOPS
 
 MAX_HISTORY = 10_000  # iterations kept of every logged curve, for averages
@@ -102,7 +102,16 @@ class ResumableLoop(EpochBasedTrainLoop):
 
     def run_iter(self, idx, data_batch):
         seed_all(self._seed(), get_rank(), self.iter)
-        super().run_iter(self.done + idx, data_batch)
+        try:
+            super().run_iter(self.done + idx, data_batch)
+        except ValueError as error:
+            if not pytorch_errors.is_of_one_value(error):
+                raise
+            raise Refused(
+                'batch normalisation cannot learn from one image whose map is '
+                '1 x 1: give more images, raise the batch size '
+                '(train_dataloader.batch_size), or the size of the images'
+            ) from error
 
     def evaluates_after(self, epoch):
         """Whether the run is evaluated after so many epochs."""

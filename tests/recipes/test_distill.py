@@ -150,6 +150,19 @@ def test_written_config_trains_the_same(student, tmp_path):
         assert torch.equal(value, again[name]), name
 
 
+@pytest.mark.full
+def test_batch_of_one_value_per_channel_is_one_message(teacher, shapes_root,
+                                                       tmp_path):
+    with pytest.raises(Refused, match='from one image whose map is 1 x 1'):
+        mmfd.distill(
+            shapes_root / 'imagenet',
+            teacher,
+            'timm:test_resnet',
+            tmp_path / 'fd',
+            img_size=32,
+            batch_size=1)
+
+
 def test_size_is_one_key(teacher, shapes_root, tmp_path):
     recipe = plan(shapes_root / 'imagenet', teacher, 'timm:test_convnext',
                   (64, 96))
@@ -266,6 +279,9 @@ REFUSED = [
     (dict(student='resnet50'), 'LIBRARY:NAME'),
     (dict(teacher='timm:test_vit=nowhere.pth'), 'nowhere.pth'),
     (dict(student='timm:test_vit', img_size=50), '50'),
+    (dict(img_size=0), 'img_size=0: expected is a side'),
+    (dict(batch_size=121), 'batch_size=121 of 120 images: .* 120 or fewer'),
+    (dict(epochs='2'), "epochs='2': a number above 0"),
     (dict(data='tests/recipes'), 'no images in .*tests/recipes.*--data'),
 ]
 
