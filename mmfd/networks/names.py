@@ -21,10 +21,11 @@ def split(text):
         tuple[str, str, str]: library, name, and path of its weights or ''.
 
     Raises:
-        Refused: for an unknown library, or a FILE that is not there.
+        Refused: for what is no text, an unknown library, or a FILE that is
+            not there.
     """
-    library, colon, rest = text.partition(':')
-    if not colon or library not in LIBRARIES:
+    library, colon, rest = str(text).partition(':')
+    if not isinstance(text, str) or not colon or library not in LIBRARIES:
         raise Refused(
             f'{text!r} names no network: write LIBRARY:NAME, and =FILE after '
             f'it for its weights, where LIBRARY is {", ".join(LIBRARIES)}')

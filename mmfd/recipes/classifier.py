@@ -1,6 +1,5 @@
 """A classifier in hand: which class an image is of, with what probability."""
 import json
-from pathlib import Path
 
 import torch
 from mmengine.dataset import Compose, pseudo_collate
@@ -10,6 +9,7 @@ from torch import nn
 from mmfd.data.decode import MAX_PIXELS
 from mmfd.errors import Refused
 from mmfd.recipes.images import short_edge
+from mmfd.recipes.runs import file_in
 from mmfd.weights import checkpoints, provenance, strict_loading
 from mmfd.weights.carried_config import carried_config, is_trusted
 
@@ -93,8 +93,7 @@ def load_classifier(path):
     Raises:
         Refused: if it holds none.
     """
-    file = Path(path, FILE)
-    file = file if file.is_file() else Path(path)
+    file = file_in(path, FILE, 'mmfd finetune')
     model, meta = carried_config(file, to_build=True), checkpoints.meta(file)
     if 'classes' not in meta:
         raise Refused(f'{file} is no classifier, as it names no classes: '

@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmfd.errors import Refused
 from mmfd.hosts import log
 from mmfd.launch import paths
-from mmfd.networks import by_name
+from mmfd.networks import by_name, names
 from mmfd.networks.library_network import pair
 from mmfd.recipes import amounts, images, runs
 from mmfd.recipes.config_text import code, config_text
@@ -142,7 +142,7 @@ def _name(teachers, student):
 
 def _short(text):
     """A network's name as a part of the name of a file."""
-    name = text.partition(':')[2].partition('=')[0].rstrip('/')
+    name = names.split(text)[1].rstrip('/')
     return re.sub(r'\W+', '_', name.rpartition('/')[2])
 
 

@@ -22,8 +22,11 @@ def predict(model, images, top=5):
         cannot be read.
 
     Raises:
-        Refused: if there is no such model, or no image.
+        Refused: if there is no such model, or no image, or for less than one
+            class.
     """
+    if top < 1:
+        raise Refused(f'top={top}: one or more is expected')
     if isinstance(images, (str, os.PathLike)):
         images = [images]
     files = [file for path in images for file in _files(os.fspath(path))]

@@ -14,6 +14,7 @@ from mmfd.launch import command_line, runner, terminal
 from mmfd.launch.config_options import load_config
 from mmfd.training import curves
 from mmfd.training.last_checkpoint import find_checkpoints
+from mmfd.weights.weight_files import IN_FOLDER
 
 
 class Recipe(NamedTuple):
@@ -105,6 +106,31 @@ def write(recipe, resume):
     with files.output_file(path) as file:
         file.write_text(recipe.text)
     return path
+
+
+def file_in(path, name, command):
+    """The file that a run has left at its end.
+
+    Args:
+        path (str): of the file, or of the folder of the run.
+        name (str): of the file in that folder.
+        command (str): that writes it.
+
+    Returns:
+        Path: also of a folder with weights in another form.
+
+    Raises:
+        Refused: for a folder without weights.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    for file in name, *IN_FOLDER:
+        if (path / file).is_file():
+            return path / name if file == name else path
+    raise Refused(f'{path} has no {name}, which {command} writes there at its '
+                  'end: name the folder of such a run, --resume a run that '
+                  'was stopped, or name one of its checkpoints')
 
 
 def history(work_dir):

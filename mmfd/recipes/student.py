@@ -2,7 +2,6 @@
 import dataclasses
 import json
 import os
-from pathlib import Path
 
 from mmengine.registry import MODELS
 from torch import nn
@@ -62,6 +61,10 @@ class Student(nn.Module):
         Returns:
             Tensor: (B, L, C): `facts.cls` cls tokens first, if there are any,
             then the map, row by row. Registers are left out.
+
+        Raises:
+            Refused: for pixels of another shape, or of a size that the
+                network does not take.
         """
         return self.select_tokens(self._features(pixels))
 
@@ -97,6 +100,9 @@ class Student(nn.Module):
         return self.targets[teacher](self._features(pixels))
 
     def _features(self, pixels):
+        if pixels.ndim != 4 or pixels.shape[1] != 3:
+            raise Refused(f'pixels {tuple(pixels.shape)}: expected is a batch '
+                          'of RGB images, (B, 3, H, W)')
         feats = self.backbone(self.normalize(pixels.float()))
         return features_of(self.backbone, feats, pixels.shape[-2:])
 
@@ -154,9 +160,12 @@ def load_student(path):
 
 
 def student_file(path):
-    """The file of a student, which may be given as the folder of its run."""
-    file = Path(path, FILE)
-    return file if file.is_file() else Path(path)
+    """The file of a student, which may be given as the folder of its run.
+
+    Raises:
+        Refused: for a folder that has neither.
+    """
+    return runs.file_in(path, FILE, 'mmfd distill')
 
 
 def facts_of(student, name, statistics):

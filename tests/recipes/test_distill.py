@@ -56,6 +56,12 @@ def test_student_is_the_same_from_its_file(student):
     assert loaded.history == [] and found.history
 
 
+@pytest.mark.parametrize('shape', [(3, 64, 64), (2, 1, 64, 64), (64, 64)])
+def test_pixels_of_another_shape_are_refused(student, shape):
+    with pytest.raises(Refused, match=r'expected is .* \(B, 3, H, W\)'):
+        student[0].tokens(torch.zeros(shape))
+
+
 def test_history_has_training_and_held_out_images(student):
     found, _ = student
     held_out = [line for line in found.history if 'held_out/loss' in line]
@@ -277,6 +283,8 @@ def test_images_are_held_out_where_no_folder_is(teacher, shapes_root,
 REFUSED = [
     (dict(student='timm:test_resnett'), 'test_resnet'),
     (dict(student='resnet50'), 'LIBRARY:NAME'),
+    (dict(student=['timm:test_resnet']), 'LIBRARY:NAME'),
+    (dict(student=torch.nn.Identity()), 'Identity.. names no network'),
     (dict(teacher='timm:test_vit=nowhere.pth'), 'nowhere.pth'),
     (dict(student='timm:test_vit', img_size=50), '50'),
     (dict(img_size=0), 'img_size=0: expected is a side'),

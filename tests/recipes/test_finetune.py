@@ -92,6 +92,18 @@ def test_what_is_no_classifier_is_refused(student, classifier, tmp_path):
             mmfd.load_classifier(tmp_path / 'bad.safetensors')
 
 
+def test_folder_of_another_run_is_refused(student, classifier):
+    with pytest.raises(Refused, match='no student.safetensors, which mmfd d'):
+        mmfd.load_student(classifier[1])
+    with pytest.raises(Refused, match='no classifier.safetensors.*finetune w'):
+        mmfd.load_classifier(student[1])
+
+
+def test_less_than_one_class_is_refused(classifier):
+    with pytest.raises(Refused, match='top=-1: one or more'):
+        mmfd.predict(classifier[0], 'nowhere.jpg', top=-1)
+
+
 def test_missing_image_is_refused(classifier):
     with pytest.raises(Refused, match='no image and no folder nowhere.jpg'):
         mmfd.predict(classifier[0], 'nowhere.jpg')
