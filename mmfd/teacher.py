@@ -129,6 +129,10 @@ class Teacher(nn.Module):
         """To be called after the backbone's weights became other tensors."""
         self._backbone_forward.weights_replaced()
 
+    def compile_backbone(self, options):
+        """Compile the backbone's forward; `options` of `torch.compile`."""
+        self._backbone_forward.compile(options, trained=self)
+
     def copies(self):
         """The copies of weights that calls have made for later ones."""
         return self._backbone_forward.copies()

@@ -1,10 +1,11 @@
 """The students' transformer blocks: less computed, and less kept.
 
-Nothing is computed for a branch that drop path drops (`drop_path`). Outputs of
-norms and GELUs are computed again in the backward (`recompute`). Attention
-scores are never kept (`attention`). Results are those of the formulas in the
-docstrings. The blocks take over the parts of the host's blocks under the
-host's names, so their weights have the host's names too.
+Nothing is computed for a branch that drop path drops (`drop_path`), unless a
+whole block is compiled, whose shapes are then `fixed`. Outputs of norms and
+GELUs are computed again in the backward (`recompute`). Attention scores are
+never kept (`attention`). Results are those of the formulas in the docstrings.
+The blocks take over the parts of the host's blocks under the host's names, so
+their weights have the host's names too.
 """
 import torch
 from torch import nn
@@ -12,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mmfd.fast import attention
 from mmfd.fast.cosine_attention import CosineAttention
-from mmfd.fast.drop_path import residual
+from mmfd.fast.drop_path import residual, weights
 from mmfd.fast.recompute import feed_forward, normed
 
 
@@ -27,6 +28,7 @@ class ViTBlock(nn.Module):
             keeping its activations.
     """
     branches_to_compile = 'attention_branch', 'ffn_branch'
+    fixed = False
 
     def __init__(self, host, with_cp):
         super().__init__()
@@ -44,15 +46,16 @@ class ViTBlock(nn.Module):
                 None takes that of the block's own table, if it has one.
             attend (callable): `attend(attn, x, bias, gamma)` to tokens.
         """
+        drawn = weights(self.drop_path, x) if self.fixed else (None, None)
         if self.with_cp and torch.is_grad_enabled():
             return checkpoint(
-                self.branches, x, bias, attend, use_reentrant=False)
-        return self.branches(x, bias, attend)
+                self.branches, x, drawn, bias, attend, use_reentrant=False)
+        return self.branches(x, drawn, bias, attend)
 
-    def branches(self, x, bias, attend):
+    def branches(self, x, drawn, bias, attend):
         x = residual(x, lambda x: self.attention_branch(x, bias, attend),
-                     self.drop_path)
-        return residual(x, self.ffn_branch, self.drop_path)
+                     self.drop_path, drawn[0])
+        return residual(x, self.ffn_branch, self.drop_path, drawn[1])
 
     def attention_branch(self, x, bias, attend):
         return normed(self.ln1, x,

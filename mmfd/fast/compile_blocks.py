@@ -4,16 +4,20 @@ from functools import partial
 import torch
 
 from mmfd.errors import Refused
+from mmfd.fast import fixed_shapes
+from mmfd.fast.fixed_shapes import FixedShape
 from mmfd.hosts import log, pytorch
 
 
 def compile_blocks(model, options):
-    """Compile the branches of a student's blocks; on a GPU the teacher too.
+    """Compile a student's blocks; on a GPU the teacher too.
 
-    The draw of drop path stays outside, so only the number of images differs
-    from step to step. On a CPU the teacher's packed weights are worth more
-    than compiling it. Where nothing can be compiled, a warning says so and
-    the model stays as it is.
+    The draw of drop path stays outside. On a CPU the branches are compiled,
+    for any number of images, and the teacher's packed weights are worth more
+    than compiling it. On a GPU, where a launch takes as long as a small
+    kernel, blocks of a ViT are compiled whole: all images go through all
+    branches, so shapes are the same in every step. Where nothing can be
+    compiled, a warning says so and the model stays as it is.
 
     Args:
         model (nn.Module): before training.
@@ -33,6 +37,21 @@ def compile_blocks(model, options):
     device = next(model.parameters()).device
     if not _can_compile(device, options):
         return True
+    on_gpu = device.type != 'cpu'
+    whole = [block for block in blocks if on_gpu and hasattr(block, 'fixed')]
+    compile_whole(whole, options)
+    compile_branches([b for b in blocks if b not in whole], options)
+    for module in model.modules() if on_gpu else ():
+        if hasattr(module, 'compile_backbone'):  # a teacher hides its own
+            module.compile_backbone(options)
+    log.info(
+        f'{len(blocks)} blocks are compiled: the first two iterations take '
+        'up to some minutes')
+    return True
+
+
+def compile_branches(blocks, options):
+    """Compile what lies between the draws of drop path."""
     compiled = {}  # one for all blocks of a kind
     for block in blocks:
         for name in block.branches_to_compile:
@@ -40,13 +59,17 @@ def compile_blocks(model, options):
             if branch not in compiled:
                 compiled[branch] = torch.compile(branch, **options)
             setattr(block, name, partial(compiled[branch], block))
-    for module in model.modules() if device.type != 'cpu' else ():
-        if hasattr(module, 'weights_replaced'):  # a teacher hides its own
-            module.backbone.compile(**options)
-    log.info(
-        f'{len(blocks)} blocks are compiled: the first two iterations take '
-        'up to some minutes')
-    return True
+
+
+def compile_whole(blocks, options):
+    """Compile blocks of fixed shapes."""
+    compiled = {}  # one for all blocks of a kind
+    for block in blocks:
+        plain = type(block).branches
+        if plain not in compiled:
+            compiled[plain] = fixed_shapes.compiled(plain, options)
+        block.fixed = True
+        block.branches = FixedShape(block, plain, compiled[plain])
 
 
 def _can_compile(device, options):
@@ -63,6 +86,7 @@ def _can_compile(device, options):
         log.warn(
             'compile: this machine cannot compile '
             f'({type(error).__name__}: {lines[0] if lines else ""}), so '
-            'nothing is compiled. A C++ compiler brings it: apt install g++')
+            'nothing is compiled. A C++ compiler brings it: apt install g++' +
+            '; on a GPU Triton, too' * (device.type != 'cpu'))
         return False
     return True

@@ -2,7 +2,7 @@
 import torch
 
 
-def residual(x, branch, drop_path):
+def residual(x, branch, drop_path, weight=None):
     """x + drop_path(branch(x)).
 
     An image whose branch is dropped does not go through it. At the rate 0.2
@@ -15,14 +15,19 @@ def residual(x, branch, drop_path):
         x (Tensor): (B, L, C).
         branch (callable): tokens of some of the images to the same shape.
         drop_path (DropPath): the host's.
+        weight (Tensor): what `weights` has drawn for this branch. Then all
+            images go through it, and shapes are the same in every step.
 
     Returns:
         Tensor: (B, L, C).
     """
+    if weight is not None:
+        added = branch(x)
+        return x + (weight * added).to(added.dtype)
     rate = drop_path.drop_prob if drop_path.training else 0.
     if not rate:
         return x + branch(x)
-    keep = 1 - rate + torch.rand(len(x), device='cpu') >= 1
+    keep = _drawn(rate, x)
     weight = 1 / (1 - rate)
     if keep.all():
         return torch.add(x, branch(x), alpha=weight)
@@ -34,6 +39,33 @@ def residual(x, branch, drop_path):
     added = branch(inner)
     dtype = torch.promote_types(x.dtype, added.dtype)
     return x.to(dtype).index_add(0, kept, added.to(dtype), alpha=weight)
+
+
+def weights(drop_path, x, branches=2):
+    """What the branches of a block are multiplied with, image by image.
+
+    Drawn as `residual` would, one branch after the other.
+
+    Args:
+        drop_path (DropPath): the host's.
+        x (Tensor): (B, L, C).
+        branches (int): how many.
+
+    Returns:
+        Tensor: (branches, B, 1, 1): 0 where the branch of an image is
+        dropped, else 1 over the share that is kept; on the device of x.
+    """
+    rate = drop_path.drop_prob if drop_path.training else 0.
+    if not rate:
+        return torch.ones(branches, len(x), 1, 1, device=x.device)
+    keep = torch.stack([_drawn(rate, x) for _ in range(branches)])
+    drawn = (keep / (1 - rate)).to(x.device, non_blocking=True)
+    return drawn[..., None, None]
+
+
+def _drawn(rate, x):
+    """Which of the images keep a branch: bool, (B, ), on the CPU."""
+    return 1 - rate + torch.rand(len(x), device='cpu') >= 1
 
 
 class SelectKept(torch.autograd.Function):

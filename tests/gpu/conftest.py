@@ -40,6 +40,8 @@ def null_device(tmp_path_factory):
         HERE / 'null_device.c', '-o', library
     ], check=True)  # yapf: disable
 
+    library.with_suffix('').symlink_to(library)  # as Triton's linker has it
+
     def run(*arguments):
         done = subprocess.run([sys.executable, *map(str, arguments)],
                               capture_output=True,
@@ -48,6 +50,7 @@ def null_device(tmp_path_factory):
                                   os.environ,
                                   LD_PRELOAD=str(library),
                                   PYTORCH_NVML_BASED_CUDA_CHECK='0',
+                                  TRITON_LIBCUDA_PATH=str(library.parent),
                                   OMP_NUM_THREADS='1',
                                   PYTHONPATH=os.pathsep.join(
                                       [os.getcwd(), 'tests'])))

@@ -321,9 +321,33 @@ NOTHING(cuCtxSetCurrent)
 NOTHING(cuInit)
 NOTHING(cuGetErrorString)
 
-/* what is compiled at run time: loaded, found, launched */
+/* what is compiled at run time, by PyTorch or Triton */
+int cuModuleLoad(void **module) { return handle(module); }
 int cuModuleLoadData(void **module) { return handle(module); }
 int cuModuleLoadDataEx(void **module) { return handle(module); }
 int cuModuleGetFunction(void **function) { return handle(function); }
 int cuOccupancyMaxActiveBlocksPerMultiprocessor(int *n) { *n = 2; return OK; }
 LAUNCH(cuLaunchKernel)
+LAUNCH(cuLaunchKernelEx)
+NOTHING(cuModuleUnload)
+NOTHING(cuCtxSetLimit)
+int cuCtxGetLimit(size_t *value) { *value = 0; return OK; }
+int cuCtxGetDevice(int *device) { *device = 0; return OK; }
+NOTHING(cuFuncSetAttribute)
+NOTHING(cuFuncSetCacheConfig)
+int cuDeviceGet(int *device) { *device = 0; return OK; }
+int cuDeviceGetAttribute(int *value, int which) {
+  return cudaDeviceGetAttribute(value, which);
+}
+int cuFuncGetAttribute(int *value, int which) {
+  *value = which == 0 ? 1024 : which == 4 ? 32 : 0; /* threads, registers */
+  return OK;
+}
+int cuDriverGetVersion(int *version) { return cudaDriverGetVersion(version); }
+int cuDevicePrimaryCtxRetain(void **context) {
+  return cuCtxGetCurrent(context);
+}
+int cuPointerGetAttribute(uint64_t *value, int which, uint64_t pointer) {
+  *value = pointer;
+  return OK;
+}

@@ -110,6 +110,14 @@ def test_recipe_is_fused_without_waits_and_in_bounds(on_null_device, config,
 
 
 @pytest.mark.full
+def test_whole_blocks_are_fewer_kernels(on_null_device):
+    """772 of them are the patch embeddings, which cuDNN would do in six."""
+    facts, = on_null_device(dict(config=FD, batch=128, compiled=True))
+    assert facts['fused'] == 12 + 12 and facts['waits'] == 0
+    assert facts['launches'] <= 1750 and facts['peak'] < 11 * GIB
+
+
+@pytest.mark.full
 def test_a_segmentor_waits_for_its_logged_accuracy_alone(on_null_device):
     facts, = on_null_device(dict(config=UPERNET, batch=2))
     assert (facts['fused'], facts['math']) == (12, 0)

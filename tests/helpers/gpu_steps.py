@@ -25,6 +25,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import InstanceData, PixelData
 from mmpretrain.structures import DataSample
 
+from mmfd.fast.compile_blocks import compile_blocks
 from mmfd.hosts import mmcv_ops, operations
 from mmfd.launch import parallel_config
 from mmfd.launch.runner import adapt_to_gpus
@@ -46,7 +47,8 @@ def facts(config,
           side=None,
           steps=4,
           options=None,
-          values=None):
+          values=None,
+          compiled=False):
     """What the last of some training steps of a model did.
 
     Args:
@@ -57,6 +59,7 @@ def facts(config,
         options (dict): changes of the config.
         values (dict): of `null_kernels.computed`, to have the CPU compute what
             kernels would. None: they do nothing.
+        compiled (bool): the model, as `compile=True` does.
 
     Returns:
         dict: `fused` and `math`, how many attentions of each kind; what
@@ -84,6 +87,8 @@ def facts(config,
             cfg.optim_wrapper, type='mmfd.AmpOptimWrapper', dtype=dtype)
         optim = build_optim_wrapper(model, wrapper)
     adapt_to_gpus(model)
+    if compiled:
+        compile_blocks(model, True)
     data = samples(cfg, scope, batch, side or side_of(cfg))
     step(model, data, optim)
     kept = torch.cuda.memory_allocated()
