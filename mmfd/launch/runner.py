@@ -18,8 +18,8 @@ from mmfd.hosts import fp32_modules, log, openmmlab, system
 from mmfd.launch import (parallel_config, processes, starting_weights, summary,
                          terminal)
 from mmfd.launch.checks import (config_checks, dataset_checks, loader_checks,
-                                resume_checks, schedule_checks, student_checks,
-                                target_checks)
+                                resume_checks, schedule_checks,
+                                schedule_course, student_checks, target_checks)
 from mmfd.launch.checks.setting_takers import scope_of
 from mmfd.launch.checks.type_names import find_class, no_such_type
 from mmfd.launch.config_options import DOWNSTREAM
@@ -236,6 +236,8 @@ def _build(cfg, loops, verbose):
         schedule_checks.check_custom_keys(cfg, _unwrapped(runner.model))
         with build_errors_refused(*OF_NUMBERS):
             _build_optimizer(runner)
+        with build_errors_refused(*OF_NUMBERS):
+            schedule_course.check(runner)
     return runner
 
 

@@ -23,6 +23,7 @@ def take(runner, run):
         dict: entries of `meta`.
     """
     loader = runner.train_dataloader
+    names = checkpoint_schema.names_of_parameters(runner)
     notes = dict(
         run=run.name,
         starts=run.starts,
@@ -30,9 +31,8 @@ def take(runner, run):
         schedule=checkpoint_schema.schedule_of(runner),
         early_stopping=early_stopping.counts(runner.hooks),
         settings=run_settings.of_run(runner.cfg),
-        unstepped=optimizer_schema.unstepped(
-            runner.optim_wrapper,
-            checkpoint_schema.names_of_parameters(runner)))
+        unstepped=optimizer_schema.unstepped(runner.optim_wrapper, names),
+        parameters=optimizer_schema.parameters(runner.optim_wrapper, names))
     if length := epoch_length(runner):
         notes['epoch_length'] = length
     if isinstance(loader.dataset, ImageFolder):

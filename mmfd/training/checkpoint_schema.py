@@ -67,6 +67,7 @@ META = Fields(
              others=Fields(dict(waited=COUNT, best=FRACTION))),
          settings=TEXT,
          unstepped=listed(TEXT, 'a list of names of parameters'),
+         parameters=listed(TEXT, 'a list of names of parameters'),
          images=Fields(dict(number=LENGTH, sum=TEXT)),
          outdated=listed(TEXT, 'a list of names of files'),
          nan_guard=Fields(
@@ -122,10 +123,13 @@ def check_file(checkpoint, path):
     hub = checkpoint['message_hub']
     kept = {**hub['log_scalars'], **hub['runtime_info']}
     resumed = Value('True, as it is there', lambda value: value is True)
+    epoch = checkpoint['meta']['epoch']
+    evaluated = whole(f'0 to {epoch}, the epochs done', below=epoch + 1)
     description = Fields(
         dict(
             message_hub=Fields(
                 dict(
+                    runtime_info=Fields(optional=dict(evaluated=evaluated)),
                     resumed_keys=Fields(
                         optional=dict.fromkeys(kept, resumed))))))
     schema.check(checkpoint, description, path, _advice(path))
@@ -148,7 +152,9 @@ def check_run(checkpoint, path, runner):
     names = names_of_parameters(runner)
     description = Fields(
         dict(
-            meta=Fields(dict(iter=_position(checkpoint['meta'], runner))),
+            meta=Fields(
+                dict(iter=_position(checkpoint['meta'], runner)),
+                dict(parameters=_numbered(runner, names))),
             state_dict=Fields(  # buffers may be masks of infinite numbers
                 optional=dict.fromkeys(names.values(), WEIGHT)),
             optimizer=optimizer_schema.optimizer_state(
@@ -255,6 +261,14 @@ def _position(meta, runner):
         below=first + length + 1)
 
 
+def _numbered(runner, names):
+    """Describe the names of the parameters: moments have numbers alone."""
+    expected = optimizer_schema.parameters(runner.optim_wrapper, names)
+    return Value(
+        "the names of this run's parameters in the order of its optimizer, by "
+        'which moments are numbered', lambda value: [*value] == expected)
+
+
 def _averages(state_dict):
     """Describe averaged weights: the model's, with other values."""
     weights = {
@@ -267,7 +281,7 @@ def _averages(state_dict):
 
 def _average(value, name):
     if value.is_floating_point() and schema.is_finite(value):
-        return schema.tensor(value.shape, name)
+        return schema.tensor(value, name)
     return Value(
         f'a tensor {(*value.shape, )} of {value.dtype}',
         lambda other: torch.is_tensor(other) and (other.shape, other.dtype) ==

@@ -162,7 +162,7 @@ class _KeptState:
         if isinstance(value, torch.Tensor):
             like = f'{name} is' if value.shape == param.shape else (
                 f'this optimizer keeps it for {name}')
-            return schema.tensor(value.shape, like, least)
+            return schema.tensor(value, like, least)
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             return number(
                 f'a finite number{", 0 or more" * (least == 0)}', least=least)
@@ -194,6 +194,20 @@ def optimizers(wrapper):
     if isinstance(wrapper, OptimWrapperDict):
         return [each.optimizer for each in wrapper.values()]
     return [wrapper.optimizer]
+
+
+def parameters(wrapper, names):
+    """Names of the parameters of an optimizer, in the order of their numbers.
+
+    Args as of `unstepped`.
+
+    Returns:
+        list[str]
+    """
+    return [
+        names.get(param, '?') for optimizer in optimizers(wrapper)
+        for group in optimizer.param_groups for param in group['params']
+    ]
 
 
 def unstepped(wrapper, names):
@@ -231,14 +245,27 @@ def keep_flags(optimizer, state_dict):
     return dict(state_dict, param_groups=groups)
 
 
-def schedules(runner):
-    """Describe the states of the schedules, from those that would begin."""
-    wrapper, schedulers = runner.optim_wrapper, runner.param_schedulers
+def scratch_schedules(runner, choose=list):
+    """The schedules of a run, of a copy of its optimizer without weights.
+
+    Args:
+        runner (Runner): not trained yet.
+        choose (callable): parameter groups -> those that the copy has.
+
+    Returns:
+        list | dict: of the host's schedules, as the host builds them.
+    """
+    wrapper = runner.optim_wrapper
     try:
-        runner.optim_wrapper = _scratch_wrapper(wrapper)
-        built = runner.build_param_scheduler(schedulers)
+        runner.optim_wrapper = _scratch_wrapper(wrapper, choose)
+        return runner.build_param_scheduler(runner.param_schedulers)
     finally:
         runner.optim_wrapper = wrapper
+
+
+def schedules(runner):
+    """Describe the states of the schedules, from those that would begin."""
+    built = scratch_schedules(runner)
     if isinstance(built, dict):
         return Fields({
             name: _states(each)
@@ -248,15 +275,15 @@ def schedules(runner):
     return _states(built)
 
 
-def _scratch_wrapper(wrapper):
+def _scratch_wrapper(wrapper, choose):
     if isinstance(wrapper, OptimWrapperDict):
         return OptimWrapperDict(**{
-            name: _scratch_wrapper(each)
+            name: _scratch_wrapper(each, choose)
             for name, each in wrapper.items()
         })
     groups = [
         dict(group, params=[torch.zeros(1)])
-        for group in wrapper.optimizer.param_groups
+        for group in choose(wrapper.optimizer.param_groups)
     ]
     return OptimWrapper(scratch_copy(wrapper.optimizer, groups))
 

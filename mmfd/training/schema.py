@@ -159,24 +159,28 @@ def listed(entry, expected, least=0):
         >= least and all(map(entry.fits, value)))
 
 
-def tensor(shape, like, least=-float('inf')):
+def tensor(example, like, least=-float('inf')):
     """Description of a tensor of finite floats.
 
     Args:
-        shape (tuple[int]): that it must have.
+        example (Tensor): whose shape it must have, and as many digits.
         like (str): what else has this shape, for the message.
         least (float): that its numbers may be.
     """
+    shape, dtype = example.shape, example.dtype
 
     def fits(value):
         return isinstance(value, torch.Tensor) and (
             value.is_floating_point() and value.shape == shape
+            and torch.finfo(value.dtype).eps <= torch.finfo(dtype).eps
             and value.layout is torch.strided and is_finite(value)
             and not (value.numel() and value.amin() < least))
 
     at_least = f', not below {least:g}' if isfinite(least) else ''
+    digits = str(dtype).removeprefix('torch.')
     return Value(
-        f'a tensor {(*shape, )} of finite floats{at_least}, as {like}', fits)
+        f'a tensor {(*shape, )} of finite floats in {digits} or finer'
+        f'{at_least}, as {like}', fits)
 
 
 def like(example):

@@ -107,6 +107,10 @@ WRONG = [  # where in the checkpoint, what is put there, what is said
     ('message_hub.runtime_info.best_score', [1], 'best_score is a list of 1'),
     ('message_hub.runtime_info.keep_ckpt_ids', ['../../x'], 'keep_ckpt_ids'),
     ('message_hub.runtime_info.evaluated', 'x', 'evaluated'),
+    ('message_hub.runtime_info.evaluated', 2,
+     'evaluated is 2, expected was 0 to 1, the epochs done'),
+    ('meta.parameters', ['linear.weight'],
+     "meta.parameters is a list of 1, expected was the names of this run's"),
     ('message_hub.log_scalars.train/loss', [1.],
      'a list of 1, expected was a l'),
     ('message_hub.resumed_keys.train/loss', False, 'True, as it is there'),
@@ -115,7 +119,9 @@ WRONG = [  # where in the checkpoint, what is put there, what is said
     ('optimizer.param_groups', [], 'optimizer.param_groups is a list of 0'),
     ('optimizer.state.3.exp_avg', torch.ones(3),
      r'optimizer.state.3.exp_avg is a tensor \(3,\) of float32, expected was '
-     r'a tensor \(3, 4\) of finite floats, as linear.weight is'),
+     r'a tensor \(3, 4\) of finite floats in float32 or finer, as linear.we'),
+    ('optimizer.state.3.exp_avg', torch.ones(3, 4, dtype=torch.half),
+     'of float16, expected was .* in float32 or'),
     ('optimizer.state.3.exp_avg', torch.full(
         (3, 4),
         float('nan')), r'a tensor \(3, 4\) of float32 that are not finite'),
@@ -127,6 +133,8 @@ WRONG = [  # where in the checkpoint, what is put there, what is said
     ('meta.unstepped', [3], 'meta.unstepped is a list of 1, expected was a'),
     ('ema_state_dict.steps', 'x', "ema_state_dict.steps is 'x'"),
     ('ema_state_dict.module.linear.bias', torch.ones(7), r'\(7,\)'),
+    ('ema_state_dict.module.linear.bias', torch.ones(3, dtype=torch.bfloat16),
+     'of bfloat16, expected was .* in float32 or finer, as linear.bias'),
     ('ema_state_dict.module.more', torch.ones(7), 'nothing there'),
     # honest: what NumPy computed
     ('optimizer.param_groups.0.lr', np.float64(0.1), None),
