@@ -45,8 +45,11 @@ def make_folder(path):
     """Make a folder, and those above it, unless it exists.
 
     Raises:
-        Refused: if it cannot be made, or nothing can be written to it.
+        Refused: if it cannot be made, or nothing can be written to it; for a
+            `~` that no shell has replaced, of which a folder would be made.
     """
+    if (full := os.path.expanduser(path)) != os.fspath(path):
+        raise Refused(f'nobody has replaced the ~ in {path}: write {full}')
     try:
         os.makedirs(path, exist_ok=True)
     except OSError as error:
@@ -64,13 +67,14 @@ def missing_folders(path):
     Returns:
         list[Path]: as `remove_empty` takes them.
     """
-    return [f for f in (Path(path), *Path(path).parents) if not f.exists()]
+    folders = Path(path), *Path(path).parents
+    return [folder for folder in folders if not os.path.exists(folder)]
 
 
 def remove_empty(folders):
     """Remove those of several folders, in turn, in which nothing is."""
     for folder in folders:
-        if folder.is_dir() and not any(folder.iterdir()):
+        if os.path.isdir(folder) and not any(folder.iterdir()):
             folder.rmdir()
 
 

@@ -56,6 +56,20 @@ def test_folder_that_cannot_be_written_to_is_refused_before_a_run(tmp_path):
             files.make_folder(folder)
 
 
+@pytest.mark.parametrize('name, message', [
+    ('~/runs', 'nobody has replaced the ~ in ~/runs: write /'),
+    ('x' * 300, 'File name too long'),
+])
+def test_folder_with_an_impossible_name_is_refused_and_not_made(
+        tmp_path, monkeypatch, name, message):
+    monkeypatch.chdir(tmp_path)
+    new = files.missing_folders(name)
+    with pytest.raises(Refused, match=message):
+        files.make_folder(name)
+    files.remove_empty(new)
+    assert not os.listdir(tmp_path)
+
+
 # --- caches are one's own ---
 
 

@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 from mmfd.errors import Refused, causes
 from mmfd.hosts import log, mmcv_ops, openmmlab, versions
-from mmfd.hosts.config_tree import dicts
+from mmfd.hosts.config_tree import dicts, outer_paths
 from mmfd.launch import ranks
 from mmfd.launch.checks import config_variables
 from mmfd.launch.checks.constructor_arguments import known_keys, takes
@@ -39,6 +39,10 @@ def load_config(args):
     override(cfg, args.cfg_options)
     _leave_out_hooks(cfg)
     if args.data_root:
+        for key in args.cfg_options:
+            if key.endswith('.data_root'):
+                raise Refused(f'--cfg-options {key}: --data-root sets that, '
+                              'too; take out one of them')
         _set_data_root(cfg, args.data_root)
     if not isinstance(cfg.get('work_dir') or '', (str, os.PathLike, int)):
         raise Refused(f'work_dir is {cfg.work_dir!r}: a path is expected')
@@ -92,6 +96,10 @@ def override(cfg, options):
         Refused: if there is no such setting.
     """
     for key in options:
+        for outer in outer_paths(key):
+            if outer in options:  # of which the later would undo the other
+                raise Refused(f'--cfg-options {outer} and {key}: the one is '
+                              f'a part of the other; say all in {outer}')
         _check_option(cfg, options, key)
     try:
         cfg.merge_from_dict(options)

@@ -154,6 +154,10 @@ REFUSED = {  # option -> the message
     r'a list is expected, optim_wrapper.optimizer.betas="\[0.9,0.95\]"',
     'default_hooks.a.type=mmfd.X default_hooks.b.interval=1':
     "default_hooks has no 'b'",
+    'train_cfg.val_interval=1 train_cfg=5':
+    'train_cfg and train_cfg.val_interval: the one is a part of the other',
+    'train_cfg=5 train_cfg.val_interval=1':
+    'train_cfg and train_cfg.val_interval: the one is a part of the other',
     'model.parts=1':
     "model has no 'parts'; known are backbone, data_preprocessor, head, ",
 }
@@ -224,6 +228,14 @@ test_evaluator = [dict(ann_file='other/val.json')]
         load_config(arguments(config, ['a', 'b']))
 
 
+def test_data_root_is_not_said_in_two_ways(tmp_path):
+    key = 'train_dataloader.dataset.data_root'
+    (tmp_path / 'fd.py').write_text(
+        "train_dataloader = dict(dataset=dict(type='a', data_root='a'))")
+    with pytest.raises(Refused, match=f'{key}: --data-root sets that, too'):
+        load_config(arguments(tmp_path / 'fd.py', ['b'], **{key: 'c'}))
+
+
 def test_every_hook_of_a_config_can_be_switched_off():
     """The Runner takes None for its own hooks alone."""
     config = 'configs/demo/simclr_fd.py'
@@ -254,6 +266,7 @@ def test_work_dir_is_that_of_the_option_the_config_or_its_name(tmp_path):
 
 @pytest.mark.parametrize('option, message', [
     ('lr', 'expected KEY=VALUE'),
+    ('a=2', 'a is set twice'),
     ('a=[1,(2]', r"'\)' is missing in 1,\(2"),
 ])
 def test_option_that_is_no_pair_is_answered_with_the_usage(option, message):

@@ -18,6 +18,10 @@ TO_TEST = 'model', 'test_dataloader', 'test_cfg', 'test_evaluator'
 DICTS = ('model', 'train_dataloader', 'val_dataloader', 'test_dataloader',
          'train_cfg', 'env_cfg', 'optim_wrapper', 'default_hooks',
          'model_wrapper_cfg', 'randomness', 'auto_scale_lr')
+EVALUATORS = 'val_evaluator', 'test_evaluator'
+# What is built of a dict that need not have a `type`: of metrics, or of the
+# schedules of several optimizers
+UNTYPED = *EVALUATORS, 'param_scheduler'
 # How much is logged: Python's names for it, which has others and numbers too
 LEVELS = 'DEBUG', 'INFO', 'WARNING', 'ERROR', 'CRITICAL'
 
@@ -102,8 +106,7 @@ def check_sections(cfg, train):
                       for name, hook in values['default_hooks'].items())
     _check_kind({'custom_hooks': cfg.get('custom_hooks')}, (list, tuple),
                 'a list of dicts')
-    values.update((f'custom_hooks.{i}', hook)
-                  for i, hook in enumerate(cfg.get('custom_hooks') or ()))
+    _check_built(cfg)
     teachers = {}
     if isinstance(values['model'], dict):
         teachers = {
@@ -129,6 +132,25 @@ def check_sections(cfg, train):
         if 'checkpoint' in (teacher or {}):
             paths[f'{place}.checkpoint'] = teacher['checkpoint'] or ''
     _check_kind(paths, (str, os.PathLike), 'a path')
+
+
+def _check_built(cfg):
+    """Refuse what is to be built and is no dict, or has no `type`."""
+    parts = {}
+    for key in 'custom_hooks', 'param_scheduler', *EVALUATORS:
+        value = cfg.get(key)
+        if isinstance(value, (list, tuple)):
+            parts.update((f'{key}.{i}', part) for i, part in enumerate(value))
+        elif value is not None:
+            parts[key] = value
+    wrapper = cfg.get('optim_wrapper')
+    if isinstance(wrapper, dict) and 'optimizer' in wrapper:
+        parts['optim_wrapper.optimizer'] = wrapper['optimizer']
+    for path, part in parts.items():
+        if not isinstance(part, dict) or (path not in UNTYPED
+                                          and part.get('type') is None):
+            raise Refused(f'{path} is {part!r}: a dict with a type is '
+                          'expected')
 
 
 def _check_level(level):

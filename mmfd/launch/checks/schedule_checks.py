@@ -13,9 +13,9 @@ from mmfd.launch.checks.config_variables import (assigned_by_user,
 from mmfd.launch.checks.setting_takers import class_of
 from mmfd.training.lr_schedule import WarmupCosineHook
 
-# Of each of these a run needs one
+# Of each of these, and of each of ours, a run needs one
 ONCE = (RuntimeInfoHook, IterTimerHook, DistSamplerSeedHook, LoggerHook,
-        ParamSchedulerHook, WarmupCosineHook, CheckpointHook, EMAHook)
+        ParamSchedulerHook, CheckpointHook, EMAHook)
 # When a hook begins to act: its name -> the setting, counted in epochs or
 # iterations, which the run has to be longer than
 BEGINNINGS = dict(
@@ -38,7 +38,8 @@ def check_applied_once(cfg):
         Refused: naming both.
     """
     hooks = [*_hooks(cfg)]
-    for cls in ONCE:
+    ours = [cls for *_, cls in hooks if cls.__module__.startswith('mmfd.')]
+    for cls in dict.fromkeys([*ONCE, *ours]):
         paths = [path for path, _, hook in hooks if issubclass(hook, cls)]
         if len(paths) > 1:
             raise Refused(f'{" and ".join(paths)} are both {cls.__name__}: '
@@ -170,6 +171,10 @@ def _named_numbers(cfg):
             many = isinstance(names, (list, tuple))
             for name in names if many else [names] if names else ():
                 yield f'{path}.{setting}', name
+    for index, schedule in enumerate(_schedules(cfg)):
+        if 'ReduceOnPlateau' in str(schedule['type']):
+            yield (f'param_scheduler.{index}.monitor',
+                   schedule.get('monitor', 'loss'))
 
 
 def _check_metrics(cfg):
@@ -249,12 +254,16 @@ def _beginnings(cfg):
     if cfg.get('val_cfg') is not None:
         begin = train_cfg.get('val_begin', 1)
         yield 'train_cfg.val_begin', begin, unit, begin
+        last = 0
         for pair in train_cfg.get('dynamic_intervals') or ():
-            if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+            if not isinstance(
+                    pair, (list, tuple)) or len(pair) != 2 or pair[0] <= last:
                 raise Refused(
                     f'train_cfg.dynamic_intervals={pair!r}: pairs are '
                     'expected, of the epoch or iteration from which on an '
-                    'interval counts and the interval, as [(90, 1)]')
+                    'interval counts, the first one first, and the interval, '
+                    'as [(90, 1)]')
+            last = pair[0]
             yield 'train_cfg.dynamic_intervals', pair, unit, pair[0]
     for path, hook, cls in _hooks(cfg):
         if issubclass(cls, WarmupCosineHook):

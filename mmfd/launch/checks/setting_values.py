@@ -23,10 +23,12 @@ RANGES = dict(
     held_out=(0, 1),
     img_size=(1, inf),
     in_channels=(1, inf),
+    interval=(-1, inf),
     layer_decay=(0, 1),
     lr=(0, inf),
     max_epochs=(1, inf),
     max_iters=(1, inf),
+    max_keep_ckpts=(-1, inf),
     max_norm=(0, inf),
     min_lr=(0, inf),
     minutes=(0, inf),
@@ -36,6 +38,7 @@ RANGES = dict(
     patch_size=(1, inf),
     prefetch_factor=(1, inf),
     prob=(0, 1),
+    seed=(0, 2**32 - 1),
     test_window_size=(1, inf),
     timeout=(0, inf),
     val_begin=(0, inf),
@@ -46,12 +49,18 @@ RANGES = dict(
     window_size=(1, inf))
 # of hooks; -1 turns off those that allow it
 INTERVALS = {'interval', 'interval_exp_name'}
+# Settings of which 0 would not be what it seems: no clipping, no checkpoints
+NEVER_ZERO = dict(
+    dict.fromkeys(INTERVALS, '1 or more'),
+    max_keep_ckpts='1 or more, or -1 to keep all,',
+    max_norm='a number above 0, or clip_grad=None,',
+    clip_value='a number above 0, or clip_grad=None,')
 SIZES = {'accumulative_counts', 'batch_size', 'num_workers', 'prefetch_factor'}
 # Counts, of which 1.5 would be another number for each that reads it; some
 # files of mmdet compute one as 57300.0, which sizes may not be
 COUNTS = SIZES | INTERVALS | {
-    'max_epochs', 'max_iters', 'max_keep_ckpts', 'save_begin', 'val_begin',
-    'val_interval'
+    'max_epochs', 'max_iters', 'max_keep_ckpts', 'save_begin', 'seed',
+    'val_begin', 'val_interval'
 }
 NEEDED = {'accumulative_counts', 'batch_size', 'lr', 'max_norm'}  # not None
 # Settings beside `type` that name a class
@@ -73,8 +82,8 @@ def check_numbers(cfg):
         {key: cfg.get(key)
          for key in sorted(SECTIONS)}):
         name = path.rpartition('.')[2]
-        if name in INTERVALS and value == 0:
-            raise Refused(f'{path}=0: 1 or more is expected')
+        if name in NEVER_ZERO and value == 0:
+            raise Refused(f'{path}=0: {NEVER_ZERO[name]} is expected')
         if name in COUNTS and not _is_whole(name, value):
             raise Refused(f'{path}={value!r}: a whole number is expected')
         if name in NEEDED and value is None:

@@ -39,6 +39,11 @@ NUMBERS = {  # setting -> a value out of its range
 KINDS = [  # setting, a value of another kind, and what is said
     ('custom_hooks', 5, 'custom_hooks is 5: a list of dicts'),
     ('custom_hooks', [5], 'custom_hooks.0 is 5: a dict'),
+    ('custom_hooks', [dict(a=1)], 'a dict with a type is expected'),
+    ('param_scheduler', 'cosine', "param_scheduler is 'cosine': a dict with"),
+    ('param_scheduler', [dict(T_max=3)], 'param_scheduler.0 is '),
+    ('val_evaluator', [None], 'val_evaluator.0 is None: a dict with a type'),
+    ('optim_wrapper.optimizer', None, 'optim_wrapper.optimizer is None: a'),
     ('default_hooks.logger', 5, 'default_hooks.logger is 5: a dict'),
     ('default_scope', 5, 'default_scope is 5: the name of a library'),
     ('randomness', 5, 'randomness is 5: a dict'),

@@ -136,6 +136,9 @@ HABITS = {  # what people write: (bases, text, the message)
     'hook twice': (
         [FD], "custom_hooks = [dict(type='LoggerHook', interval=5)]",
         'default_hooks.logger and custom_hooks.0 are both LoggerHook'),
+    'hook of ours twice': (
+        [FD], "custom_hooks = [dict(type='mmfd.ThroughputHook')]",
+        'default_hooks.throughput and custom_hooks.0 are both Throughput'),
     'first checkpoint after the end': (
         [FD], 'default_hooks = dict(checkpoint=dict(save_begin=400))',
         'default_hooks.checkpoint.save_begin=400 has no effect'),
@@ -173,6 +176,21 @@ HABITS = {  # what people write: (bases, text, the message)
     'clipping to nothing': (
         [FD], 'optim_wrapper = dict(clip_grad=dict(max_norm=None))',
         'optim_wrapper.clip_grad.max_norm is None: a number is expected'),
+    'clipping to zero': (
+        [FD], 'optim_wrapper = dict(clip_grad=dict(max_norm=0))',
+        'max_norm=0: a number above 0, or clip_grad=None, is expected'),
+    'no checkpoints kept': (
+        [FD], 'default_hooks = dict(checkpoint=dict(max_keep_ckpts=0))',
+        'max_keep_ckpts=0: 1 or more, or -1 to keep all, is expected'),
+    'seed of words': (
+        [FD], "randomness = dict(seed='random')",
+        "randomness.seed='random': a whole number is expected"),
+    'seed beyond those of NumPy': (
+        [FD], 'randomness = dict(seed=1 << 32)',
+        'seed=4294967296: a number of 0 to 4294967295 is expected'),
+    'intervals out of order': (
+        [FD], 'train_cfg = dict(dynamic_intervals=[(90, 1), (50, 5)])',
+        r'dynamic_intervals=\(50, 5\): .* the first one first'),
     'average that never changes': (
         [FD], "custom_hooks = [dict(type='EMAHook', momentum=0.)]",
         'custom_hooks.0.momentum=0.0: the share of the new weights'),
@@ -187,6 +205,11 @@ HABITS = {  # what people write: (bases, text, the message)
         [FD], "custom_hooks = [dict(type='EarlyStoppingHook', monitor='acc')]",
         "custom_hooks.0.monitor='acc': the metrics of val_evaluator are called"
         ' .*knn/...'),
+    'schedule by what is not measured': (
+        [FD], "param_scheduler = [dict(type='ReduceOnPlateauLR')]\n"
+        'default_hooks = dict(param_scheduler=dict(_delete_=True, '
+        "type='ParamSchedulerHook'))",
+        "param_scheduler.0.monitor='loss': the metrics of val_evaluator"),
     'swallowed by an average': (
         [FD], "custom_hooks = [dict(type='EMAHook', momentun=1e-4)]",
         "custom_hooks.0.momentun=0.0001"),
