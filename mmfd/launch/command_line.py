@@ -19,10 +19,7 @@ GOES_ON = '--resume goes on from the last checkpoint'
 
 
 class Options(Action):
-    """An argument of KEY=VALUE pairs, each KEY once.
-
-    `value_of` says what a VALUE means.
-    """
+    """An argument of KEY=VALUE pairs; `value_of` says what a VALUE means."""
 
     def __call__(self, parser, namespace, values, option_string=None):
         options = dict(getattr(namespace, self.dest))
@@ -30,8 +27,6 @@ class Options(Action):
             key, equals, text = pair.partition('=')
             if not equals:
                 parser.error(f'{option_string} {pair}: expected KEY=VALUE')
-            if key in options:
-                parser.error(f'{option_string} {pair}: {key} is set twice')
             try:
                 options[key] = value_of(text)
             except ValueError as error:

@@ -266,7 +266,6 @@ def test_work_dir_is_that_of_the_option_the_config_or_its_name(tmp_path):
 
 @pytest.mark.parametrize('option, message', [
     ('lr', 'expected KEY=VALUE'),
-    ('a=2', 'a is set twice'),
     ('a=[1,(2]', r"'\)' is missing in 1,\(2"),
 ])
 def test_option_that_is_no_pair_is_answered_with_the_usage(option, message):
