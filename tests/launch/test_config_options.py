@@ -103,8 +103,8 @@ def test_config_with_a_former_hook_name_is_answered_with_the_new_one(project):
     config = project / 'old.py'
     config.write_text("_base_ = 'fd.py'\n"
                       "custom_imports = dict(imports=['mmfd.ops'])\n"
-                      "custom_hooks = [dict(type='mmfd.Verdict')]\n"
-                      "default_hooks = dict(checkpoint=dict("
+                      "default_hooks = dict("
+                      "monitor=dict(type='mmfd.Verdict'), checkpoint=dict("
                       "type='mmfd.Checkpoints', interval=1))\n")
     log = command('train', config, '--work-dir', project / 'run')
     [file] = project.glob('run/*/*.log')
