@@ -1,8 +1,11 @@
 """What mmengine, mmpretrain and mmcv do not promise to keep: each once."""
 import inspect
 import re
+from contextlib import suppress
+from functools import wraps
 
 from mmengine.model import is_model_wrapper
+from mmengine.utils import ManagerMixin
 
 from mmfd.hosts import timm_models, versions
 from mmfd.hosts.lookup import find
@@ -30,6 +33,33 @@ def accumulative_counts(optim_wrapper):
     except AttributeError:
         raise versions.lacks('mmengine',
                              'OptimWrapper._accumulative_counts') from None
+
+
+def give_back_locks():
+    """Let what fails in mmengine give back the lock that it has taken.
+
+    Asked for a logger or visualizer that is not there or cannot be made, it
+    keeps its lock, and every other thread that asks for one waits for ever.
+    """
+    for name in 'get_instance', 'get_current_instance':
+        method = getattr(ManagerMixin, name).__func__
+        if not hasattr(method, '__wrapped__'):
+            setattr(ManagerMixin, name, classmethod(_giving_back(method)))
+
+
+def _giving_back(method):
+
+    @wraps(method)
+    def call(cls, *args, **kwargs):
+        try:
+            return method(cls, *args, **kwargs)
+        except BaseException:
+            if release := find('mmengine.utils.manager:_release_lock'):
+                with suppress(RuntimeError):  # it was given back before
+                    release()
+            raise
+
+    return call
 
 
 def remembered_files(hook):

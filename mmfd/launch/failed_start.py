@@ -87,6 +87,7 @@ def traces_removed(work_dir):
                                  'name another --work-dir'):
         before = os.listdir(work_dir) if os.path.isdir(work_dir) else ()
     new = files.missing_folders(work_dir)
+    openmmlab.give_back_locks()
     barrier()  # a faster process must not make it before this one looks
     try:
         yield

@@ -1,4 +1,5 @@
 """What mmfd relies on in OpenMMLab, and what it says where it has gone."""
+from threading import Thread
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +11,7 @@ from mmcv.transforms import LoadImageFromFile
 from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.hooks import CheckpointHook, Hook
+from mmengine.logging import MMLogger
 from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS, MODELS
 from mmengine.runner import CheckpointLoader, Runner
@@ -185,3 +187,14 @@ def test_what_no_library_has_is_none_and_is_asked_for_once(monkeypatch):
     monkeypatch.undo()
     assert find('torch:vander') is None  # remembered
     find.cache_clear()
+
+
+def test_a_logger_that_cannot_be_made_keeps_no_lock(tmp_path):
+    """As on a full disk: a lock that is kept stops all other threads."""
+    openmmlab.give_back_locks()
+    with pytest.raises(OSError):
+        MMLogger.get_instance('lost', log_file=str(tmp_path / 'no/such.log'))
+    other = Thread(target=MMLogger.get_instance, args=['made'], daemon=True)
+    other.start()
+    other.join(60)
+    assert MMLogger.check_instance_created('made')

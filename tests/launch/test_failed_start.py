@@ -1,7 +1,9 @@
 """A start that fails is one message, and leaves nothing behind."""
 import os
+from threading import Thread
 
 import pytest
+from mmengine.logging import MMLogger
 from mmengine.visualization import Visualizer
 
 from mmfd.errors import Refused
@@ -30,6 +32,19 @@ def test_failed_start_removes_the_folders_that_it_made(tmp_path):
             (tmp_path / 'runs/fd/20260101_000000').mkdir(parents=True)
             raise KeyError
     assert not os.listdir(tmp_path)
+
+
+def test_a_thread_gets_a_logger_after_a_start_failed_in_another(tmp_path):
+    with pytest.raises(KeyError):
+        with traces_removed(tmp_path):  # which asks for a visualizer: none
+            raise KeyError
+    found = []
+    thread = Thread(
+        target=lambda: found.append(MMLogger.get_current_instance()),
+        daemon=True)
+    thread.start()
+    thread.join(60)
+    assert found
 
 
 def test_nothing_is_written_to_what_was_removed(tmp_path, capfd):
