@@ -4,7 +4,7 @@ Whether they can be stepped to its end, and what they make of the learning
 rate, is known only then: `T_max` of epochs beside `by_epoch=False`, milestones
 beyond the run and steps that are counted twice are numbers like others.
 """
-from mmfd.hosts import log
+from mmfd.hosts import log, openmmlab
 from mmfd.training import optimizer_schema
 
 
@@ -58,7 +58,7 @@ def _values(name, schedules, runner):
     of_iterations = [each for each in schedules if not each.by_epoch]
     for each in schedules:
         each.verbose = False
-        each.optimizer._global_step = 0  # as if it had been stepped
+        openmmlab.let_schedules_step(each.optimizer)
     length = runner.max_iters // runner.max_epochs if of_iterations else 1
     for _ in range(runner.max_epochs):
         for _ in range(length):
