@@ -215,6 +215,7 @@ def test_second_run_in_one_process_is_the_first_again(config, tmp_path):
     for name in 'first', 'second':
         cfg = Config.fromfile(config)
         cfg.work_dir = str(tmp_path / name)
+        cfg.experiment_name = name  # the host tells runs of one second by it
         cfg.train_cfg.max_epochs = 2
         Runner.from_cfg(cfg).train()
         states.append(final(tmp_path / name, 'epoch_2.pth'))
