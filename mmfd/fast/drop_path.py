@@ -41,24 +41,23 @@ def residual(x, branch, drop_path, weight=None):
     return x.to(dtype).index_add(0, kept, added.to(dtype), alpha=weight)
 
 
-def weights(drop_path, x, branches=2):
-    """What the branches of a block are multiplied with, image by image.
+def weights(drop_path, x):
+    """What the two branches of a block are multiplied with, image by image.
 
     Drawn as `residual` would, one branch after the other.
 
     Args:
         drop_path (DropPath): the host's.
         x (Tensor): (B, L, C).
-        branches (int): how many.
 
     Returns:
-        Tensor: (branches, B, 1, 1): 0 where the branch of an image is
+        Tensor: (2, B, 1, 1): 0 where the branch of an image is
         dropped, else 1 over the share that is kept; on the device of x.
     """
     rate = drop_path.drop_prob if drop_path.training else 0.
     if not rate:
-        return torch.ones(branches, len(x), 1, 1, device=x.device)
-    keep = torch.stack([_drawn(rate, x) for _ in range(branches)])
+        return torch.ones(2, len(x), 1, 1, device=x.device)
+    keep = torch.stack([_drawn(rate, x) for _ in range(2)])
     drawn = (keep / (1 - rate)).to(x.device, non_blocking=True)
     return drawn[..., None, None]
 

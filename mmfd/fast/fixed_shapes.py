@@ -1,10 +1,6 @@
 """Functions compiled for the shapes of a training step alone."""
 import torch
 
-from mmfd.hosts import pytorch
-
-KINDS = 64  # of blocks in a network: stages, windows, shifts, norms
-
 
 class FixedShape:
     """Call a module's function compiled, with the shape of the first step.
@@ -34,10 +30,9 @@ class FixedShape:
 
 
 def compiled(function, options):
-    """Compile a function, for each kind of its modules and shapes anew.
+    """Compile a function for the shapes that it is called with.
 
     Args:
         options (dict): arguments of `torch.compile`.
     """
-    pytorch.compile_at_least(KINDS)
     return torch.compile(function, **dict(dict(dynamic=False), **options))

@@ -78,16 +78,6 @@ def compiled_anew():
     return nullcontext() if patch is None else patch(force_disable_caches=True)
 
 
-def compile_at_least(kinds):
-    """Let the compiler make that many variants of a function before it stops.
-
-    Where PyTorch has no such limit, or a larger one, nothing changes.
-    """
-    config = find('torch._dynamo:config')
-    if getattr(config, 'recompile_limit', kinds) < kinds:
-        config.recompile_limit = kinds
-
-
 def launch_config(**kwargs):
     """torch.distributed.launcher's LaunchConfig; SIGUSR1 is passed on too.
 
