@@ -1,4 +1,4 @@
-"""Everything that is measured of one or two networks on the same images."""
+"""Everything that is measured of networks on the same images."""
 from itertools import product
 
 import torch
@@ -8,6 +8,7 @@ from mmfd.analysis import landscape, measures, whitening
 from mmfd.analysis.evaluation import evaluation
 from mmfd.analysis.images import ImageSample
 from mmfd.analysis.layer_statistics import LayerStatistics, RunningMean
+from mmfd.analysis.loss_shares import LossShares
 from mmfd.errors import Refused
 
 LINE = torch.linspace(-1, 1, 21).tolist()  # lengths along a direction
@@ -19,7 +20,7 @@ class Diagnosis:
     """Measures of networks, for a report.
 
     Args:
-        networks (list[Network]): one or two.
+        networks (list[Network]): teachers, a student, or any two.
         images (ImageSample): what they see.
         wanted (Sequence[str]): some of attention, tokens, whitening and
             landscape.
@@ -30,7 +31,8 @@ class Diagnosis:
         statistics (list[LayerStatistics]): of each network.
         hsic (RunningMean): (layers, layers), of the layers of all networks.
         landscapes (dict): name of a network -> losses and where they are.
-        advice (dict): as `whitening.advise` gives it, or None.
+        advice (dict): name of a teacher -> as `whitening.advise` gives it.
+        shares (dict): as `LossShares.measure` gives them.
         missing (dict): measure -> why it could not be made.
 
     Raises:
@@ -51,7 +53,8 @@ class Diagnosis:
         if 'landscape' in wanted:
             self.landscape_sample = ImageSample(images.root, landscape_images)
         self.statistics, self.hsic = [], RunningMean()
-        self.landscapes, self.advice, self.missing = {}, None, {}
+        self.landscapes, self.advice, self.missing = {}, {}, {}
+        self.shares = {}
 
     def run(self):
         """Measure everything that is wanted; returns self."""
@@ -75,29 +78,30 @@ class Diagnosis:
             for network in self.networks
         ]
         bar = ProgressBar(len(self.images.infos))
+        shares = LossShares(self.networks)
         for batches in self._batches(self.images, self.networks):
             for statistics, batch in zip(self.statistics, batches):
-                statistics.add(batch)
+                shares.add(statistics.network.name, statistics.add(batch))
             count = len(batches[0]['inputs'])
             grams = [gram for s in self.statistics for gram in s.grams]
             if grams:
                 self.hsic.add(measures.hsic(torch.stack(grams)), count)
             bar.update(count)
+        self.shares = shares.measure(self.statistics[0].images)
         print()
 
     def _advise(self):
         teachers = [s for s in self.statistics if s.network.is_teacher]
         if not teachers:
             self.missing['whitening'] = 'no network here is a teacher'
-        elif not teachers[0].sample:
-            self.missing['whitening'] = (
-                "the teacher's backbone does not return a map of tokens: set "
-                "its out_type='raw'")
-        else:
-            self.advice = whitening.advise(*teachers[0].output())
-            if len(teachers) > 1:
-                self.missing['advice on the other teachers'] = (
-                    f'the one below is on {teachers[0].network.name}')
+        for statistics in teachers:
+            name = statistics.network.name
+            if statistics.sample:
+                self.advice[name] = whitening.advise(*statistics.output())
+            else:
+                self.missing[f'whitening of the {name}'] = (
+                    'its backbone does not return a map of tokens: set its '
+                    "out_type='raw'")
 
     def _make_landscapes(self):
         for network in self.networks:
@@ -178,7 +182,8 @@ class Diagnosis:
             networks={s.network.name: s.numbers
                       for s in self.statistics},
             landscape=self.landscapes,
-            whitening=self.advice)
+            whitening=self.advice,
+            loss_shares=self.shares)
         if self.hsic.count:
             names, values = self.cka()
             numbers['cka'] = dict(layers=names, values=values.tolist())

@@ -65,17 +65,22 @@ class LayerStatistics:
 
     @torch.no_grad()
     def add(self, batch):
-        """Add a batch of images, as the network's preprocessor takes it."""
+        """Add a batch of images, as the network's preprocessor takes it.
+
+        Returns:
+            What the network gives of it.
+        """
         self.grams = []
         with ExitStack() as stack:
             for recorder in self.recorders:
                 stack.enter_context(recorder)
-            self.network(batch)
+            output = self.network(batch)
         missing = SHOWN - len(self.pictures)
         if missing and self.grids:
             self.pictures += batch['inputs'][:missing]
             self.patches += self.last_map[:missing].cpu().unbind()
         self.images += len(batch['inputs'])
+        return output
 
     def _add_map(self, attention):
         weights, positions, extra = attention[1:]

@@ -21,11 +21,12 @@ class Network:
         model (nn.Module): it has the preprocessor and the backbone.
         backbone (nn.Module): whose layers are recorded.
         forward (Callable): takes what the preprocessor gives.
+        branch (dict): of a teacher, the config of its branch; else None.
     """
 
-    def __init__(self, name, cfg, model, backbone, forward):
-        self.name, self.cfg = name, cfg
-        self.is_teacher = name.split()[0] == 'teacher'
+    def __init__(self, name, cfg, model, backbone, forward, branch=None):
+        self.name, self.cfg, self.branch = name, cfg, branch
+        self.is_teacher = branch is not None
         self.model, self.backbone, self.forward = model, backbone, forward
 
     @cached_property
@@ -159,7 +160,8 @@ def _ready(model):
 
 def _teacher(name, cfg, model, teacher):
     return Network(f'teacher {name}'.strip(), cfg, model, teacher.backbone,
-                   teacher)
+                   teacher,
+                   branches_of(cfg.model)[name])
 
 
 def _trained(cfg, model, name):

@@ -3,9 +3,10 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-# Of the first and second network, after Okabe and Ito: those who do not see
-# all colours can tell them apart
-COLOURS = ('#E69F00', '#0072B2')
+# Of the networks in turn, after Okabe and Ito: those who do not see all
+# colours can tell them apart
+COLOURS = ('#E69F00', '#0072B2', '#009E73', '#CC79A7', '#D55E00', '#56B4E9',
+           '#000000')
 GREY = '#444444'
 STYLE = {
     'font.size': 9,
@@ -51,7 +52,7 @@ def panels(count, height, in_a_row=IN_A_ROW, **kwargs):
 def colour_of(diagnosis, name):
     """The colour of a network, the same in all plots."""
     names = [network.name for network in diagnosis.networks]
-    return COLOURS[names.index(name)]
+    return COLOURS[names.index(name) % len(COLOURS)]
 
 
 def with_attention(diagnosis):

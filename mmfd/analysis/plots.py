@@ -139,9 +139,9 @@ def cka(diagnosis):
             if network == stats.network.name
         ]
         parts[stats.network.name] = slice(mine[0], mine[-1] + 1)
-    pairs = [(name, name) for name in parts]
-    if len(parts) == 2:
-        pairs.append((*parts, ))
+    *others, last = parts
+    pairs = [(name, name) for name in parts] + [(name, last)
+                                                for name in others]
     figure, axes = panels(len(pairs), 2.4)
     for axis, (row, column) in zip(axes, pairs):
         shown = axis.imshow(
@@ -303,11 +303,17 @@ def plane(diagnosis):
 
 
 def whitened(diagnosis):
-    """Channels, tokens and scale of a teacher, by choice of target."""
-    choices = diagnosis.advice['choices']
-    figure, (channels, even) = panels(2, 2.4, in_a_row=1)
-    for name, target in choices.items():
-        colour, width = TARGETS[name]
+    """Channels and tokens of each teacher, by choice of normaliser."""
+    figure, axes = panels(2 * len(diagnosis.advice), 2.4, in_a_row=1)
+    for i, (name, advice) in enumerate(diagnosis.advice.items()):
+        _whitened(*axes[2 * i:2 * i + 2], name, advice['choices'])
+    return figure
+
+
+def _whitened(channels, even, name, choices):
+    """The two panels of a teacher."""
+    for choice, target in choices.items():
+        colour, width = TARGETS[choice]
         shares = np.sort(target['channel_shares'])[::-1]
         channels.plot(
             np.arange(1,
@@ -315,11 +321,12 @@ def whitened(diagnosis):
             100 * shares,
             color=colour,
             lw=width,
-            label=whitening.TITLES[name])
+            label=whitening.TITLES[choice])
     log_scale(channels)
     channels.set(
         xlabel='channel, loudest first', ylabel='share of the loss (%)')
-    channels.legend(loc='lower center', bbox_to_anchor=(0.5, 1), ncols=3)
+    channels.legend(
+        title=name, loc='lower center', bbox_to_anchor=(0.5, 1), ncols=3)
     for i, key in enumerate(('even_channels', 'even_tokens')):
         even.barh([j + 0.36 * i for j in range(len(choices))],
                   [100 * target[key] for target in choices.values()],
@@ -329,11 +336,10 @@ def whitened(diagnosis):
     even.set(
         yticks=[j + 0.18 for j in range(len(choices))],
         xlim=(0, 100),
-        yticklabels=[whitening.TITLES[name] for name in choices],
+        yticklabels=[whitening.TITLES[choice] for choice in choices],
         xlabel='seen by the loss, as if so many were alike (%)')
     even.invert_yaxis()
     even.legend(loc='upper center', bbox_to_anchor=(0.5, 1.14), ncols=2)
-    return figure
 
 
 def _beside(statistics):

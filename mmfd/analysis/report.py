@@ -97,8 +97,8 @@ SECTIONS = [
         'teacher.'),
     ReportSection(
         plots.whitened, 'advice', 'Is the teacher well whitened?',
-        'Left, the share of the loss that each channel of the target gets, by '
-        'choice of normaliser: flat is even. Right, how many of the '
+        'Above, the share of the loss that each channel of the target gets, '
+        'by choice of normaliser: flat is even. Below, how many of the '
         'channels and tokens the loss effectively looks at.',
         'FD compares targets in an ablation and finds its whitening best: '
         'features of different teachers differ in scale by orders of '
@@ -194,7 +194,7 @@ def _has(diagnosis, needs):
         'tokens' in diagnosis.wanted and bool(diagnosis.statistics)
         and all(s.tokens for s in diagnosis.statistics),
         'advice':
-        diagnosis.advice is not None,
+        bool(diagnosis.advice),
         'landscapes':
         bool(diagnosis.landscapes),
     }[needs]
@@ -202,7 +202,11 @@ def _has(diagnosis, needs):
 
 def _section(section, png, diagnosis):
     data = base64.b64encode(png).decode()
-    extra = _advice(diagnosis.advice) if section.needs == 'advice' else ''
+    extra = ''
+    if section.needs == 'advice':
+        extra = _shares(diagnosis.shares) + ''.join(
+            f'<h3>{html.escape(name)}</h3>{_advice(advice)}'
+            for name, advice in diagnosis.advice.items())
     return (f'<section><h2>{html.escape(section.title)}</h2><figure>'
             f'<img alt="{html.escape(section.title)}" '
             f'src="data:image/png;base64,{data}"><figcaption>'
@@ -223,6 +227,22 @@ ROWS = dict(  # of the table on whitening
     effective_rank='effective rank',
     even='evenness, channels x tokens',
     score='evenness without the faintest')
+
+
+def _shares(shares):
+    """How much of the loss each of several teachers gets."""
+    if not shares:
+        return ''
+    rows = ''.join(
+        f'<tr><td>{html.escape(name)}</td><td>{one["loss"]:.3g}</td>'
+        f'<td>{one["weight"]:g}</td><td>{one["share"]:.0%}</td></tr>'
+        for name, one in shares.items())
+    return (
+        '<p>What each teacher gets of the loss of a student that predicts '
+        'the mean of each position, by the weights of the branches. The '
+        'balance of the config works on these losses.</p>'
+        '<div class="scroll"><table><tr><th></th><th>loss</th><th>weight</th>'
+        f'<th>share</th></tr>{rows}</table></div>')
 
 
 def _advice(advice):

@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.commands import command, refused, run
-from helpers.models import build_random, distillation, student, swin_student
+from helpers.models import (branch, build_random, clip_teacher, dino_teacher,
+                            distillation, several, student, swin_student)
 from mmengine.config import Config
 
 from mmfd.analysis import whitening
+from mmfd.analysis.load_networks import Network
+from mmfd.analysis.loss_shares import LossShares
 from mmfd.weights import checkpoints
 
 CONVNEXT = dict(
@@ -76,7 +79,9 @@ def test_one_config_shows_teacher_and_student(tmp_path, shapes_root):
     values = torch.tensor(numbers['cka']['values'])
     assert values.shape == (8, 8)
     torch.testing.assert_close(values.diagonal(), torch.ones(8))
-    assert numbers['whitening']['recommended'] in whitening.TITLES
+    advice = numbers['whitening']['teacher']
+    assert advice['recommended'] in whitening.TITLES
+    assert numbers['loss_shares'] == {}  # of one teacher it is all
     # the middle of the landscape is the loss of the checkpoint itself
     line = numbers['landscape']['student']['lines'][0]
     assert line[10]['loss'] == pytest.approx(
@@ -110,8 +115,57 @@ def test_teacher_alone_gets_a_normalisation_recommended(tmp_path, shapes_root):
                             shapes_root / 'imagenet', '--count', 4,
                             '--measures', 'whitening')
     assert [*numbers['networks']] == ['teacher']
-    assert {*numbers['whitening']['choices']} == {*whitening.TITLES}
+    choices = numbers['whitening']['teacher']['choices']
+    assert {*choices} == {*whitening.TITLES}
     assert 'Recommended' in page and 'mmfd.TargetNeck' in page
+
+
+@pytest.mark.parametrize('student_too', [True, False])
+def test_each_of_several_teachers_is_shown_and_gets_advice(
+        student_too, tmp_path, shapes_root):
+    """And its share of the loss that predicting the mean would have."""
+    unlike = dict(type='mmfd.TargetNeck', normalize='none')
+    model = several(
+        clip=branch(clip_teacher(), weight=3.),
+        dino=branch(dict(dino_teacher(), neck=unlike)),
+        third=branch(clip_teacher(), weight=0))
+    config = written(tmp_path, 'fd', model)
+    numbers, page = analyze(tmp_path / 'out', config,
+                            *['random'] * student_too, '--images',
+                            shapes_root / 'imagenet', '--count', 6)
+    names = ['teacher clip', 'teacher dino', 'teacher third']
+    assert [*numbers['networks']] == names + ['student'] * student_too
+    assert [*numbers['whitening']] == names and not numbers['notes']
+    for name in names:
+        assert f'<h3>{name}</h3><p class="advice">' in page
+    shares = numbers['loss_shares']
+    assert [shares[name]['weight'] for name in names] == [3, 1, 0]
+    parts = [one['weight'] * one['loss'] for one in shares.values()]
+    for part, one in zip(parts, shares.values()):
+        assert one['loss'] > 0 and one['share'] == part / sum(parts)
+        assert f'<td>{one["share"]:.0%}</td>' in page
+
+
+def test_share_of_a_teacher_is_that_of_the_mean_of_each_position():
+    from torch.nn.functional import smooth_l1_loss
+    targets = {
+        name: scale * torch.randn(6, 5, 16)
+        for name, scale in (('teacher a', 3), ('teacher b', 0.1))
+    }
+    networks = [
+        Network(name, None, None, None, None, branch(None)) for name in targets
+    ]
+    shares = LossShares(networks)
+    for name, target in targets.items():
+        for batch in target.split(4):
+            shares.add(name, batch)
+    found = shares.measure(6)
+    for name, target in targets.items():
+        loss = smooth_l1_loss(
+            target.mean(0).expand_as(target), target, beta=2.).item()
+        assert found[name]['loss'] == pytest.approx(loss, 1e-5)
+    assert sum(one['share'] for one in found.values()) == 1
+    assert LossShares(networks[:1]).measure(6) == {}
 
 
 def test_network_without_attention_says_so_and_shows_the_rest(

@@ -159,6 +159,30 @@ def distillation(teacher=None, **kwargs):
                 loss=dict(type='torch.nn.SmoothL1Loss', beta=2.0))), **kwargs)
 
 
+def branch(teacher, channels=128, **kwargs):
+    """What belongs to one of several teachers."""
+    return dict(
+        teacher=teacher,
+        neck=dict(
+            type='mmfd.ProjectionNeck', in_channels=48, out_channels=channels),
+        head=dict(
+            type='mmfd.DistillationHead',
+            loss=dict(type='torch.nn.SmoothL1Loss', beta=2.0)),
+        **kwargs)
+
+
+def several(balance=None, **branches):
+    """A distillation of the branches, or of a CLIP and a DINO."""
+    return dict(
+        type='mmfd.MultiTeacherDistillation',
+        data_preprocessor=dict(type='mmfd.PixelPreprocessor'),
+        normalize=IMAGENET,
+        backbone=student(drop_path_rate=0.2),
+        branches=branches
+        or dict(clip=branch(clip_teacher()), dino=branch(dino_teacher())),
+        balance=balance)
+
+
 def build_random(config):
     """A network in eval mode in which every tensor matters."""
     model = MODELS.build(config)

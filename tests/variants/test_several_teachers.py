@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers import runs
-from helpers.models import (IMAGENET, build_random, clip_teacher, dino_teacher,
-                            distillation, pixels, student)
+from helpers.models import (branch, build_random, clip_teacher, dino_teacher,
+                            distillation, pixels, several, student)
 from mmengine.registry import MODELS
 from mmpretrain.structures import DataSample
 
@@ -18,28 +18,6 @@ from mmfd.planning.count import count_step, target_shapes
 from mmfd.training.metrics import HeldOutLoss
 from mmfd.variants.balance import Meeting
 from mmfd.weights import provenance
-
-
-def branch(teacher, channels=128, **kwargs):
-    return dict(
-        teacher=teacher,
-        neck=dict(
-            type='mmfd.ProjectionNeck', in_channels=48, out_channels=channels),
-        head=dict(
-            type='mmfd.DistillationHead',
-            loss=dict(type='torch.nn.SmoothL1Loss', beta=2.0)),
-        **kwargs)
-
-
-def several(balance=None, **branches):
-    return dict(
-        type='mmfd.MultiTeacherDistillation',
-        data_preprocessor=dict(type='mmfd.PixelPreprocessor'),
-        normalize=IMAGENET,
-        backbone=student(drop_path_rate=0.2),
-        branches=branches
-        or dict(clip=branch(clip_teacher()), dino=branch(dino_teacher())),
-        balance=balance)
 
 
 def renamed(fd):
