@@ -20,7 +20,7 @@ import yaml
 from mmengine.config import Config
 
 from mmfd.networks import timm_network
-from mmfd.planning.plan import IMAGENET_IMAGES
+from mmfd.planning.training_images import IMAGENET_IMAGES
 from mmfd.weights.published import PUBLISHED
 
 ROOT = Path(__file__).resolve().parents[1]

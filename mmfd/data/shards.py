@@ -19,7 +19,7 @@ from mmfd.files import cache_folder
 from mmfd.hosts import log
 
 NO_LABEL = -1
-RULES = 4  # to be raised where shards are listed in another way
+RULES = 5  # to be raised where shards are listed in another way
 LISTED = 5  # problems that are said, of all
 AT_ONCE = 8  # shards that are listed side by side: mounts and stores are slow
 

@@ -48,7 +48,8 @@ def list_shard(path):
 
     Left out are what is no image by its suffix, hidden files and junk, masks
     beside their images, and second images of a sample, as `1.depth.png` is
-    beside `1.jpg`. Images of formats that are not read are a problem.
+    beside `1.jpg`. Images of formats that are not read are a problem, and so
+    are links and sparse files of the name of an image.
     """
     images, labels, problems = [], defaultdict(list), []
     unread = Counter()
@@ -59,11 +60,16 @@ def list_shard(path):
             for member in _members(tar, problems):
                 stem, suffix = os.path.splitext(member.name)
                 if suffix.lower() in SUFFIXES and _is_visible(member.name):
+                    if reason := _why_unread(member):
+                        unread[reason] += 1
+                        continue
                     images.append(
                         (member.name, stem, member.offset_data, member.size))
                 elif suffix.lower() in UNREAD and _is_visible(member.name):
-                    unread[suffix.lower()] += 1
-                elif suffix == LABEL and member.size <= LONGEST_LABEL:
+                    unread[f'{suffix.lower()} files are images of a format '
+                           'that is not read'] += 1
+                elif (suffix == LABEL and member.isreg()
+                      and member.size <= LONGEST_LABEL):
                     label = tar.extractfile(member).read()
                     labels[stem].append(
                         label.decode('utf-8', 'replace').strip())
@@ -71,10 +77,7 @@ def list_shard(path):
         problems.append('it is no tar, or a compressed one: unpack it with '
                         'gunzip or zstd -d, since images are found by their '
                         'place')
-    problems += [
-        f'{count:,} {suffix} files are images of a format that is not read'
-        for suffix, count in unread.items()
-    ]
+    problems += [f'{count:,} {reason}' for reason, count in unread.items()]
     _, masks = without_masks([name for name, *_ in images])
     masks, stems = {*masks}, {stem for _, stem, *_ in images}
     names = sorted({*chain.from_iterable(labels.values())})
@@ -105,7 +108,7 @@ class _Bounded:
 
 
 def _members(tar, problems):
-    """The sound members of a tar that are files.
+    """The sound members of a tar but for folders and devices.
 
     Behind what is no header the next one is looked for, block by block.
     """
@@ -132,9 +135,17 @@ def _members(tar, problems):
             problems.append(f'it is cut off within {member.name}, after '
                             f'{length:,} bytes')
             return
-        elif (member.isreg() and not member.issparse()
-              and member.size < LARGEST):
+        elif member.isreg() or member.islnk() or member.issym():
             yield member
+
+
+def _why_unread(member):
+    """What is said of images that are not stored as they are; else None."""
+    if not member.isreg():
+        return ('images are links, which are not followed: pack files '
+                '(--hard-dereference of tar)')
+    if member.issparse() or member.size >= LARGEST:
+        return 'images are sparse files, or have 4 GiB and more'
 
 
 def _is_visible(name):

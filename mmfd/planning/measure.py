@@ -18,8 +18,8 @@ from mmengine.hooks import Hook
 from mmfd.errors import Refused
 from mmfd.hosts import system
 from mmfd.planning.count import count_step, target_shapes
-from mmfd.planning.plan import img_size_of
 from mmfd.planning.quantities import Quantity
+from mmfd.planning.training_images import img_size_of
 from mmfd.registry import with_teachers
 from mmfd.teacher import teachers_in
 from mmfd.training import cached_teacher

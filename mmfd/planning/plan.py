@@ -6,24 +6,17 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 
 import torch
-from mmengine.registry import DATASETS, OPTIMIZERS
+from mmengine.registry import OPTIMIZERS
 from torch import nn
 
-from mmfd.data.roots import check_root
 from mmfd.errors import Refused
-from mmfd.planning import dense
+from mmfd.planning import dense, training_images
 from mmfd.planning.count import (count_step, count_test, mmpretrain_scope,
                                  weightless_model)
 from mmfd.planning.quantities import Quantity, readable_bytes
 from mmfd.registry import branches_of
 from mmfd.training.sharding import BLOCKS, sharding_units, teacher_backbones
 
-IMAGENET_IMAGES = 1_281_167  # for training, in ImageNet-1K
-# of other sets, by the name that their library has for them
-IMAGES = dict(
-    ADE20KDataset=20_210,
-    CocoDataset=117_266,  # of 118,287 those with a box
-    Objects365V2Dataset=1_742_289)
 LIBRARY_BYTES = 2 * 2**30  # of a GPU, taken by CUDA, cuBLAS and NCCL
 
 
@@ -106,7 +99,8 @@ class Plan:
             count_step,
             self.cfg.model,
             settings.batch_size,
-            img_size_of(self.cfg.train_dataloader.dataset.pipeline),
+            training_images.img_size_of(
+                self.cfg.train_dataloader.dataset.pipeline),
             dtype=self.dtype,
             scope=self.scope,
             recompute=self.blocks if settings.recompute else None,
@@ -233,28 +227,14 @@ class Plan:
 
     @cached_property
     def training_set(self):
-        """The images to train on, as a data set; None if they are not there.
-
-        Nor are those of other libraries, whose number is known, built.
-        """
-        dataset = _innermost(self.cfg.train_dataloader.dataset)
-        if _library_name(dataset) in IMAGES:
-            return None
-        roots = dataset.data_root
-        try:
-            for root in [roots] if isinstance(roots, str) else roots:
-                check_root(root)
-        except Refused:
-            return None
-        with mmpretrain_scope():
-            return DATASETS.build(dataset)
+        """As of `training_images`, built once."""
+        return training_images.training_set(self.cfg)
 
     def _count_images(self):
         """How many training images there are, and how that is known."""
-        if self.training_set is not None:
-            return len(self.training_set), 'counted'
-        name = _library_name(_innermost(self.cfg.train_dataloader.dataset))
-        return IMAGES.get(name, IMAGENET_IMAGES), 'assumed'
+        if self.training_set is None:
+            return training_images.usual_number(self.cfg), 'assumed'
+        return len(self.training_set), 'counted'
 
     def throughput(self, throughput=None, tflops=None):
         """Images per second of one GPU; None if neither number is given."""
@@ -347,47 +327,6 @@ def checkpoint_bytes(cfg, epochs, iterations, one):
         length = epochs if hook.get('by_epoch', True) else iterations
         kept = -(-length // hook.get('interval', 1))
     return (kept + 4) * one  # the best, two interim ones, one half-written
-
-
-def img_size_of(pipeline):
-    """Side of the training images in pixels: of the last crop or resize.
-
-    Raises:
-        Refused: if there is none.
-    """
-    sizes = [
-        step.get('crop_size', step.get('scale')) for step in _steps(pipeline)
-        if 'crop_size' in step or 'scale' in step
-    ]
-    if not sizes:
-        raise Refused('the size of the images is not known: '
-                      'train_dataloader.dataset.pipeline has no crop or '
-                      'resize')
-    return _largest(sizes[-1])
-
-
-def _largest(size):
-    """The largest side of a size, or of a list of sizes."""
-    return size if isinstance(size, int) else max(map(_largest, size))
-
-
-def _steps(pipeline):
-    """Transforms one by one, those inside others too."""
-    for step in pipeline:
-        if 'transforms' in step:
-            yield from _steps(step['transforms'])
-        else:
-            yield step.get('crop', step)
-
-
-def _innermost(dataset):
-    while 'dataset' in dataset:  # in a RepeatDataset, say
-        dataset = dataset.dataset
-    return dataset
-
-
-def _library_name(dataset):
-    return dataset.type.rpartition('.')[2]
 
 
 def _moments(optimizer):

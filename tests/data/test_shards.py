@@ -271,7 +271,8 @@ def test_numbers_as_labels_keep_their_number(tmp_path):
 # --- what lies in shards besides images ---
 
 
-def test_captions_masks_junk_and_links_are_no_images(tmp_path):
+def test_captions_masks_and_junk_are_no_images_and_links_are_said(
+        tmp_path, warned):
     one = [*jpegs(1).values()][0]
     path = tmp_path / 'a.tar'
     write_tar(
@@ -287,13 +288,17 @@ def test_captions_masks_junk_and_links_are_no_images(tmp_path):
             './d/e.v2.jpeg': one,
         })
     with tarfile.open(path, 'a') as tar:
-        for kind, name in (tarfile.SYMTYPE, 'f.jpg'), (tarfile.DIRTYPE,
-                                                       'g.jpg'):
+        for kind, name in ((tarfile.SYMTYPE, 'f.jpg'), (tarfile.LNKTYPE,
+                                                        'g.jpg'),
+                           (tarfile.DIRTYPE, 'h.jpg'), (tarfile.FIFOTYPE,
+                                                        'i.jpg')):
             member = tarfile.TarInfo(name)
             member.type, member.linkname = kind, '/etc/passwd'
             tar.addfile(member)
     data = pixels(path)
     assert names(data, range(len(data))) == ['a.jpg', 'b.JPG', 'e.v2.jpeg']
+    said, = warned
+    assert said.startswith(f'{path}: 2 images are links, which are not')
 
 
 def test_images_of_a_format_that_is_not_read_are_counted(tmp_path, warned):

@@ -9,7 +9,8 @@ from mmengine.config import Config
 
 from mmfd.errors import Refused
 from mmfd.planning import measure
-from mmfd.planning.plan import IMAGENET_IMAGES, Plan
+from mmfd.planning.plan import Plan
+from mmfd.planning.training_images import IMAGENET_IMAGES
 
 DEMO = 'configs/demo/simclr_fd.py'
 PHASES = 'pixels', 'teacher', 'student', 'backward', 'optimizer'

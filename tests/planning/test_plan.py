@@ -9,8 +9,8 @@ from helpers.commands import command, refused
 from helpers.configs import check_all, leaves, load
 from mmengine.config import Config
 
-from mmfd.planning.plan import (IMAGENET_IMAGES, MemorySettings, Plan, advise,
-                                img_size_of)
+from mmfd.planning.plan import MemorySettings, Plan, advise
+from mmfd.planning.training_images import IMAGENET_IMAGES, img_size_of
 
 DEMO = 'configs/demo/simclr_fd.py'
 ARCH = dict(

@@ -17,7 +17,7 @@ from mmfd.errors import Refused
 from mmfd.launch.checks.config_checks import check_sharding
 from mmfd.launch.checks.resume_checks import check_same_model
 from mmfd.planning.count import target_shapes
-from mmfd.planning.plan import img_size_of
+from mmfd.planning.training_images import img_size_of
 from mmfd.targets.token_statistics import TokenStatistics, selection
 from mmfd.training import cached_teacher
 
