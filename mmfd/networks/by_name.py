@@ -20,7 +20,7 @@ from torch.utils import serialization
 
 from mmfd.errors import Refused
 from mmfd.networks import (hub, huggingface_files, mmpretrain_networks, names,
-                           timm_network, torchvision_network)
+                           swin, timm_network, torchvision_network)
 from mmfd.networks.facts import Facts
 from mmfd.networks.library_network import check_size, pair
 from mmfd.registry import MODELS
@@ -174,7 +174,7 @@ def _mmfd(name, img_size):
         if img_size[0] != img_size[1]:
             raise Refused(f"mmfd's students take square images, and not "
                           f'{img_size[0]} x {img_size[1]}')
-        backbone['img_size'] = img_size[0]
+        backbone |= _at_size(backbone, img_size[0])
 
     def published():
         raise Refused(f'no weights of mmfd:{name} are published here: give a '
@@ -184,6 +184,21 @@ def _mmfd(name, img_size):
                                                  pair(backbone['img_size']),
                                                  cfg.statistics.mean,
                                                  cfg.statistics.std), published
+
+
+def _at_size(backbone, img_size):
+    """What another size of images changes in the config of a student.
+
+    A Swin keeps the number of its windows, and the coordinates of those that
+    its weights know.
+    """
+    before, window = backbone['img_size'], backbone.get('window_size')
+    changed = dict(img_size=img_size)
+    if window and img_size != before:
+        changed.update(
+            window_size=window * img_size // before,
+            pretrained_window_sizes=swin.windows_of(before, window))
+    return changed
 
 
 FINDERS = dict(

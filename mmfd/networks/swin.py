@@ -65,7 +65,7 @@ class StudentSwin(SwinTransformerV2):
                  out_indices=-1,
                  **kwargs):
         stages = len(arch['depths']) if isinstance(arch, dict) else 4
-        windows = _windows(img_size, patch_size, window_size, stages)
+        windows = windows_of(img_size, window_size, patch_size, stages)
         test_windows = windows if test_window_size is None else _of_stages(
             test_window_size, stages, 'test_window_size')
         if not pad_small_map:
@@ -206,8 +206,18 @@ def _of_stages(window_size, stages, name='window_size'):
     return [*window_size]
 
 
-def _windows(img_size, patch_size, window_size, stages, name='window_size'):
-    """The windows of each stage, none larger than its grid."""
+def windows_of(img_size,
+               window_size,
+               patch_size=4,
+               stages=4,
+               name='window_size'):
+    """The window of each stage in tokens, none larger than its grid.
+
+    Args:
+        img_size, window_size, patch_size (int): as of `StudentSwin`.
+        stages (int): how many.
+        name (str): of the window's setting, for messages.
+    """
     return [
         max(1, min(window, img_size // patch_size // 2**stage))
         for stage, window in enumerate(_of_stages(window_size, stages, name))
@@ -227,7 +237,7 @@ def _check_windows(img_size,
     grids = [img_size // patch_size // 2**stage for stage in range(stages)]
 
     def fits(window):
-        windows = _windows(img_size, patch_size, window, stages, name)
+        windows = windows_of(img_size, window, patch_size, stages, name)
         return not any(grid % window for grid, window in zip(grids, windows))
 
     if not fits(window_size):

@@ -4,6 +4,7 @@ import json
 import pytest
 import timm
 import torch
+from helpers.models import swin_arch
 from safetensors.torch import save_file
 from timm.models import save_for_hf
 from transformers import Dinov2Config, Dinov2Model
@@ -116,6 +117,22 @@ def test_folder_of_the_hub_gives_features_and_facts(folder):
 def test_message_says_what_there_is(text, message):
     with pytest.raises(Refused, match=message):
         by_name.find(text)
+
+
+def test_swin_of_mmfd_keeps_its_number_of_windows_at_another_size():
+    """And the coordinates that its weights know."""
+    for size, window in ((None, 14), (224, 14), (256, 16), (192, 12)):
+        backbone = by_name.find('mmfd:swinv2b', size).backbone
+        assert backbone['window_size'] == window
+    assert backbone['pretrained_window_sizes'] == [14, 14, 14, 7]
+    backbone['arch'] = swin_arch()
+    network = MODELS.build(dict(backbone, pretrained_window_sizes=[14] * 3))
+    assert [
+        block.attn.w_msa.window_size[0] for stage in network.stages
+        for block in stage.blocks
+    ] == [12, 12, 12, 12]
+    with pytest.raises(Refused, match='240 is not a multiple of 32'):
+        by_name.find('mmfd:swinv2b', 240)
 
 
 def test_network_that_always_pools_is_one_message():
