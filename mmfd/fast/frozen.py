@@ -5,6 +5,7 @@ from functools import partial
 from mmfd.fast import fixed_shapes
 from mmfd.fast.attention import attend_windows
 from mmfd.fast.packed_weights import PackedWeights
+from mmfd.fast.unfold import unfold_at_once
 from mmfd.hosts import openmmlab
 
 
@@ -13,13 +14,15 @@ class FrozenForward:
 
     Args:
         network (nn.Module): in eval mode, without gradients. The window
-            attention of Swin V1 in it is replaced by a fused one.
+            attention of Swin V1 in it is replaced by a fused one, and
+            patches are merged at once.
     """
 
     def __init__(self, network):
         for module in network.modules():
             if openmmlab.is_window_attention(module):
                 module.forward = partial(attend_windows, module)
+        unfold_at_once(network)
         self.network = self.forward = network
         self.weights_replaced()
 

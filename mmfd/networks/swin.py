@@ -10,6 +10,7 @@ from torch import nn
 
 from mmfd.errors import Refused
 from mmfd.fast.blocks import SwinBlock
+from mmfd.fast.unfold import unfold_at_once
 from mmfd.hosts.lookup import check_methods
 from mmfd.networks import image_size, initial_weights, relative_position
 from mmfd.networks.block_indices import from_the_first
@@ -88,6 +89,7 @@ class StudentSwin(SwinTransformerV2):
                 out_indices=from_the_first('out_indices', out_indices, stages,
                                            'stages'),
                 **kwargs)
+        unfold_at_once(self)
         self.img_size = img_size
         self.pad_small_map = pad_small_map
         self.pretrained_window_sizes = pretrained_window_sizes
