@@ -178,5 +178,6 @@ def _img_size(student):
     from mmfd.networks.library_network import LibraryNetwork, pair
     size = student.config.get('img_size')
     if isinstance(student.backbone, LibraryNetwork):
-        size = student.backbone.input_size or student.backbone.facts.img_size
+        facts = student.backbone.facts
+        size = student.backbone.input_size or size or facts.img_size
     return pair(size or 224)

@@ -10,10 +10,10 @@ from mmfd.data.decode import MAX_PIXELS
 from mmfd.errors import Refused
 from mmfd.recipes.images import short_edge
 from mmfd.recipes.runs import file_in
-from mmfd.weights import checkpoints, provenance, strict_loading
+from mmfd.weights import checkpoints, provenance, strict_loading, weight_files
 from mmfd.weights.carried_config import carried_config, is_trusted
 
-FILE = 'classifier.safetensors'  # in the folder of its run
+FILE = weight_files.CLASSIFIER
 
 
 class Classifier(nn.Module):

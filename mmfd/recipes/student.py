@@ -12,11 +12,11 @@ from mmfd.networks import mmpretrain_networks
 from mmfd.networks.library_network import LibraryNetwork, pair
 from mmfd.networks.token_layout import features_of
 from mmfd.recipes import runs, target_features
-from mmfd.weights import checkpoints, loaded_student, provenance
+from mmfd.weights import checkpoints, loaded_student, provenance, weight_files
 from mmfd.weights.carried_config import carried_config, config_to_carry
 from mmfd.weights.export import export
 
-FILE = 'student.safetensors'  # in the folder of its run
+FILE = weight_files.STUDENT
 
 
 class Student(nn.Module):

@@ -112,8 +112,9 @@ def meta(path):
     """
     with serialization.config.patch('load.mmap', True):
         checkpoint = load(path)
-    if Path(path).is_file() and file_kinds.is_safetensors(_start_of(path)):
-        with safe_open(path, 'pt') as file:
+    first = weight_files.resolve(path)[0]
+    if file_kinds.is_safetensors(_start_of(first)):
+        with safe_open(first, 'pt') as file:
             return file.metadata() or {}
     value = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
     return value if isinstance(value, dict) else {}

@@ -11,6 +11,8 @@ from mmfd.errors import Refused
 from mmfd.weights.memory_budget import MemoryBudget
 
 RANDOM = 'random'  # given instead of a teacher's file: keep random weights
+# What `mmfd distill` and `mmfd finetune` leave in the folder of their run
+STUDENT, CLASSIFIER = 'student.safetensors', 'classifier.safetensors'
 # What Hugging Face and open_clip call the weights in a folder
 IN_FOLDER = ('model.safetensors', 'model.safetensors.index.json',
              'pytorch_model.bin', 'pytorch_model.bin.index.json',
@@ -33,7 +35,8 @@ def resolve(path, source=''):
 
     Args:
         path (str): a weights file; an index of shards (`.index.json`); or a
-            folder that holds one of these under a name of `IN_FOLDER`.
+            folder that holds one of these under a name of `IN_FOLDER`, or
+            is that of a run.
         source (str): where the file can be had, for the message if there is
             no such file.
 
@@ -73,15 +76,19 @@ def resolve(path, source=''):
 
 
 def _in_folder(folder):
-    for name in IN_FOLDER:
+    for name in (STUDENT, CLASSIFIER, *IN_FOLDER):
         if (folder / name).is_file():
             return folder / name
     snapshots = [*folder.glob('snapshots/*')]  # as the hub's cache has them
     if len(snapshots) == 1:
         return _in_folder(snapshots[0])
-    _check_whole(folder, [file.name for file in folder.iterdir()])
-    raise Refused(f'{folder} is a folder and holds none of '
-                  f'{", ".join(IN_FOLDER)}: name the weights file in it')
+    names = sorted(file.name for file in folder.iterdir())
+    _check_whole(folder, names)
+    there = [name for name in names if name.endswith(('.pth', '.safetensors'))]
+    raise Refused(
+        f'{folder} is a folder and holds none of {", ".join(IN_FOLDER)}: name '
+        'the weights file in it' +
+        (f', as {folder / there[-1]}' if there else ''))
 
 
 def _check_whole(path, names):

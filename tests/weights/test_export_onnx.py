@@ -95,6 +95,14 @@ def test_command_writes_a_graph_with_its_origin_and_statistics(tmp_path):
     }.items()
 
 
+def test_network_of_any_size_is_exported_at_that_of_its_distillation(tmp_path):
+    named = dict(
+        type='mmfd.TorchvisionNetwork', name='resnet18', img_size=[64, 96])
+    file = save_trained(MODELS.build(named), tmp_path / 'epoch_1.pth', named)
+    printed = command('export', file, tmp_path / 'r.onnx', '--to', 'onnx')
+    assert 'zeros((1, 3, 64, 96)' in printed
+
+
 @pytest.mark.full
 def test_other_features_are_refused_and_nothing_is_written(
         tmp_path, monkeypatch):

@@ -182,10 +182,23 @@ def test_refused_shards_are_one_message_and_nothing_is_written(shards):
 
 def test_folder_without_weights_names_what_it_looked_for(tmp_path):
     (tmp_path / 'config.json').write_text('{}')
-    with pytest.raises(
-            Refused,
-            match='is a folder and holds none of model.safetensors, .*: name'):
+    message = 'is a folder and holds none of model.safetensors, .*: name '
+    with pytest.raises(Refused, match=message + 'the weights file in it$'):
         checkpoints.load(tmp_path)
+    torch.save({}, tmp_path / 'epoch_1.pth')
+    with pytest.raises(Refused, match=message + r'.*, as .*/epoch_1\.pth$'):
+        checkpoints.load(tmp_path)
+
+
+@pytest.mark.parametrize('name', ['student', 'classifier'])
+def test_folder_of_a_run_stands_for_what_the_run_has_made(name, tmp_path):
+    """And its metadata is found, too."""
+    file = tmp_path / f'{name}.safetensors'
+    checkpoints.save(dict(a=torch.ones(2)), file, dict(said='this'))
+    checkpoints.save(dict(a=torch.zeros(2)), tmp_path / 'epoch_1.pth', {})
+    assert checkpoints.load(tmp_path)['a'].tolist() == [1, 1]
+    assert checkpoints.meta(tmp_path) == checkpoints.meta(file)
+    assert checkpoints.meta(tmp_path)['said'] == 'this'
 
 
 def test_path_that_no_system_takes_is_refused():
