@@ -110,7 +110,7 @@ def start(tool, *args, log, env=(), cwd=None, before=''):
     return process
 
 
-def finish(process, log, status=0, seconds=120):
+def finish(process, log, status=0, seconds=600):
     """Wait for the end of a command, which must have this status."""
     process.join(seconds)
     output = Path(log).read_text() if os.path.exists(log) else ''
@@ -126,7 +126,7 @@ def kill(process):
     return process.exitcode == -signal.SIGKILL
 
 
-def wait_for(condition, process, seconds=60):
+def wait_for(condition, process, seconds=300):
     """Whether a condition came true before the process ended."""
     until = time.monotonic() + seconds
     while not condition():

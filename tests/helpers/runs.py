@@ -67,7 +67,7 @@ def start(config, work_dir, *arguments, options=(), tool='train'):
     return commands.start(tool, *arguments, log=f'{work_dir}.log')
 
 
-def finish(process, work_dir, code=0, seconds=120):
+def finish(process, work_dir, code=0, seconds=600):
     """Wait for the end of a command; `code` is its expected exit status."""
     commands.finish(process, f'{work_dir}.log', code, seconds)
 
@@ -79,7 +79,7 @@ def run(config,
         tool='train',
         processes=1,
         code=0,
-        seconds=120):
+        seconds=600):
     """Run a command to its end, in several processes of one group if told.
 
     Args:
@@ -106,7 +106,7 @@ def run(config,
     return log(work_dir)
 
 
-def together(processes, tool, *arguments, log, code=0, seconds=120):
+def together(processes, tool, *arguments, log, code=0, seconds=600):
     """Run a command in processes that find each other as torchrun's do."""
     group = dict(
         WORLD_SIZE=processes,

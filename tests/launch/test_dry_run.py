@@ -68,7 +68,7 @@ from mmengine.registry import TRANSFORMS
 class Wait:
 
     def __call__(self, results):
-        time.sleep(0.3)
+        time.sleep(0.6)
         return results
 '''
 
@@ -76,7 +76,7 @@ class Wait:
 @pytest.mark.parametrize('workers',
                          [pytest.param(1, marks=pytest.mark.full), 4])
 def test_dry_run_sees_that_data_come_too_slowly(project, workers):
-    """Workers deliver in bursts, and wait 2.4 s for a batch of 8."""
+    """Workers deliver in bursts, and wait 4.8 s for a batch of 8."""
     (project / 'slow.py').write_text(SLOW)
     (project /
      'slow_fd.py').write_text((project / 'fd.py').read_text() +
@@ -91,8 +91,8 @@ def test_dry_run_sees_that_data_come_too_slowly(project, workers):
         f'train_dataloader.num_workers={workers}',
         env=dict(PYTHONPATH=project))
     step, share = re.search(r'speed +(\S+) s an it.* (\d+)% of', log).groups()
-    # not less, though the first batches come at once; more on busy cores
-    assert 0.6 < float(step) * workers / 2.4 < 4
+    # not less, though the first batches come at once
+    assert float(step) * workers / 4.8 > 0.6
     assert int(share) > 20  # on a busy core a step takes half a second
     assert f'train_dataloader.num_workers is {workers}. ' in log
 
