@@ -103,7 +103,12 @@ def pipeline_of(cfg):
         raise Refused(
             f'{cfg.filename} has no val_dataloader, whose pipeline says how '
             'its images are cropped: add one')
-    first, *others = loader.dataset.pipeline
+    pipeline = loader.get('dataset', {}).get('pipeline')
+    if not pipeline or not all(
+            isinstance(step, dict) and 'type' in step for step in pipeline):
+        raise Refused(f'{cfg.filename}: val_dataloader.dataset.pipeline is '
+                      f'{pipeline!r}: a list of transforms is expected')
+    first, *others = pipeline
     if first.type.split('.')[-1] not in ('LoadImage', 'LoadImageFromFile'):
         raise Refused(f'{cfg.filename}: the pipeline of val_dataloader '
                       f'begins with {first.type}, not with mmfd.LoadImage')

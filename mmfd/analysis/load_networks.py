@@ -1,4 +1,5 @@
 """Load networks to analyze, from configs and checkpoints."""
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from mmengine.registry import MODELS, DefaultScope
 
 from mmfd.analysis.images import pipeline_of
 from mmfd.errors import Refused
+from mmfd.launch.failed_start import build_errors_refused
 from mmfd.registry import branches_of
 from mmfd.weights import checkpoints, strict_loading, weight_files
 
@@ -31,7 +33,7 @@ class Network:
 
     @cached_property
     def pipeline(self):
-        with _scope_of(self.cfg):
+        with _building(self.cfg):
             return pipeline_of(self.cfg)
 
     def __call__(self, batch):
@@ -81,7 +83,7 @@ def load_teacher(cfg, name=''):
     if name not in branches:
         raise Refused(f'{cfg.filename} has no teacher {name!r}; those of its '
                       f'branches are {", ".join(map(repr, branches))}')
-    with _scope_of(cfg):
+    with _building(cfg):
         model = TeacherAlone(branches[name].teacher,
                              cfg.model.data_preprocessor)
         _ready(model)
@@ -133,7 +135,7 @@ def _build(cfg, checkpoint):
     """The model of a config with the weights of a file."""
     config = cfg.model.copy()
     config.backbone = dict(cfg.model.backbone, init_cfg=None)
-    with _scope_of(cfg):
+    with _building(cfg):
         model = MODELS.build(config)
     if checkpoint == weight_files.RANDOM:
         model.init_weights()
@@ -146,10 +148,12 @@ def _build(cfg, checkpoint):
     return _ready(model)
 
 
-def _scope_of(cfg):
-    """Look names of a config without a library up where the config says."""
-    return DefaultScope.overwrite_default_scope(
-        cfg.get('default_scope', 'mmpretrain'))
+@contextmanager
+def _building(cfg):
+    """Look names up where the config says; what cannot be built is refused."""
+    scope = cfg.get('default_scope', 'mmpretrain')
+    with (DefaultScope.overwrite_default_scope(scope), build_errors_refused()):
+        yield
 
 
 def _ready(model):

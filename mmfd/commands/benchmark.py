@@ -100,8 +100,11 @@ def main():
             parser.error(f'{option.option_strings[0]} is for --plan')
     with command_line.one_message():
         paths.check([args.config], folders=args.data_root or ())
+        from mmfd.launch.checks import config_checks
         from mmfd.launch.config_options import load_config, override
         cfg = load_config(args)
+        config_checks.check_sections(cfg, train=True)
+        config_checks.check_model(cfg)
         scope = cfg.get('default_scope') or 'mmengine'
         if scope != 'mmpretrain' and not args.plan:
             raise Refused(
@@ -126,9 +129,11 @@ def measure_run(cfg, args):
 
 def plan_run(cfg, args):
     """Sections of quantities, and sentences of advice."""
+    from mmfd.launch.failed_start import build_errors_refused
     from mmfd.planning.cluster import Machines, demands, limit
     from mmfd.planning.plan import Plan, advise, advise_test
-    plan, sentences = Plan(cfg, args.gpus), []
+    with build_errors_refused():
+        plan, sentences = Plan(cfg, args.gpus), []
     sections = {
         'parameters': plan.parameters(),
         'operations for an image': plan.operations(),

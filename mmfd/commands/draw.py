@@ -34,8 +34,10 @@ def main():
         from mmfd.launch.config_options import override, read_config
         terminal.begin()
         cfg = read_config(args.config)  # which imports the hosts silently
+        from mmfd.launch.checks.config_checks import check_model
         from mmfd.launch.predictions import predict
         override(cfg, args.cfg_options)
+        check_model(cfg)
         count, broken = predict(cfg, args.checkpoint, args.images, args.out,
                                 args.score)
         for reason in broken:

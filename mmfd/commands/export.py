@@ -53,11 +53,14 @@ def main():
     args = parser.parse_args()
     with command_line.one_message():
         paths.check([args.config] if args.config else (), [args.checkpoint])
+        from mmfd.launch.checks.config_checks import check_model
         from mmfd.launch.config_options import read_config
         from mmfd.weights.carried_config import carried_config
         dst, origin = Path(args.dst), _origin(args, provenance)
         if args.config:
-            model = read_config(args.config).get('model', {})
+            cfg = read_config(args.config)
+            check_model(cfg)
+            model = cfg.model
         else:
             model = carried_config(
                 args.checkpoint, to_build=args.to != 'backbone')

@@ -40,9 +40,11 @@ def main():
         terminal.begin()
         from mmfd.analysis import target_statistics
         from mmfd.analysis.images import ImageSample
+        from mmfd.launch.checks.config_checks import check_model
         from mmfd.launch.config_options import override, read_config
         cfg = read_config(args.config)
         override(cfg, args.cfg_options)
+        check_model(cfg)
         images = ImageSample(args.images, args.number)
         measured = target_statistics.measure(cfg, images, args.batch_size,
                                              args.branch)

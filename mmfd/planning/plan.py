@@ -71,7 +71,7 @@ class Plan:
         wrapper = cfg.get('model_wrapper_cfg') or {}
         self.blocks = wrapper.get('blocks', BLOCKS)
         self.shard_teacher = wrapper.get('shard_teacher', True)
-        amp = cfg.optim_wrapper.type.endswith('AmpOptimWrapper')
+        amp = cfg.optim_wrapper.get('type', '').endswith('AmpOptimWrapper')
         sharded = wrapper.get('type') == 'mmfd.FullySharded'
         half = wrapper.get('param_dtype')
         self.dtype = torch.bfloat16 if amp or half else None

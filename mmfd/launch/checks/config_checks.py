@@ -134,6 +134,33 @@ def check_sections(cfg, train):
     _check_kind(paths, (str, os.PathLike), 'a path')
 
 
+def check_model(cfg):
+    """Refuse a config whose model has no parts that could be built.
+
+    For commands that need no more of a config than its model.
+
+    Args:
+        cfg (Config): with or without a run.
+
+    Raises:
+        Refused: naming the part.
+    """
+    if cfg.get('model') is None:
+        raise Refused(f'{cfg.filename} has no model')
+    _check_kind({'model': cfg.model}, dict, 'a dict')
+    parts = {'model.backbone': cfg.model.get('backbone')}
+    for name, branch in branches_of(cfg.model).items():
+        teacher = branch['teacher']
+        parts.update((f'{place_of(name)}.{part}', branch.get(part))
+                     for part in ('teacher', 'neck', 'head'))
+        if isinstance(teacher, dict):
+            parts.update(
+                (f'{place_of(name)}.teacher.{part}', teacher.get(part))
+                for part in ('backbone', 'neck'))
+        parts['model.data_preprocessor'] = cfg.model.get('data_preprocessor')
+    _check_typed(parts)
+
+
 def _check_built(cfg):
     """Refuse what is to be built and is no dict, or has no `type`."""
     parts = {}
@@ -146,6 +173,11 @@ def _check_built(cfg):
     wrapper = cfg.get('optim_wrapper')
     if isinstance(wrapper, dict) and 'optimizer' in wrapper:
         parts['optim_wrapper.optimizer'] = wrapper['optimizer']
+    _check_typed(parts)
+
+
+def _check_typed(parts):
+    """Refuse what is no dict with a type; place in the config -> part."""
     for path, part in parts.items():
         if not isinstance(part, dict) or (path not in UNTYPED
                                           and part.get('type') is None):

@@ -1,10 +1,11 @@
 """What a config asks for, checked before anything is built."""
 import pytest
+from helpers.commands import refused
 from mmengine.config import Config
 
 from mmfd.errors import Refused
-from mmfd.launch.checks.config_checks import (check_sections, check_settings,
-                                              check_sharding)
+from mmfd.launch.checks.config_checks import (check_model, check_sections,
+                                              check_settings, check_sharding)
 
 
 def test_shards_are_not_compiled():
@@ -122,3 +123,44 @@ def test_unknown_log_level_is_answered_with_those_there_are(level):
     for known in 'WARNING', 'WARN', 10:
         cfg.log_level = known
         check_sections(cfg, train=True)
+
+
+@pytest.mark.parametrize('change, message', [
+    ({
+        'model': None
+    }, 'has no model'),
+    ({
+        'model': 3
+    }, 'model is 3: a dict is expected'),
+    ({
+        'model.backbone': None
+    }, 'model.backbone is None: a dict with a type'),
+    ({
+        'model.teacher': 4
+    }, 'model.teacher is 4: a dict with a type'),
+    ({
+        'model.teacher.neck': None
+    }, 'model.teacher.neck is None: a dict with'),
+    ({
+        'model.head': 'none'
+    }, "model.head is 'none': a dict with a type"),
+    ({
+        'model.data_preprocessor': 5
+    }, 'model.data_preprocessor is 5: a dict'),
+])
+def test_model_whose_parts_cannot_be_built_is_refused_by_name(change, message):
+    cfg = Config.fromfile('configs/fd/clip_vitb_fd.py')
+    check_model(cfg)
+    cfg.merge_from_dict(change)
+    with pytest.raises(Refused, match=message):
+        check_model(cfg)
+
+
+def test_no_tool_fails_at_a_config_of_something_else(tmp_path, shapes_root):
+    config = tmp_path / 'none.py'
+    config.write_text('x = 1')
+    for tool, *arguments in (('benchmark', '--plan'), ('benchmark', ),
+                             ('analyze', 'random', '--images', shapes_root,
+                              '--out', tmp_path / 'out')):
+        assert 'has no model' in refused(tool, config, *arguments)
+    assert [*tmp_path.iterdir()] == [config]
