@@ -103,7 +103,8 @@ def pipeline_of(cfg):
         raise Refused(
             f'{cfg.filename} has no val_dataloader, whose pipeline says how '
             'its images are cropped: add one')
-    pipeline = loader.get('dataset', {}).get('pipeline')
+    dataset = loader.get('dataset') if isinstance(loader, dict) else None
+    pipeline = dataset.get('pipeline') if isinstance(dataset, dict) else None
     if not pipeline or not all(
             isinstance(step, dict) and 'type' in step for step in pipeline):
         raise Refused(f'{cfg.filename}: val_dataloader.dataset.pipeline is '
