@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from helpers.commands import command, refused, run
 from helpers.models import (branch, build_random, clip_teacher, dino_teacher,
                             distillation, several, student, swin_student)
@@ -147,7 +148,6 @@ def test_each_of_several_teachers_is_shown_and_gets_advice(
 
 
 def test_share_of_a_teacher_is_that_of_the_mean_of_each_position():
-    from torch.nn.functional import smooth_l1_loss
     targets = {
         name: scale * torch.randn(6, 5, 16)
         for name, scale in (('teacher a', 3), ('teacher b', 0.1))
@@ -161,7 +161,7 @@ def test_share_of_a_teacher_is_that_of_the_mean_of_each_position():
             shares.add(name, batch)
     found = shares.measure(6)
     for name, target in targets.items():
-        loss = smooth_l1_loss(
+        loss = F.smooth_l1_loss(
             target.mean(0).expand_as(target), target, beta=2.).item()
         assert found[name]['loss'] == pytest.approx(loss, 1e-5)
     assert sum(one['share'] for one in found.values()) == 1
