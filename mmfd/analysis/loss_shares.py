@@ -2,7 +2,7 @@
 
 A student that knows nothing of an image predicts, at best, the mean of each
 position. What this costs with a teacher, times the weight of its branch, is
-what can be gained there: a teacher with a small share is hardly learned.
+how much that teacher counts in the sum.
 """
 from mmengine.registry import MODELS
 
