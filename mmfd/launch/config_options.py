@@ -4,7 +4,7 @@ import os
 import re
 from pathlib import Path
 
-from mmengine.config import Config
+from mmengine.config.config import DELETE_KEY, Config
 
 from mmfd.errors import Refused, causes
 from mmfd.hosts import log, mmcv_ops, openmmlab, versions
@@ -182,9 +182,14 @@ def _check_option(cfg, options, key):
     node, known, takers = cfg, TOP_LEVEL, []
     if (cfg.get('model') or {}).get('data_preprocessor'):
         known = known - {'data_preprocessor'}  # which is read in place of it
+    if DELETE_KEY in key and not isinstance(options[key], bool):
+        raise Refused(f'--cfg-options {key}={options[key]}: True is expected, '
+                      f'as the value of a key that ends with {DELETE_KEY}')
     parts = key.split('.')
     for i, part in enumerate(parts):
         where = '.'.join(parts[:i])
+        if where and part == DELETE_KEY:
+            return
         if part not in known and not any(
                 takes(taker, part, node, scope_of(cfg)) for taker in takers):
             raise Refused(f'--cfg-options {key}: {where or "the config"} has '
@@ -204,8 +209,9 @@ def _check_option(cfg, options, key):
             place = '.'.join(parts[:i + 1])
             if kind := options.get(f'{place}.type'):
                 node = dict(node, type=kind)
+            replaced = options.get(f'{place}.{DELETE_KEY}')
             takers = takers_of(place, node, cfg)
-            known = {*node, *known_keys(takers)}
+            known = {*(() if replaced else node), *known_keys(takers)}
         else:
             return  # the rest of the key, if any, is new
 

@@ -195,6 +195,38 @@ def test_every_setting_that_something_takes_is_accepted(cfg, option):
     override(cfg, dict(o.split('=') for o in option.split(' ')))
 
 
+DELETE = {
+    'model.head.loss._delete_': True,
+    'model.head.loss.type': 'mmfd.CosineLoss'
+}
+
+
+def test_delete_replaces_a_dict_as_in_a_config(cfg):
+    override(cfg, DELETE)
+    assert cfg.model.head.loss == dict(type='mmfd.CosineLoss')
+
+
+@pytest.mark.parametrize('options, message', [
+    ({
+        'model.head.loss._delete_': 'yes'
+    }, 'loss._delete_=yes: True is'),
+    ({
+        'model.head._delete_.x': 1
+    }, '_delete_.x=1: True is'),
+    ({
+        '_delete_': True
+    }, "the config has no '_delete_'"),
+    ({
+        'model.head.loss._delete_': True,
+        'model.head.loss.type': 'mmfd.RelationLoss',
+        'model.head.loss.beta': 2.0
+    }, "has no 'beta'"),
+])
+def test_delete_that_says_something_else_is_refused(cfg, options, message):
+    with pytest.raises(Refused, match=message):
+        override(cfg, options)
+
+
 # --- --data-root ---
 
 
