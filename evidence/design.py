@@ -22,6 +22,30 @@ PRETRAINED, DISTILLED, FINE_TUNED, SEGMENTED = 40, 30, 12, 40  # epochs
 CURVE = 4, 10, 100  # epochs of distillation, beside DISTILLED
 ABLATIONS = ('target_cls', 'target_mean', 'norm_none', 'norm_l2',
              'norm_affine', 'position_absolute', 'drop_path_t1_s1')
+TARGETS = {  # beyond the paper's: what is learned -> options of FD
+    'running standardisation': {
+        'model.teacher.neck.type': 'mmfd.TargetNeck',
+        'model.teacher.neck.normalize.type': 'running',
+        'model.teacher.neck.normalize.channels': 128
+    },
+    'cosine': {
+        'model.head.loss._delete_': True,
+        'model.head.loss.type': 'mmfd.CosineLoss'
+    },
+    'cosine and smooth L1': {
+        'model.head.loss._delete_': True,
+        'model.head.loss.type': 'mmfd.SumOfLosses',
+        'model.head.loss.terms.direction.loss.type': 'mmfd.CosineLoss',
+        'model.head.loss.terms.direction.weight': 0.9,
+        'model.head.loss.terms.scale.loss.type': 'torch.nn.SmoothL1Loss',
+        'model.head.loss.terms.scale.weight': 0.1
+    },
+    'tokens of hidden patches': {
+        'model.type': 'mmfd.MaskedFeatureDistillation',
+        'model.hidden': 0.6,
+        'model.side': 8
+    },
+}
 
 
 class Step(NamedTuple):
@@ -38,7 +62,7 @@ class Step(NamedTuple):
 
     @property
     def is_distillation(self):
-        return 'model.teacher.checkpoint' in self.options
+        return any(key.endswith('teacher.checkpoint') for key in self.options)
 
 
 class Run(NamedTuple):
@@ -70,14 +94,17 @@ def teacher(kind):
     return Run((Step(images, name, f'{name}_small', PRETRAINED, options), ))
 
 
-def distil(kind, stage, seed, epochs=DISTILLED, config='fd_small'):
+def distil(kind, stage, seed, epochs=DISTILLED, config='fd_small', **teachers):
+    """FD, of the teacher of a kind or of other `teachers`: options."""
     name = f'{kind}_{config.removesuffix("_small")}_{epochs}_epochs'
+    teachers = teachers or {
+        'model.teacher.checkpoint': TEACHERS / f'{kind}.pth'
+    }
     return Step(
         of_kind(kind, stage), f'{name}_seed{seed}', config, epochs, {
             'train_cfg.max_epochs': epochs,
             'train_cfg.val_interval': epochs,
-            'model.teacher.checkpoint': TEACHERS / f'{kind}.pth',
-            'randomness.seed': seed
+            **teachers, 'randomness.seed': seed
         })
 
 
@@ -299,6 +326,59 @@ def ablation(name, rate):
     return tuned(step, rate, 0, 'after_small', **positions)
 
 
+def both(stage, rate, seed):
+    """One student of two teachers."""
+    step = distil(
+        'both',
+        stage,
+        seed,
+        config='several_fd_small',
+        **{
+            f'model.branches.{branch}.teacher.checkpoint':
+            TEACHERS / f'{kind}.pth'
+            for branch, kind in dict(contrast='simclr',
+                                     labels='labels').items()
+        })
+    return tuned(step, rate, seed, 'after_small')
+
+
+def of_both(logs):
+    return Arms(logs, after=both)
+
+
+def several(logs):
+    arms = of_both(logs)
+    return [*arms.trials(), *arms.final('after', 3)]
+
+
+def target(name, rate):
+    step = distil('simclr', 'final', 0)
+    words = name.replace(' ', '_')
+    step = step._replace(
+        folder=f'{words}_{step.folder}', options=step.options | TARGETS[name])
+    return tuned(step, rate, 0, 'after_small')
+
+
+def staged(rate):
+    """The student becomes the teacher of the next."""
+    first = distil('simclr', 'final', 0)
+    second = distil(
+        'simclr',
+        'final',
+        0,
+        config='staged_fd_small',
+        **{'model.teacher.checkpoint': first.checkpoint})
+    run = tuned(second, rate, 0, 'after_small')
+    return Run((first, *run.steps))
+
+
+def targets(rates):
+    return [
+        *(target(name, rates['after']) for name in TARGETS),
+        staged(rates['after'])
+    ]
+
+
 def ablations(rates):
     return [ablation(name, rates['after']) for name in ABLATIONS]
 
@@ -325,17 +405,22 @@ def elsewhere(run, folder):
     moved = [
         step._replace(folder=f'{folder}/{step.folder}') for step in run.steps
     ]
-    *_, last = moved
-    if len(moved) == 2:
-        key = 'model.backbone.init_cfg.checkpoint'
-        moved[-1] = last._replace(options=last.options
-                                  | {key: moved[0].checkpoint})
-    return run._replace(steps=tuple(moved))
+    checkpoints = {
+        old.checkpoint: new.checkpoint
+        for old, new in zip(run.steps, moved)
+    }
+    return Run(
+        tuple(
+            step._replace(
+                options={
+                    key: checkpoints.get(value, value)
+                    for key, value in step.options.items()
+                }) for step in moved))
 
 
 def runs(logs):
     """Every run that the logs allow to name, in the order of the budget."""
     found, rates = main_table(logs), of_teacher('simclr', logs).chosen
-    for rows in (controls, curve, ablations) if rates else ():
+    for rows in (controls, curve, ablations, targets) if rates else ():
         found += rows(rates)
-    return found + dense_table(logs)
+    return found + several(logs) + dense_table(logs)

@@ -81,7 +81,7 @@ def log_of(run, data, held=()):
     steps = [(step, images_for(step.images, data)) for step in run.steps]
     for step, folder in steps:
         train.take(step, folder, held)
-    (first, folder_of_first), (last, folder) = steps[0], steps[-1]
+    (before, folder_before), (last, folder) = steps[-2:][0], steps[-1]
     log = dict(
         images=run.images,
         sum=folder.name,
@@ -100,10 +100,10 @@ def log_of(run, data, held=()):
     log |= dict(
         score=round(verdict.score(values[None]), 3),
         values=evaluate.pack(values))
-    if run.images in ('final', 'shapes_final') and first.is_distillation:
+    if run.images in ('final', 'shapes_final') and before.is_distillation:
         cfg = evaluate.read(
-            train.config_of(first), first.options, folder_of_first)
-        log['frozen'] = evaluate.probe(cfg, first.checkpoint)
+            train.config_of(before), before.options, folder_before)
+        log['frozen'] = evaluate.probe(cfg, before.checkpoint)
     return log
 
 

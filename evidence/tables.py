@@ -6,7 +6,6 @@ A table stands between `<!-- table: NAME -->` and `<!-- end -->`, as in the
 README files. A row without all logs of the design has no verdict.
 """
 import re
-from itertools import product
 from pathlib import Path
 
 import design
@@ -172,16 +171,43 @@ def ablations_table(logs):
     ] for name in design.ABLATIONS]
 
 
+def targets_table(logs):
+    head = ['what is learned', 'top-1']
+    rates = design.of_teacher('simclr', logs).chosen
+    names = [*design.TARGETS, "the student's own tokens: a second stage"]
+    runs = design.targets(rates) if rates else [None] * len(names)
+    return head, [[name, Group(logs, [run] if run else [], 1).mean()]
+                  for name, run in zip(names, runs, strict=True)]
+
+
+def several_table(logs):
+    """Each teacher alone, which both together are to be better than."""
+    head = ['teacher', 'top-1', *(f'both: {x}' for x in INTERVALS)]
+    [both] = groups(design.of_both(logs), logs, 3)
+    rows = [['both', both.mean()] + [''] * len(INTERVALS)]
+    for kind in 'simclr', 'labels':
+        _, alone = groups(
+            design.of_teacher(kind, logs), logs, design.SEEDS[kind])
+        rows.append([KINDS[kind], alone.mean(), *compared(alone, both)])
+    return head, rows
+
+
 def rates_table(logs):
     head = ['teacher', 'rates tried', 'before', 'after']
     tasks = {'': design.of_teacher, ', on CamVid': design.segmented}
+    every = {
+        name + task: arms_of(kind, logs)
+        for task, arms_of in tasks.items()
+        for kind, name in KINDS.items()
+    }
+    every['both: SimCLR and DeiT'] = design.of_both(logs)
     rows = []
-    for (task, arms_of), (kind, name) in product(tasks.items(), KINDS.items()):
-        arms = arms_of(kind, logs)
+    for name, arms in every.items():
+        chosen = {arm: f'{rate:g}' for arm, rate in arms.chosen.items()}
         tried = ', '.join(f'{rate:g}' for rate in arms.rates)
-        rows.append([name + task, tried] + [
-            f'{arms.chosen[arm]:g}' if arms.chosen else NOT_RUN
-            for arm in arms.arms
+        rows.append([name, tried] + [
+            chosen.get(arm, NOT_RUN) if arm in arms.arms else ''
+            for arm in ('before', 'after')
         ])
     return head, rows
 
@@ -210,6 +236,8 @@ TABLES = dict(
     controls=controls_table,
     curve=curve_table,
     ablations=ablations_table,
+    targets=targets_table,
+    several=several_table,
     rates=rates_table,
     cost=cost_table)
 

@@ -1,5 +1,6 @@
 """Which runs there are follows from the logs of others."""
 import pytest
+from mmengine.registry import MODELS
 
 
 @pytest.fixture
@@ -96,3 +97,39 @@ def test_run_again_has_folders_of_its_own(design):
     start = tuned.options['model.backbone.init_cfg.checkpoint']
     assert start == fd.checkpoint
     assert start.startswith('work_dirs/small/again/')
+
+
+def test_run_of_three_steps_again_has_folders_of_its_own(design):
+    first, second, tuned = design.elsewhere(design.staged(8e-3), 'again').steps
+    assert second.options['model.teacher.checkpoint'] == first.checkpoint
+    assert tuned.options[
+        'model.backbone.init_cfg.checkpoint'] == second.checkpoint
+    assert second.checkpoint.startswith('work_dirs/small/again/')
+
+
+def test_student_of_two_teachers_waits_for_both(design):
+    run = design.both('final', 8e-3, 0)
+    assert design.needed(run) == {'simclr_teacher', 'labels_teacher'}
+
+
+OTHER_TARGETS = {  # name -> classes of the model, the target and the loss
+    'running standardisation':
+    ('FeatureDistillation', 'TargetNeck', 'SmoothL1Loss'),
+    'cosine': ('FeatureDistillation', 'WhiteningNeck', 'CosineLoss'),
+    'cosine and smooth L1':
+    ('FeatureDistillation', 'WhiteningNeck', 'SumOfLosses'),
+    'tokens of hidden patches':
+    ('MaskedFeatureDistillation', 'WhiteningNeck', 'SmoothL1Loss'),
+}
+
+
+def test_other_targets_are_what_their_names_say(design, tmp_path):
+    import evaluate
+    import train
+    assert OTHER_TARGETS.keys() == design.TARGETS.keys()
+    for name, expected in OTHER_TARGETS.items():
+        step, _ = design.target(name, 8e-3).steps
+        cfg = evaluate.read(train.config_of(step), step.options, tmp_path)
+        model = MODELS.build(cfg.model)
+        parts = model, model.teacher.neck, model.head.criterion
+        assert tuple(type(part).__name__ for part in parts) == expected
