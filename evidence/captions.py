@@ -6,6 +6,7 @@ and an image has to tell its own text from the others of its batch.
 import json
 from colorsys import rgb_to_hsv
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -44,23 +45,47 @@ class AddWords:
         return dict(results, words=[WORDS.index(word) for word in words])
 
 
+class Towers(nn.Module):
+    """Images and texts in one space, where the cosine says what fits."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.project = nn.Linear(width, width)
+        self.words = nn.EmbeddingBag(len(WORDS), width, mode='mean')
+        self.text = nn.Sequential(nn.GELU(), nn.Linear(width, width))
+        self.scale = nn.Parameter(torch.tensor(10.).log())
+
+    def images(self, cls_tokens):
+        return F.normalize(self.project(cls_tokens), dim=1)
+
+    def texts(self, words):
+        """Of bags of words, (N, words in each)."""
+        return F.normalize(self.text(self.words(words)), dim=1)
+
+    def classes(self):
+        """One text for each class: the mean of all captions that name it."""
+        return torch.stack([
+            self.texts(
+                torch.tensor([[*map(WORDS.index, (*others, shape))]
+                              for others in product(COLOURS, TEXTURES,
+                                                    PLACES[:3], PLACES[3:])
+                              ])).mean(0) for shape in toy_images.CLASSES
+        ])
+
+
 class CaptionContrast(BaseModel):
     """The cls token of an image against the mean of its words."""
 
     def __init__(self, backbone, width, data_preprocessor):
         super().__init__(data_preprocessor)
         self.backbone = MODELS.build(backbone)
-        self.image = nn.Linear(width, width)
-        self.words = nn.EmbeddingBag(len(WORDS), width, mode='mean')
-        self.text = nn.Sequential(nn.GELU(), nn.Linear(width, width))
-        self.scale = nn.Parameter(torch.tensor(10.).log())
+        self.towers = Towers(width)
 
     def forward(self, inputs, data_samples=None, mode='loss'):
         words = torch.tensor([sample.words for sample in data_samples])
-        image = F.normalize(self.image(self.backbone(inputs)[-1]), dim=1)
-        text = F.normalize(self.text(self.words(words)), dim=1)
-        logits, own = self.scale.exp() * image @ text.T, torch.arange(
-            len(text))
+        image = self.towers.images(self.backbone(inputs)[-1])
+        logits = self.towers.scale.exp() * image @ self.towers.texts(words).T
+        own = torch.arange(len(words))
         return dict(
             loss=F.cross_entropy(logits, own) / 2 +
             F.cross_entropy(logits.T, own) / 2)

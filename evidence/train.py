@@ -14,6 +14,9 @@ from mmfd.weights import checkpoints
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / 'configs/small'
 WORK = Path('work_dirs/small')
+BESIDE = dict(  # a teacher -> what is kept beside it: prefix of its weights
+    simclr=dict(simclr_neck='neck.'),  # to be trained on
+    captions=dict(captions_towers='towers.'))  # for answers in words
 # one thread: two runs side by side are faster than one run on two cores
 ENVIRONMENT = dict(
     OMP_NUM_THREADS='1',
@@ -101,19 +104,17 @@ def save_teacher(step):
     """Keep a teacher, rounded to half precision, which git packs by half.
 
     Returns:
-        Path: its file. SimCLR's projection is kept beside it, to be trained
-        on with it.
+        Path: its file; beside it is what of `BESIDE` it learnt.
     """
     kind = step.folder.partition('_')[0]
     weights = checkpoints.state_dict_of(
         checkpoints.load(step.checkpoint), step.checkpoint)
-    for prefix, name in ('backbone.', kind), ('neck.', f'{kind}_neck'):
+    for name, prefix in {kind: 'backbone.', **BESIDE.get(kind, {})}.items():
         part = {
             key.removeprefix(prefix): value.half().float()
             for key, value in weights.items() if key.startswith(prefix)
         }
-        if name == kind or kind == 'simclr':
-            checkpoints.save(
-                part, TEACHERS / f'{name}.pth',
-                dict(kind=f'mmpretrain {kind}', source=step.config))
+        checkpoints.save(
+            part, TEACHERS / f'{name}.pth',
+            dict(kind=f'mmpretrain {kind}', source=step.config))
     return TEACHERS / f'{kind}.pth'

@@ -63,9 +63,9 @@ def test_loss_is_cross_entropy_of_images_among_texts_and_back(captions):
     words = [[0, 7, 13], [1, 8, 14], [2, 9, 15]]
     samples = [BaseDataElement(metainfo=dict(words=x)) for x in words]
     x = torch.randn(3, 3, 16, 16)
-    image = model.image(model.backbone(x)[-1])
-    text = model.text(
-        torch.stack([model.words.weight[row].mean(0) for row in words]))
+    image = model.towers.project(model.backbone(x)[-1])
+    text = model.towers.text(
+        torch.stack([model.towers.words.weight[row].mean(0) for row in words]))
     cosine = torch.cosine_similarity(image[:, None], text[None], dim=2) * 10
     by_hand = -(cosine.log_softmax(1).diag() + cosine.log_softmax(0).diag())
     loss = model(x, samples)['loss']
