@@ -2,7 +2,8 @@
 
 Each is a module `loss(pred, target)` of tokens (B, L, C) that returns a
 scalar, as `mmfd.DistillationHead` takes it. Those of PyTorch, such as FD's own
-`torch.nn.SmoothL1Loss`, are named beside them.
+`torch.nn.SmoothL1Loss`, are named beside them. Where tokens meet each other,
+`mean_of_tokens` is False.
 """
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,8 @@ from torch import nn
 
 from mmfd.errors import Refused
 from mmfd.registry import MODELS
+
+VECTORS = dict(token=2, image=1)  # the first axis of (B, L, C) that is in one
 
 
 @MODELS.register_module()
@@ -19,12 +22,28 @@ class CosineLoss(nn.Module):
     Computed as half the squared distance of two tokens of length one, which
     keeps its digits where they are close. A token of zeros has no direction:
     predicted as zeros it costs nothing.
+
+    Args:
+        of (str): what has a direction: each `'token'`, or each `'image'`, all
+            tokens of which are one vector, long ones most of it (Theia).
+
+    Raises:
+        Refused: for another.
     """
+
+    def __init__(self, of='token'):
+        super().__init__()
+        if of not in VECTORS:
+            raise Refused(f'head.loss.of={of!r}: expected one of '
+                          f'{", ".join(map(repr, VECTORS))}')
+        self.axis, self.mean_of_tokens = VECTORS[of], of == 'token'
 
     def forward(self, pred, target):
         """(B, L, C) each -> scalar, 0 to 2."""
-        apart = F.normalize(pred, dim=-1) - F.normalize(target, dim=-1)
-        return apart.square().sum(-1).mean() / 2
+        pred, target = (
+            F.normalize(tokens.flatten(self.axis), dim=-1)
+            for tokens in (pred, target))
+        return (pred - target).square().sum(-1).mean() / 2
 
 
 @MODELS.register_module()
@@ -35,6 +54,7 @@ class GramLoss(nn.Module):
     tokens, as in DINOv3 (arXiv 2508.10104, Gram anchoring). A rotation of all
     tokens changes nothing.
     """
+    mean_of_tokens = False
 
     def forward(self, pred, target):
         """(B, L, C) each -> scalar, 0 to 4."""
@@ -53,10 +73,10 @@ class RelationLoss(nn.Module):
     """Compare to which other tokens of an image each token relates.
 
     The relations of a token are the softmax of its products with all tokens,
-    over the root of their width, for each group of channels (TinyMIM, Ren et
-    al., arXiv 2301.01296, which compares queries, keys and values in this
-    way). The loss is the KL divergence of the prediction's from the target's,
-    the mean of all tokens and groups.
+    over the root of their width, for each group of channels. The loss is the
+    KL divergence of the prediction's from the target's, the mean of all tokens
+    and groups. It is that of TinyMIM (Ren et al., arXiv 2301.01296) for values
+    of an attention, whose other half relates queries to keys.
 
     Args:
         heads (int): groups of channels.
@@ -66,6 +86,7 @@ class RelationLoss(nn.Module):
         Refused: for settings that are not above 0; in a call, for channels
             that are no multiple of `heads`.
     """
+    mean_of_tokens = False
 
     def __init__(self, heads=1, temperature=1.):
         super().__init__()
@@ -176,11 +197,21 @@ class MaskedLoss(nn.Module):
     Args:
         loss (dict): config of any loss that is a mean over tokens; within a
             `SumOfLosses`, one of these for each term.
+
+    Raises:
+        Refused: for a loss of this project that is no such mean.
     """
 
     def __init__(self, loss):
         super().__init__()
         self.loss = MODELS.build(loss)
+        for part in self.loss.modules():
+            if not getattr(part, 'mean_of_tokens', True):
+                raise Refused(
+                    'head.loss: mmfd.MaskedLoss leaves tokens out of a mean '
+                    f'over them, and {type(part).__name__} as it is set is no '
+                    "such mean: take another loss, or artifacts.action='clip' "
+                    'without mmfd.MaskedLoss')
 
     def forward(self, pred, target):
         """(B, L, C) each -> scalar; 0 if all tokens are masked."""

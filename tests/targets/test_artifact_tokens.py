@@ -87,6 +87,26 @@ def test_running_statistics_see_no_masked_patch():
     assert neck.normalize.count == 31
 
 
+@pytest.mark.parametrize('name, artifacts, share', [
+    ('none', None, 0.75),
+    ('none', CLIP, 0.16),
+    ('layer_norm', None, 0.02),
+])
+def test_four_long_patches_of_196_have_this_share_of_the_squares(
+        name, artifacts, share):
+    """4 * 144 of 4 * 144 + 192, 4 * 9 of 4 * 9 + 192, 4 of 196."""
+    tokens = torch.nn.functional.normalize(
+        torch.randn(2, 196, 64, generator=torch.Generator().manual_seed(0)),
+        dim=-1)
+    tokens[:, :4] *= 12
+    target = TargetNeck(
+        name, artifacts=artifacts)(
+            Features((tokens, ), 0, (14, 14)))
+    squares = target.square().sum(-1)
+    assert squares[:, :4].sum() / squares.sum() == pytest.approx(
+        share, abs=0.01)
+
+
 @pytest.mark.parametrize('settings, message', [
     (dict(artifacts=dict(action='drop')), "one of 'clip', 'mask'.*'drop'"),
     (dict(artifacts=dict(CLIP, ratio=3)), "not .*'ratio': 3"),

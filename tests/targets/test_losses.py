@@ -95,6 +95,39 @@ def test_loss_of_am_radio_is_its_formula():
         loss('SumOfLosses', terms=RADIO)(pred, target), expected)
 
 
+def test_cosine_of_images_is_that_of_all_their_tokens_in_a_row():
+    pred, target = tokens(5), tokens(6)[:, :5]
+    expected = 1 - F.cosine_similarity(pred.flatten(1), target.flatten(1))
+    torch.testing.assert_close(
+        loss('CosineLoss', of='image')(pred, target), expected.mean())
+
+
+THEIA = dict(
+    direction=dict(weight=0.9, loss=dict(COSINE, of='image')),
+    scale=dict(weight=0.1, loss=SMOOTH_L1))
+
+
+@pytest.mark.parametrize('name, settings, theirs', [
+    ('SumOfLosses', dict(terms=THEIA), 0.9552080035),
+    ('RelationLoss', dict(heads=3), 0.4912095964),
+    ('GramLoss', {}, 0.0829891935),
+])
+def test_losses_are_those_of_the_authors_code(name, settings, theirs):
+    """What it gave, once, in fp32 for these tokens.
+
+    - Theia (bdaiinstitute/theia, 59d0448): `RobotVisionFM.get_loss` of one
+      teacher, 0.9 of its cosine and 0.1 of its smooth-L1 (`cos_l1`).
+    - TinyMIM (OliverRensu/TinyMIM, d084705): `forward_kd_loss` of the V-V
+      relations of `vit.Attention` with three heads, whose values the tokens
+      are, its weights being identities.
+    - DINOv3 (facebookresearch/dinov3, 6876159): `GramLoss` of images that
+      keeps negative similarities, as `dinov3_vit7b16_gram_anchor` sets it.
+    """
+    pred, target = tokens(5), tokens(6)[:, :5]
+    value = loss(name, **settings)(pred, target)
+    assert value.item() == pytest.approx(theirs, abs=1e-6)
+
+
 def test_equal_terms_are_one_loss():
     """Cls and patches by their shares of the tokens: the mean of all."""
     pred, target = tokens(5), tokens(6)[:, :5]
@@ -128,6 +161,7 @@ def test_where_all_tokens_are_masked_the_loss_is_0():
 
 @pytest.mark.parametrize('name, settings', [
     ('CosineLoss', {}),
+    ('CosineLoss', dict(of='image')),
     ('GramLoss', {}),
     ('RelationLoss', dict(heads=3)),
     ('SumOfLosses', dict(terms=RADIO)),
@@ -150,6 +184,10 @@ TERM = dict(loss=COSINE)
 
 
 @pytest.mark.parametrize('name, settings, message', [
+    ('CosineLoss', dict(of='map'), "of='map': expected one of 'token', 'ima"),
+    ('MaskedLoss', dict(loss=dict(COSINE, of='image')), 'CosineLoss as it is'),
+    ('MaskedLoss', dict(loss=dict(type='mmfd.GramLoss')), 'GramLoss as it is'),
+    ('MaskedLoss', dict(loss=dict(type='mmfd.RelationLoss')), 'RelationLoss'),
     ('RelationLoss', dict(heads=0), 'heads=0: a number above 0'),
     ('RelationLoss', dict(temperature=-1), 'temperature=-1: a number'),
     ('SumOfLosses', dict(terms={}), 'no term has a weight above 0'),

@@ -116,6 +116,22 @@ def test_standardised_channels_have_mean_0_and_variance_1():
     torch.testing.assert_close(variances, torch.ones(12), rtol=1e-4, atol=0)
 
 
+def test_standardised_tokens_are_those_of_theia():
+    """The first token by the authors' code, once, in fp32.
+
+    bdaiinstitute/theia, 59d0448: `calc_feature_mean.py` of these tokens as a
+    data set of four images, then `normalize_feature`.
+    """
+    theirs = torch.tensor([
+        -0.68822664, -0.26083311, -0.89646101, -0.65288800, 0.03516265,
+        -0.62054247, -0.21864893, -0.64016259, 0.59293461, -0.85749900,
+        0.56392753, -0.51661152
+    ])
+    tokens = correlated()
+    target = NORMALIZERS['standardize'].of(statistics_of(tokens))(tokens)
+    torch.testing.assert_close(target[0, 0], theirs, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize('name', ['none', *OF_FILE])
 def test_inverse_gives_the_tokens_back(name, file):
     module = normalizers.build(name, file if name in OF_FILE else None, ALL)

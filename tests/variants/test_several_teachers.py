@@ -64,6 +64,48 @@ def test_loss_is_the_weighted_sum_of_those_of_each_teacher_alone():
     torch.testing.assert_close(total, sum(losses.values()))
 
 
+COSINE = dict(type='mmfd.CosineLoss')
+SMOOTH_L1 = dict(type='torch.nn.SmoothL1Loss')
+THEIA = dict(
+    direction=dict(weight=0.9, loss=dict(COSINE, of='image')),
+    scale=dict(weight=0.1, loss=SMOOTH_L1))
+UNIC = {
+    f'{tokens}_{name}': dict(tokens=tokens, weight=0.25, loss=loss)
+    for tokens in ('cls', 'patches')
+    for name, loss in dict(direction=COSINE, scale=SMOOTH_L1).items()
+}
+
+
+@pytest.mark.parametrize('terms, weight, balance, theirs', [
+    (THEIA, 1 / 2, None, 0.9911121726),
+    (UNIC, 1., dict(type='mmfd.TeacherDropping', prob=0.), 0.8841572404),
+    (UNIC, 1., dict(type='mmfd.TeacherDropping', prob=1.), 1.0150674582),
+])
+def test_loss_of_two_teachers_is_that_of_the_authors_code(
+        terms, weight, balance, theirs):
+    """What it gave, once, in fp32 for these tokens.
+
+    - Theia (bdaiinstitute/theia, 59d0448): 0.9 of `cos_loss` and 0.1 of
+      `l1_loss` of `RobotVisionFM.get_loss`.
+    - UNIC (naver/unic, 02269db): `unic_loss` with `t_drop_prob` 0 and 1.
+    """
+
+    def tokens(count):
+        generator = torch.Generator().manual_seed(count)
+        return torch.randn(2, count, 12, generator=generator)
+
+    parts = branch(clip_teacher(), weight=weight)
+    parts['head']['loss'] = dict(type='mmfd.SumOfLosses', terms=terms)
+    model = MODELS.build(several(balance, a=parts, b=parts))
+    losses = model.balance(
+        dict(
+            a=Meeting(tokens(5),
+                      tokens(6)[:, :5], model.branches['a']),
+            b=Meeting(tokens(7),
+                      tokens(8)[:, :7], model.branches['b'])), None)
+    assert sum(losses.values()).item() == pytest.approx(theirs, abs=1e-6)
+
+
 def test_checkpoint_has_the_student_and_no_teacher():
     model = MODELS.build(several())
     assert {name.split('.')[0]
