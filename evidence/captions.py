@@ -64,13 +64,14 @@ class Towers(nn.Module):
 
     def classes(self):
         """One text for each class: the mean of all captions that name it."""
-        return torch.stack([
+        means = torch.stack([
             self.texts(
                 torch.tensor([[*map(WORDS.index, (*others, shape))]
                               for others in product(COLOURS, TEXTURES,
                                                     PLACES[:3], PLACES[3:])
                               ])).mean(0) for shape in toy_images.CLASSES
         ])
+        return F.normalize(means, dim=1)
 
 
 class CaptionContrast(BaseModel):

@@ -20,9 +20,16 @@ WIDEST = 5  # rates of a list that was extended at its edges
 TRIAL = 100  # seed of the runs that choose rates; no final run has it
 PRETRAINED, DISTILLED, FINE_TUNED, SEGMENTED = 40, 30, 12, 40  # epochs
 CURVE = 4, 10, 100  # epochs of distillation, beside DISTILLED
+SPEAKING = 10  # epochs of distillation of students that answer in words
+NORMALIZERS = 'layer_norm', 'l2', 'none', 'standardize', 'phi_s', 'zca'
 ABLATIONS = ('target_cls', 'target_mean', 'norm_none', 'norm_l2',
              'norm_affine', 'position_absolute', 'drop_path_t1_s1')
 TARGETS = {  # beyond the paper's: what is learned -> options of FD
+    'PHI-S': {
+        'model.teacher.neck.type': 'mmfd.TargetNeck',
+        'model.teacher.neck.normalize': 'phi_s',
+        'model.teacher.neck.statistics': TEACHERS / 'simclr_tokens.safetensors'
+    },
     'running standardisation': {
         'model.teacher.neck.type': 'mmfd.TargetNeck',
         'model.teacher.neck.normalize.type': 'running',
@@ -270,6 +277,17 @@ def long(rate, seed):
     return before('simclr', 'final', rate, seed, 2 * FINE_TUNED)
 
 
+def long_after(rate, seed):
+    """FD's student, fine-tuned twice as long, too."""
+    *first, last = tuned(
+        distil('simclr', 'final', seed),
+        rate,
+        seed,
+        'after_small',
+        epochs=2 * FINE_TUNED).steps
+    return Run((*first, last._replace(folder=f'long_{last.folder}')))
+
+
 def more(rate, seed):
     """Control: the teacher, trained on with its own loss."""
     epochs = DISTILLED // 2  # of two views
@@ -298,9 +316,10 @@ def absolute(rate, seed, epochs=DISTILLED, own=False):
 
 def controls(rates):
     return [
-        run for seed in range(3)
-        for run in (long(rates['before'], seed), more(rates['before'], seed),
-                    absolute(rates['before'], seed))
+        run for seed in range(3) for run in (long(rates['before'], seed),
+                                             long_after(rates['after'], seed),
+                                             more(rates['before'], seed),
+                                             absolute(rates['before'], seed))
     ]
 
 
@@ -372,6 +391,22 @@ def staged(rate):
     return Run((first, *run.steps))
 
 
+def speaking(normalize):
+    """A student that answers in the words of its teacher with captions."""
+    step = distil('captions', 'final', 0, SPEAKING)
+    options = {
+        'model.teacher.neck.type': 'mmfd.TargetNeck',
+        'model.teacher.neck.normalize': normalize,
+        'model.teacher.neck.statistics':
+        TEACHERS / 'captions_tokens.safetensors'
+    }
+    if normalize in ('layer_norm', 'l2', 'none'):  # of each token by itself
+        del options['model.teacher.neck.statistics']
+    return Run((step._replace(
+        folder=f'{normalize}_{step.folder}',
+        options=step.options | options), ))
+
+
 def targets(rates):
     return [
         *(target(name, rates['after']) for name in TARGETS),
@@ -391,7 +426,7 @@ def teachers():
 def needed(run):
     """Names of the runs that make the teachers of a run."""
     used = {
-        value.stem
+        value.stem.partition('_')[0]
         for step in run.steps
         for value in step.options.values() if isinstance(value, Path)
     }
@@ -423,4 +458,5 @@ def runs(logs):
     found, rates = main_table(logs), of_teacher('simclr', logs).chosen
     for rows in (controls, curve, ablations, targets) if rates else ():
         found += rows(rates)
-    return found + several(logs) + dense_table(logs)
+    words = [speaking(normalize) for normalize in NORMALIZERS]
+    return found + words + several(logs) + dense_table(logs)

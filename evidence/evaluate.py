@@ -4,16 +4,23 @@ import io
 import zlib
 from pathlib import Path
 
+import captions
 import numpy as np
 import torch
-from mmengine.registry import DefaultScope
+from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
 from mmseg.evaluation import IoUMetric
 
+from mmfd import load_student
+from mmfd.analysis import target_statistics
+from mmfd.analysis.images import ImageSample
 from mmfd.analysis.load_networks import load_pair
 from mmfd.analysis.probes import ridge
 from mmfd.launch.config_options import override, read_config
 from mmfd.training.metrics import knn
+from mmfd.weights import strict_loading
+
+MEASURED = 2000  # images that statistics of tokens are of
 
 
 def read(config, options, images):
@@ -86,10 +93,60 @@ def probe(cfg, checkpoint):
             knn=knn(queries, x, y, k=20, temperature=0.07),
             linear=(queries @ weight.T + bias).argmax(1))
         found[network.name] = {
-            name: round(100 * (classes == truth).float().mean().item(), 2)
+            name: _percent(classes == truth)
             for name, classes in predicted.items()
         }
     return found
+
+
+@torch.no_grad()
+def in_words(cfg, checkpoint):
+    """What the words of a teacher say of images by its student's features.
+
+    The student predicts the teacher's cls token, and the inverse of the
+    normaliser goes before the teacher's projection into the space of texts.
+
+    Returns:
+        dict: `score` and `values` of the student, the top-1 of its `teacher`,
+        for how many images both say the `same` (%), and how far their
+        `cosines` are from each other (RMS).
+    """
+    towers = captions.Towers(cfg.model.neck.out_channels)
+    path = Path(cfg.model.teacher.checkpoint)
+    strict_loading.load_into(towers, path.with_stem(f'{path.stem}_towers'))
+    classes = towers.classes()
+    student = load_student(checkpoint)
+    neck = dict(type='mmfd.PlainNeck')
+    teacher = MODELS.build(dict(cfg.model.teacher, neck=neck)).eval()
+    prepare = MODELS.build(cfg.model.data_preprocessor)
+    rows = []
+    for batch, labels in batches(cfg, 'val'):
+        pixels = prepare(batch)['inputs']
+        rows.append(
+            (labels, *(towers.images(features[:, 0]) @ classes.T
+                       for features in (teacher(pixels),
+                                        student.target_features(pixels)))))
+    labels, theirs, ours = map(torch.cat, zip(*rows))
+    hits = ours.argmax(1) == labels
+    return dict(
+        score=_percent(hits),
+        values=pack(hits.numpy()),
+        teacher_score=_percent(theirs.argmax(1) == labels),
+        same=_percent(theirs.argmax(1) == ours.argmax(1)),
+        cosines=round((theirs - ours).square().mean().sqrt().item(), 4))
+
+
+def _percent(right):
+    return round(100 * right.float().mean().item(), 2)
+
+
+def save_statistics(teacher, images):
+    """Write those of a teacher's tokens beside its file."""
+    cfg = read('configs/small/fd_small.py',
+               {'model.teacher.checkpoint': teacher}, images)
+    sample = ImageSample(str(images / 'train'), MEASURED)
+    measured = target_statistics.measure(cfg, sample, batch_size=50)
+    measured.save(teacher.with_name(f'{teacher.stem}_tokens.safetensors'))
 
 
 def _features(network, cfg, split):

@@ -92,8 +92,11 @@ def log_of(run, data, held=()):
            for library in LIBRARIES})
     if run.name in design.teachers():
         file = train.save_teacher(last)
+        evaluate.save_statistics(file, folder)
         return log | dict(teacher=str(file), sha256=files.sha256(file))
     cfg = evaluate.read(train.config_of(last), last.options, folder)
+    if last.is_distillation:
+        return log | evaluate.in_words(cfg, last.checkpoint)
     measure = evaluate.areas if run.images.startswith(
         'camvid') else evaluate.hits
     values = measure(cfg, last.checkpoint)

@@ -130,19 +130,28 @@ def frozen_table(logs):
 
 def controls_table(logs):
     """Each control beside FD, which is to be better than it."""
-    head = ['SimCLR teacher', 'top-1', *(f'FD: {x}' for x in INTERVALS)]
+    head = ['SimCLR teacher', 'top-1', 'FD', *(f'FD: {x}' for x in INTERVALS)]
     arms = design.of_teacher('simclr', logs)
     _, after = groups(arms, logs, design.SEEDS['simclr'])
-    rates, rows = arms.chosen, []
-    for name, control in {
-            'fine-tuned twice as long': design.long,
-            'trained on with its own loss': design.more,
-            'FD into its own architecture': design.absolute
-    }.items():
-        runs = [control(rates['before'], seed) for seed in range(3) if rates]
-        group = Group(logs, runs, 3)
-        rows.append([name, group.mean(), *compared(group, after)])
-    return head, rows
+    rates = arms.chosen
+
+    def three(run, arm):
+        runs = [run(rates[arm], seed) for seed in range(3) if rates]
+        return Group(logs, runs, 3)
+
+    long = three(design.long, 'before')
+    rows = [
+        ('fine-tuned twice as long', long, after),
+        ('both fine-tuned twice as long', long,
+         three(design.long_after, 'after')),
+        ('trained on with its own loss', three(design.more, 'before'), after),
+        ('FD into its own architecture', three(design.absolute,
+                                               'before'), after),
+    ]
+    return head, [[name,
+                   control.mean(),
+                   fd.mean(), *compared(control, fd)]
+                  for name, control, fd in rows]
 
 
 def curve_table(logs):
@@ -178,6 +187,26 @@ def targets_table(logs):
     runs = design.targets(rates) if rates else [None] * len(names)
     return head, [[name, Group(logs, [run] if run else [], 1).mean()]
                   for name, run in zip(names, runs, strict=True)]
+
+
+def words_table(logs):
+    head = [
+        'normaliser', 'top-1 in words', 'same answer as the teacher',
+        'cosines differ by'
+    ]
+    found = {
+        name: logs[run.name]
+        for name in design.NORMALIZERS
+        if (run := design.speaking(name)).name in logs
+    }
+    teacher = {log['teacher_score'] for log in found.values()} or {NOT_RUN}
+    rows = [['the teacher itself', ', '.join(map(str, teacher)), '', '']]
+    for name in design.NORMALIZERS:
+        log = found.get(name, {})
+        rows.append([f'`{name}`'] + [
+            str(log.get(key, NOT_RUN)) for key in ('score', 'same', 'cosines')
+        ])
+    return head, rows
 
 
 def several_table(logs):
@@ -238,6 +267,7 @@ TABLES = dict(
     ablations=ablations_table,
     targets=targets_table,
     several=several_table,
+    words=words_table,
     rates=rates_table,
     cost=cost_table)
 

@@ -114,7 +114,6 @@ def save_teacher(step):
             key.removeprefix(prefix): value.half().float()
             for key, value in weights.items() if key.startswith(prefix)
         }
-        checkpoints.save(
-            part, TEACHERS / f'{name}.pth',
-            dict(kind=f'mmpretrain {kind}', source=step.config))
+        checkpoints.save(part, TEACHERS / f'{name}.pth',
+                         dict(kind=f'mmpretrain {kind}', source=step.config))
     return TEACHERS / f'{kind}.pth'
