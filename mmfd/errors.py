@@ -1,4 +1,8 @@
-"""Refused: the one exception that a user can cause, and a kind of it."""
+"""Refused: the one exception that a user can cause, and a kind of it.
+
+Also what refuses a setting's value of another kind than is expected.
+"""
+from numbers import Real
 
 
 class Refused(ValueError):
@@ -23,3 +27,49 @@ def causes(error):
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
+
+
+def number(place, value, expected, within, kind=Real):
+    """The value of a setting, a number within its range.
+
+    Args:
+        place (str): of the setting in a config.
+        value (object): what came.
+        expected (str): of it, in words.
+        within (Callable): whether a number is in the range. NaN is in none
+            that `<` and `<=` describe.
+        kind (type): `int` for a whole number.
+
+    Raises:
+        Refused: for any other value, True and False among them.
+    """
+    if (isinstance(value, bool) or not isinstance(value, kind)
+            or not within(value)):
+        raise Refused(f'{place}={value!r}: {expected} is expected')
+    return value
+
+
+def one_of(place, value, choices):
+    """The value of a setting, a text that is one of `choices`.
+
+    Raises:
+        Refused: for any other value.
+    """
+    if not isinstance(value, str) or value not in choices:
+        raise Refused(f'{place}={value!r}: expected one of '
+                      f'{", ".join(map(repr, choices))}')
+    return value
+
+
+def dict_with(place, value, *keys):
+    """The value of a setting, a dict that has these keys.
+
+    Raises:
+        Refused: for any other value.
+    """
+    if not isinstance(value, dict) or not {*keys} <= value.keys():
+        text, having = repr(value), f'with {", ".join(keys)} ' if keys else ''
+        if len(text) > 80:
+            text = f'{text[:77]}...'
+        raise Refused(f'{place} is {text}: a dict {having}is expected')
+    return value

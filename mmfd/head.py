@@ -4,7 +4,7 @@ from math import isqrt
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 
-from mmfd.errors import Refused
+from mmfd.errors import Refused, dict_with
 from mmfd.registry import MODELS
 
 
@@ -19,13 +19,14 @@ class DistillationHead(BaseModule):
 
     def __init__(self, loss):
         super().__init__()
-        self.criterion = MODELS.build(loss)
+        self.criterion = MODELS.build(dict_with('head.loss', loss, 'type'))
 
     def loss(self, pred, target):
         """The loss of `pred` against `target`, both (B, L, C), in fp32.
 
         Raises:
-            Refused: if they differ in the number of tokens or channels.
+            Refused: if they differ in the number of tokens or channels, or
+                the criterion gives no scalar.
         """
         (_, s, width), (_, t, channels) = pred.shape, target.shape
         if s != t:
@@ -35,7 +36,11 @@ class DistillationHead(BaseModule):
             raise Refused(
                 f'the projection gives {width} channels, the teacher has '
                 f'{channels}: set neck.out_channels={channels}')
-        return dict(loss=self.criterion(pred.float(), target))
+        loss = self.criterion(pred.float(), target)
+        if loss.ndim:
+            raise Refused(f'head.loss gives {tuple(loss.shape)}, and a scalar '
+                          "is expected: set head.loss.reduction='mean'")
+        return dict(loss=loss)
 
     def evaluate(self, pred, target):
         """Of each image what metrics need, both (B, L, C).

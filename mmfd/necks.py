@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import nn
 
-from mmfd.errors import Refused
+from mmfd.errors import Refused, one_of
+from mmfd.networks.library_network import pair
 from mmfd.networks.token_layout import Features
 from mmfd.registry import MODELS
 from mmfd.targets import normalizers
@@ -51,12 +52,9 @@ class TokenSelector:
     """
 
     def __init__(self, side, tokens, grid, change=None):
-        if tokens not in SELECTIONS:
-            raise Refused(f'{side}neck.tokens={tokens!r}: expected one of '
-                          f'{", ".join(map(repr, SELECTIONS))}')
         self.side = side
-        self.tokens = tokens
-        self.grid = (grid, grid) if isinstance(grid, int) else grid
+        self.tokens = one_of(f'{side}neck.tokens', tokens, SELECTIONS)
+        self.grid = pair(grid, f'{side}neck.grid', 'patches')
         self.change = change
 
     def __call__(self, feats):
@@ -86,8 +84,8 @@ class TokenSelector:
                 f"set {self.side}neck.tokens='mean'")
         if self.change:
             patches = self.change(patches)
-        if self.grid and tuple(self.grid) != (h, w):
-            patches = _resize(patches, (h, w), tuple(self.grid))
+        if self.grid and self.grid != (h, w):
+            patches = _resize(patches, (h, w), self.grid)
         return SELECTIONS[self.tokens](cls, patches)
 
     def _layout(self, feats):

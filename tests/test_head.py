@@ -35,6 +35,15 @@ def test_any_registered_loss_takes_part():
     assert head.loss(pred, target)['loss'] == F.mse_loss(pred, target)
 
 
+def test_loss_of_each_number_is_refused():
+    head = MODELS.build(
+        dict(
+            type='mmfd.DistillationHead',
+            loss=dict(type='torch.nn.MSELoss', reduction='none')))
+    with pytest.raises(Refused, match=r"gives \(2, 17, 8\), and a scalar"):
+        head.loss(*torch.zeros(2, 2, 17, 8))
+
+
 @pytest.mark.parametrize('s, t, advice', [
     (49, 197, "teacher.neck.tokens='map' and neck.grid=14 .or teacher.neck."
      'grid=7, .* teacher has 7 x 7.$'),

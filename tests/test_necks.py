@@ -58,6 +58,12 @@ def test_tokens_and_map_are_resized_as_torch_does(grid):
         torch.testing.assert_close(got, expected)
 
 
+@pytest.mark.parametrize('grid', [0, -1, 1.5, '4', True, (4, ), (4, 0), ()])
+def test_a_grid_of_no_patches_is_refused(grid):
+    with pytest.raises(Refused, match=r'teacher.neck.grid=.*whole numbers of'):
+        neck('PlainNeck', grid=grid)
+
+
 def test_its_own_grid_changes_nothing():
     tokens = torch.randn(2, 17, 5)
     assert torch.equal(neck('PlainNeck', grid=4)(said(tokens)), tokens)

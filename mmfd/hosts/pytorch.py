@@ -5,6 +5,8 @@ Where it does not, the answer is always safe, or Refused names the version.
 import inspect
 from contextlib import nullcontext
 
+from torch import nn
+
 from mmfd.hosts.lookup import find, needed
 
 
@@ -67,6 +69,22 @@ def set_module_versions(state_dict, versions):
         versions (dict): name of the module -> facts.
     """
     state_dict._metadata = versions
+
+
+def odd_names(names):
+    """Those of some names that no part of a module, or its weights, can have.
+
+    Which are no identifiers, or which a module uses itself: `keys`, `training`
+    and the like, of which each version of PyTorch has others.
+
+    Returns:
+        list
+    """
+    module = nn.ModuleDict()
+    return [
+        name for name in names
+        if not str(name).isidentifier() or hasattr(module, name)
+    ]
 
 
 def compiled_anew():

@@ -202,8 +202,12 @@ def check_colours(name, channels):
                       'here have 3, RGB: name a network of such images')
 
 
-def pair(size):
-    """(H, W) of an int or a pair, in pixels; None of None.
+def pair(size, place='img_size', unit='pixels'):
+    """(H, W) of an int or a pair; None of None.
+
+    Args:
+        size (int | tuple | None): in `unit`.
+        place (str): of the setting, for a message.
 
     Raises:
         Refused: for other things, and for a side below 1.
@@ -211,10 +215,11 @@ def pair(size):
     if size is None:
         return None
     sides = (size, size) if isinstance(size, int) else size
-    if (not isinstance(sides, (list, tuple)) or len(sides) != 2
-            or not all(isinstance(s, int) and s > 0 for s in sides)):
-        raise Refused(f'img_size={size!r}: expected is a side, or (height, '
-                      'width), whole numbers of pixels')
+    if (not isinstance(sides, (list, tuple)) or len(sides) != 2 or not all(
+            isinstance(s, int) and not isinstance(s, bool) and s > 0
+            for s in sides)):
+        raise Refused(f'{place}={size!r}: expected is a side, or (height, '
+                      f'width), whole numbers of {unit}')
     return tuple(sides)
 
 

@@ -73,9 +73,12 @@ def features_of(network, feats, image):
         image (tuple[int]): (H, W) of the images.
 
     Raises:
-        Refused: for maps that look like (B, h, w, C) of a network that does
-            not say so.
+        Refused: for no layer; for maps that look like (B, h, w, C) of a
+            network that does not say so.
     """
+    if not len(feats):
+        raise Refused(f'{type(network).__name__} gives no layer: let its '
+                      'out_indices name one')
     layout, last = layout_of(network), feats[-1]
     if last.ndim == 4 and layout.channels_last:
         feats = [x.permute(0, 3, 1, 2) if x.ndim == 4 else x for x in feats]

@@ -4,7 +4,9 @@ Large ViTs keep notes of their own in patches of little content (Darcet et al.,
 arXiv 2309.16588). What such a patch says is not of its place, and a loss of
 targets that keep their lengths sees little else (SiNGER, arXiv 2509.20986).
 """
-from mmfd.errors import Refused
+from math import inf
+
+from mmfd.errors import Refused, dict_with, number, one_of
 
 LONG = 3.  # medians of the patches of an image
 
@@ -49,17 +51,16 @@ class ArtifactTokens:
     """
 
     def __init__(self, settings, tokens, keeps_length):
-        settings = dict(settings)
-        place, action = 'teacher.neck.artifacts', settings.pop('action', None)
-        self.long = settings.pop('long', LONG)
-        if action not in ACTIONS or settings:
-            raise Refused(
-                f'{place}: action is to be one of '
-                f'{", ".join(map(repr, ACTIONS))}, and long a number; not '
-                f'{dict(settings, action=action)}')
-        if not self.long > 1:
-            raise Refused(f'{place}.long={self.long}: more than 1 median is '
-                          'expected, 3 say, or most patches are artifacts')
+        place = 'teacher.neck.artifacts'
+        settings = dict(dict_with(place, settings, 'action'))
+        action = one_of(f'{place}.action', settings.pop('action'), ACTIONS)
+        self.long = number(
+            f'{place}.long', settings.pop('long', LONG),
+            'more than 1 median, 3 say, or most patches are artifacts,',
+            lambda long: 1 < long < inf)
+        if settings:
+            raise Refused(f'{place}: action and long are expected, not '
+                          f'{", ".join(map(str, settings))}')
         if tokens == 'cls' or (action, tokens) == ('mask', 'mean'):
             raise Refused(
                 f"{place}.action={action!r} and teacher.neck.tokens={tokens!r}"

@@ -5,11 +5,14 @@ scalar, as `mmfd.DistillationHead` takes it. Those of PyTorch, such as FD's own
 `torch.nn.SmoothL1Loss`, are named beside them. Where tokens meet each other,
 `mean_of_tokens` is False.
 """
+from math import inf
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mmfd.errors import Refused
+from mmfd.errors import Refused, dict_with, number, one_of
+from mmfd.hosts.pytorch import odd_names
 from mmfd.registry import MODELS
 
 VECTORS = dict(token=2, image=1)  # the first axis of (B, L, C) that is in one
@@ -33,9 +36,7 @@ class CosineLoss(nn.Module):
 
     def __init__(self, of='token'):
         super().__init__()
-        if of not in VECTORS:
-            raise Refused(f'head.loss.of={of!r}: expected one of '
-                          f'{", ".join(map(repr, VECTORS))}')
+        one_of('head.loss.of', of, VECTORS)
         self.axis, self.mean_of_tokens = VECTORS[of], of == 'token'
 
     def forward(self, pred, target):
@@ -53,12 +54,26 @@ class GramLoss(nn.Module):
     The mean square of the difference between the cosines of all pairs of
     tokens, as in DINOv3 (arXiv 2508.10104, Gram anchoring). A rotation of all
     tokens changes nothing.
+
+    Raises:
+        Refused: in a call, for a single token.
     """
     mean_of_tokens = False
 
     def forward(self, pred, target):
         """(B, L, C) each -> scalar, 0 to 4."""
+        _check_pairs(self, pred)
         return F.mse_loss(*map(_cosines, (pred, target)))
+
+
+def _check_pairs(loss, tokens):
+    """Refuse a single token, whose relation to itself is always the same."""
+    if tokens.shape[1] < 2:
+        raise Refused(
+            f'mmfd.{type(loss).__name__} compares relations of tokens, and '
+            f'there is {tokens.shape[1]}, so there is nothing to learn: set '
+            "neck.tokens and teacher.neck.tokens, or tokens of the term, to "
+            "'all'")
 
 
 def _cosines(tokens):
@@ -84,20 +99,21 @@ class RelationLoss(nn.Module):
 
     Raises:
         Refused: for settings that are not above 0; in a call, for channels
-            that are no multiple of `heads`.
+            that are no multiple of `heads`, and for a single token.
     """
     mean_of_tokens = False
 
     def __init__(self, heads=1, temperature=1.):
         super().__init__()
-        for name, value in dict(heads=heads, temperature=temperature).items():
-            if not value > 0:
-                raise Refused(f'head.loss.{name}={value}: a number above 0 is '
-                              'expected')
+        number('head.loss.heads', heads, 'a whole number above 0',
+               lambda n: n > 0, int)
+        number('head.loss.temperature', temperature, 'a number above 0',
+               lambda t: 0 < t < inf)
         self.heads, self.temperature = heads, temperature
 
     def forward(self, pred, target):
         """(B, L, C) each -> scalar."""
+        _check_pairs(self, pred)
         pred, target = map(self._log_relations, (pred, target))
         return (target.exp() * (target - pred)).sum(-1).mean()
 
@@ -150,23 +166,27 @@ class SumOfLosses(nn.Module):
         self.cls = cls
         self.weights, self.chosen = {}, {}
         self.losses = nn.ModuleDict()
+        place = 'head.loss.terms'
+        if odd := odd_names(dict_with(place, terms)):
+            raise Refused(f'{place}: {", ".join(map(repr, odd))} can be no '
+                          'name of a part: take letters, digits and _, and '
+                          'nothing that PyTorch has a use for, as keys')
         for name, term in terms.items():
-            place, term = f'head.loss.terms.{name}', dict(term)
+            place = f'head.loss.terms.{name}'
+            term = dict(dict_with(place, term))
             loss = term.pop('loss', None)
-            self.weights[name] = term.pop('weight', 1.)
-            self.chosen[name] = term.pop('tokens', 'all')
+            self.weights[name] = number(f'{place}.weight',
+                                        term.pop('weight',
+                                                 1.), 'a number of 0 or more',
+                                        lambda w: 0 <= w < 1e38)
+            self.chosen[name] = one_of(f'{place}.tokens',
+                                       term.pop('tokens', 'all'), TOKENS)
             if loss is None or term:
                 raise Refused(f'{place}: loss, weight and tokens are expected,'
                               f' not {", ".join(term) or "no loss"}')
-            if self.chosen[name] not in TOKENS:
-                raise Refused(
-                    f'{place}.tokens={self.chosen[name]!r}: expected one of '
-                    f'{", ".join(map(repr, TOKENS))}')
-            if not 0 <= self.weights[name] < float('inf'):
-                raise Refused(f'{place}.weight={self.weights[name]}: a number '
-                              'of 0 or more is expected')
-            self.losses[name] = MODELS.build(loss)
-        if not sum(self.weights.values()):
+            self.losses[name] = MODELS.build(
+                dict_with(f'{place}.loss', loss, 'type'))
+        if not any(self.weights.values()):
             raise Refused('head.loss.terms: no term has a weight above 0, so '
                           'there is nothing to learn')
 
@@ -199,19 +219,32 @@ class MaskedLoss(nn.Module):
             `SumOfLosses`, one of these for each term.
 
     Raises:
-        Refused: for a loss of this project that is no such mean.
+        Refused: for the losses here that are none, and those of PyTorch with
+            another reduction.
     """
 
     def __init__(self, loss):
         super().__init__()
-        self.loss = MODELS.build(loss)
+        self.loss = MODELS.build(
+            dict_with('mmfd.MaskedLoss.loss', loss, 'type'))
         for part in self.loss.modules():
+            name = type(part).__name__
             if not getattr(part, 'mean_of_tokens', True):
                 raise Refused(
-                    'head.loss: mmfd.MaskedLoss leaves tokens out of a mean '
-                    f'over them, and {type(part).__name__} as it is set is no '
-                    "such mean: take another loss, or artifacts.action='clip' "
-                    'without mmfd.MaskedLoss')
+                    'mmfd.MaskedLoss leaves tokens out of a mean over them, '
+                    f'and mmfd.{name} as it is set is no such mean: set '
+                    "teacher.neck.artifacts.action='clip', or take another "
+                    'loss')
+            if isinstance(part, SumOfLosses) and part.parts_tokens():
+                raise Refused(
+                    'mmfd.MaskedLoss of a mmfd.SumOfLosses that tells cls '
+                    'tokens from patches would weigh them by the masked ones: '
+                    'put the loss of each term with patches into a '
+                    'mmfd.MaskedLoss')
+            if vars(part).get('reduction', 'mean') != 'mean':
+                raise Refused(
+                    f'mmfd.MaskedLoss needs a mean over tokens; {name} has '
+                    f"reduction={part.reduction!r}: set it to 'mean'")
 
     def forward(self, pred, target):
         """(B, L, C) each -> scalar; 0 if all tokens are masked."""

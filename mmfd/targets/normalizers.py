@@ -19,12 +19,15 @@ an inverse, a student's prediction becomes features of the teacher again.
 together; where they differ much, a teacher's `tokens='map'` leaves out the
 first.
 """
+import os
+from math import inf
+
 import torch
 import torch.nn.functional as F
-from mmengine.dist import all_gather
+from mmengine.dist import all_gather, get_world_size
 from torch import nn
 
-from mmfd.errors import Refused
+from mmfd.errors import Refused, number, one_of
 from mmfd.targets import token_statistics
 from mmfd.targets.equal_variance import equalizer
 
@@ -62,6 +65,11 @@ def _check_width(tokens, mean):
             'file, or the number of channels, of this teacher')
 
 
+def _above_0(eps):
+    return number('teacher.neck.normalize.eps', eps, 'a number above 0',
+                  lambda value: 0 < value < inf)
+
+
 class LayerNorm(Normalizer):
     """FD's whitening (sec. 3.2): a LayerNorm over channels without weights.
 
@@ -71,7 +79,7 @@ class LayerNorm(Normalizer):
 
     def __init__(self, eps=1e-5):
         super().__init__()
-        self.eps = eps
+        self.eps = _above_0(eps)
 
     def forward(self, tokens):
         return F.layer_norm(tokens, tokens.shape[-1:], eps=self.eps)
@@ -119,7 +127,8 @@ class Standardize(Normalizer):
         """With the numbers of `TokenStatistics`; `eps` is the least std."""
         self = cls(len(statistics.mean))
         self.mean.copy_(statistics.mean)
-        self.std.copy_(statistics.covariance.diagonal().sqrt().clamp(min=eps))
+        deviations = statistics.covariance.diagonal().sqrt()
+        self.std.copy_(deviations.clamp(min=_above_0(eps)))
         return self
 
     def forward(self, tokens):
@@ -143,21 +152,30 @@ class RunningStandardize(Standardize):
             batch, as in UNIC and DUNE. None takes the exact mean and standard
             deviation of all tokens.
         eps (float): the least standard deviation.
+
+    Raises:
+        Refused: for other settings; while it trains with a momentum, for a
+            batch of one token.
     """
     of_file, steady = False, False
 
     def __init__(self, channels=None, momentum=None, eps=1e-6):
-        if not channels:
+        if channels is None:
             raise Refused(
                 "teacher.neck.normalize='running' needs the teacher's width: "
                 "normalize=dict(type='running', channels=768), say")
-        if momentum is not None and not 0 < momentum <= 1:
-            raise Refused(f'teacher.neck.normalize.momentum={momentum}: above '
-                          '0 and at most 1, or None for the mean of all')
+        place = 'teacher.neck.normalize'
+        number(f'{place}.channels', channels, "the teacher's width",
+               lambda width: width > 0, int)
+        if momentum is not None:
+            number(
+                f'{place}.momentum', momentum, 'a number above 0 and at '
+                'most 1, or None for the mean of all,',
+                lambda weight: 0 < weight <= 1)
         super().__init__(channels)
         self.double()  # a float32 would lose what each batch adds
         self.register_buffer('count', torch.zeros((), dtype=torch.int64))
-        self.momentum, self.eps = momentum, eps
+        self.momentum, self.eps = momentum, _above_0(eps)
 
     def forward(self, tokens):
         if self.training:
@@ -167,6 +185,11 @@ class RunningStandardize(Standardize):
     @torch.no_grad()
     def _update(self, tokens):
         _check_width(tokens, self.mean)
+        if self.momentum and tokens[..., 0].numel() * get_world_size() < 2:
+            raise Refused(
+                'a batch of one token has no standard deviation, which '
+                'teacher.neck.normalize.momentum would average: set it to '
+                'None, or train_dataloader.batch_size to 2 or more')
         batch = _united(all_gather(_moments(tokens.flatten(0, -2).double())))
         seen, weight = self.count + batch[0, 0].long(), 1.
         if self.momentum is None:
@@ -269,7 +292,8 @@ class PhiS(AffineNormalizer):
 
 def _deviations(values, eps):
     """Standard deviations of principal components, with a floor."""
-    return values.clamp(min=eps * values.mean().clamp(min=1e-12)).sqrt()
+    floor = _above_0(eps) * values.mean().clamp(min=1e-12)
+    return values.clamp(min=floor).sqrt()
 
 
 class PCA(AffineNormalizer):
@@ -323,11 +347,9 @@ def named(normalize):
         Refused: for an unknown name.
     """
     settings = dict(
-        type=normalize) if isinstance(normalize, str) else dict(normalize)
-    name = settings.pop('type', None)
-    if name not in NORMALIZERS:
-        raise Refused(f'teacher.neck.normalize={name!r}: expected one of '
-                      f'{", ".join(map(repr, NORMALIZERS))}')
+        normalize if isinstance(normalize, dict) else dict(type=normalize))
+    name = one_of('teacher.neck.normalize', settings.pop('type', None),
+                  NORMALIZERS)
     return name, NORMALIZERS[name], settings
 
 
@@ -352,6 +374,9 @@ def build(normalize, statistics, selection):
             f'teacher.neck.normalize={name!r} needs the mean and covariance '
             f'of the tokens of this teacher: {token_statistics.COMMAND} '
             f'computes them, {where}=FILE names them')
+    if not isinstance(statistics or '', (str, os.PathLike)):
+        raise Refused(f'{where}={statistics!r}: the path of a file is '
+                      'expected')
     if statistics and not kind.of_file:
         raise Refused(f'{where}={statistics!r}: normalize={name!r} reads no '
                       'statistics; take it out')

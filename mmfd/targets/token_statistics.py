@@ -84,9 +84,8 @@ def load(path, expected):
                                 meta['teacher'], meta['selection'],
                                 meta['img_size'])
         width, = found.mean.shape
-        sound = found.covariance.shape == (
-            width, width) and bool(found.mean.isfinite().all()
-                                   & found.covariance.isfinite().all())
+        sound = 0 < width < found.tokens and found.covariance.shape == (
+            width, width) and _sound(tensors['mean'], tensors['covariance'])
     except (KeyError, TypeError, ValueError, AttributeError):
         sound = False
     if not sound:
@@ -99,6 +98,18 @@ def load(path, expected):
             f'{expected}: set teacher.neck to the same, or compute the '
             f'statistics of its tokens: {COMMAND}')
     return found
+
+
+def _sound(mean, covariance):
+    """Whether these can be mean (C, ) and covariance (C, C) of tokens.
+
+    As no constant ones have.
+    """
+    variances = covariance.diagonal()
+    return bool(mean.is_floating_point() and covariance.is_floating_point()
+                and mean.isfinite().all() and covariance.isfinite().all()
+                and (variances >= 0).all() and variances.any()
+                and torch.allclose(covariance, covariance.mT))
 
 
 class TokenMoments:

@@ -5,7 +5,7 @@ import torch
 from mmengine.dist import all_reduce, is_distributed
 from torch import Tensor, nn
 
-from mmfd.errors import Refused
+from mmfd.errors import Refused, number
 from mmfd.registry import MODELS
 
 
@@ -48,15 +48,26 @@ class BalancedGradients(nn.Module):
     the batch, of all processes, is as long as the mean of all teachers' is;
     the `weight` of a branch then is its share of the pull. It costs one more
     backward through each neck, none through the student.
+
+    Raises:
+        Refused: in a call, for features that have no gradient.
     """
 
     def forward(self, meetings, feats):
         """name -> `Meeting`, and features -> name -> its part of the loss."""
+        if not feats[-1].requires_grad:
+            raise Refused(
+                'mmfd.BalancedGradients weighs gradients at the features of '
+                'the student, which is frozen: let it learn, or set '
+                'model.balance.type=mmfd.FixedWeights')
         losses = [meeting.loss() for meeting in meetings.values()]
+        # a mean over so many numbers has a gradient that fp16 has no place for
+        counts = [m.pred.numel() for m in meetings.values()]
         squares = torch.stack([
-            torch.autograd.grad(loss, feats[-1],
-                                retain_graph=True)[0].float().square().sum()
-            for loss in losses
+            torch.autograd.grad(
+                loss * count, feats[-1],
+                retain_graph=True)[0].float().div(count).square().sum()
+            for loss, count in zip(losses, counts)
         ])
         if is_distributed():
             all_reduce(squares)
@@ -88,10 +99,8 @@ class TeacherDropping(nn.Module):
 
     def __init__(self, prob=0.5):
         super().__init__()
-        if not 0 <= prob <= 1:
-            raise Refused(f'balance.prob={prob}: a probability, 0 to 1, is '
-                          'expected')
-        self.prob = prob
+        self.prob = number('model.balance.prob', prob,
+                           'a probability, 0 to 1,', lambda p: 0 <= p <= 1)
 
     def forward(self, meetings, feats):
         """name -> `Meeting`, and features -> name -> its part of the loss."""

@@ -4,10 +4,11 @@ from math import prod
 import torch
 
 from mmfd.distillation import FeatureDistillation
-from mmfd.errors import Refused
+from mmfd.errors import Refused, number, one_of
 from mmfd.networks.some_patches import with_cls_tokens
 from mmfd.networks.token_layout import Features
 from mmfd.registry import MODELS
+from mmfd.targets.losses import SumOfLosses
 
 LEARNT = 'hidden', 'seen', 'all'
 
@@ -32,8 +33,9 @@ class MaskedFeatureDistillation(FeatureDistillation):
         **distillation: arguments of `FeatureDistillation`.
 
     Raises:
-        Refused: for other values; in a call, if no whole number of tokens is
-            in such a patch.
+        Refused: for other values; for a loss that tells cls tokens from
+            patches, if it is of hidden patches alone; in a call, if no whole
+            number of tokens is in such a patch.
     """
 
     def __init__(self,
@@ -43,12 +45,20 @@ class MaskedFeatureDistillation(FeatureDistillation):
                  leave_out=False,
                  **distillation):
         super().__init__(**distillation)
-        if not 0 < hidden < 1:
-            raise Refused(f'model.hidden={hidden}: a share of the patches, '
-                          'above 0 and below 1, is expected')
-        if learns not in LEARNT:
-            raise Refused(f'model.learns={learns!r}: expected one of '
-                          f'{", ".join(map(repr, LEARNT))}')
+        number('model.hidden', hidden, 'a share of the patches, above 0 and '
+               'below 1,', lambda share: 0 < share < 1)
+        number('model.side', side, 'a whole number of pixels',
+               lambda pixels: pixels > 0, int)
+        one_of('model.learns', learns, LEARNT)
+        losses = [
+            part for part in self.head.modules()
+            if isinstance(part, SumOfLosses)
+        ]
+        if learns == 'hidden' and any(loss.parts_tokens() for loss in losses):
+            raise Refused(
+                "model.learns='hidden' leaves no cls token to the loss, and "
+                'head.loss.terms tell cls tokens from patches: set learns to '
+                "'seen' or 'all', or all terms to tokens='all'")
         network = type(self.backbone).__name__
         if leave_out and (learns, network) != ('seen', 'StudentViT'):
             raise Refused(

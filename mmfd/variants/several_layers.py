@@ -3,7 +3,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import nn
 
-from mmfd.errors import Refused
+from mmfd.errors import Refused, dict_with
 from mmfd.networks.token_layout import Features
 from mmfd.registry import MODELS
 
@@ -13,9 +13,9 @@ class LayersNeck(BaseModule):
     """The necks of several layers, whose channels come one after the other.
 
     `out_indices` of the backbone names its layers, and each of `necks` takes
-    one, in this order. The loss is then the mean over all layers, each by its
-    share of the channels. Student and teacher have necks in pairs; which of
-    their layers make a pair, their `out_indices` say.
+    one, from the first layer to the last. The loss is then the mean over all
+    layers, each by its share of the channels. Student and teacher have necks
+    in pairs; which of their layers make a pair, their `out_indices` say.
 
     Args:
         necks (list[dict]): configs of the necks that a single layer has.
@@ -28,6 +28,11 @@ class LayersNeck(BaseModule):
 
     def __init__(self, necks):
         super().__init__()
+        if not isinstance(necks, (list, tuple)) or not necks:
+            raise Refused(f'mmfd.LayersNeck.necks={necks!r}: a list of the '
+                          'config of a neck for each layer is expected')
+        for i, neck in enumerate(necks):
+            dict_with(f'mmfd.LayersNeck.necks.{i}', neck, 'type')
         self.necks = nn.ModuleList(map(MODELS.build, necks))
         if any(getattr(neck, 'masks', False) for neck in self.necks):
             raise Refused(

@@ -20,7 +20,8 @@ from mmengine.model import BaseModule
 from torch import nn
 
 from mmfd.distillation import Distillation
-from mmfd.errors import Refused
+from mmfd.errors import Refused, dict_with, number
+from mmfd.hosts.pytorch import odd_names
 from mmfd.registry import MODELS, place_of
 from mmfd.variants.balance import Meeting
 from mmfd.weights import provenance
@@ -40,6 +41,9 @@ class Branch(BaseModule):
     def __init__(self, place, teacher, neck, head, weight=1.):
         super().__init__()
         self.place = place
+        for part, config in dict(
+                teacher=teacher, neck=neck, head=head).items():
+            dict_with(f'{place}.{part}', config, 'type')
         self.teacher = MODELS.build(teacher)
         self.neck = MODELS.build(neck)
         self.head = MODELS.build(head)
@@ -83,8 +87,8 @@ class MultiTeacherDistillation(Distillation):
             `FeatureDistillation`.
 
     Raises:
-        Refused: without a branch; for names that are no keys of a module;
-            for weights of which none is above 0.
+        Refused: without a branch; for one that lacks a part; for names that
+            are no keys of a module; for weights of which none is above 0.
     """
 
     def __init__(self, branches, balance=None, **student):
@@ -94,7 +98,9 @@ class MultiTeacherDistillation(Distillation):
             name: Branch(place_of(name), **parts)
             for name, parts in branches.items()
         })
-        self.balance = MODELS.build(balance or dict(type='mmfd.FixedWeights'))
+        balance = balance or dict(type='mmfd.FixedWeights')
+        self.balance = MODELS.build(
+            dict_with('model.balance', balance, 'type'))
 
     def loss(self, pixels, data_samples=None):
         """The losses of a training batch, pixels (B, 3, H, W) RGB 0-255."""
@@ -122,24 +128,24 @@ class MultiTeacherDistillation(Distillation):
 
 
 def _check(branches):
-    if not branches:
+    if not dict_with('model.branches', branches or {}):
         raise Refused('model.branches is empty: a branch for each teacher is '
                       'expected')
-    odd = [
-        name for name in branches
-        if not str(name).isidentifier() or name in provenance.PARENTS
+    odd = odd_names(branches) + [
+        n for n in provenance.PARENTS if n in branches
     ]
     if odd:
         raise Refused(f'model.branches: {", ".join(map(repr, odd))} can be no '
-                      'name in a checkpoint: take letters, digits and _, and '
-                      f'not {" or ".join(provenance.PARENTS)}')
-    weights = {name: b.get('weight', 1.) for name, b in branches.items()}
-    bad = [
-        f'{name}.weight={value!r}' for name, value in weights.items()
-        if isinstance(value, bool) or not isinstance(value, (int, float))
-        or not 0 <= value < float('inf')
+                      'name in a checkpoint: take letters, digits and _, not '
+                      f'{" or ".join(provenance.PARENTS)}, and nothing that '
+                      'PyTorch has a use for, as keys; clip_keys is one')
+    for name, branch in branches.items():
+        dict_with(place_of(name), branch, 'teacher', 'neck', 'head')
+    weights = [
+        number(f'{place_of(name)}.weight', branch.get('weight', 1.),
+               'a number of 0 or more', lambda weight: 0 <= weight < 1e38)
+        for name, branch in branches.items()
     ]
-    if bad or not sum(weights.values()):
-        raise Refused(
-            f'model.branches: {", ".join(bad) or "all weights are 0"}: a '
-            'number of 0 or more is expected, and one above 0')
+    if not any(weights):
+        raise Refused('model.branches: all weights are 0, so there is nothing '
+                      'to learn: one above 0 is expected')

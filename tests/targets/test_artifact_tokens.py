@@ -108,9 +108,12 @@ def test_four_long_patches_of_196_have_this_share_of_the_squares(
 
 
 @pytest.mark.parametrize('settings, message', [
-    (dict(artifacts=dict(action='drop')), "one of 'clip', 'mask'.*'drop'"),
-    (dict(artifacts=dict(CLIP, ratio=3)), "not .*'ratio': 3"),
+    (dict(artifacts=dict(action='drop')),
+     "action='drop': expected one of 'clip'"),
+    (dict(artifacts=dict(CLIP, ratio=3)), 'long are expected, not ratio'),
     (dict(artifacts=dict(MASK, long=1)), 'long=1: more than 1 median'),
+    (dict(artifacts=dict(MASK, long='3')), "long='3': more than 1 median"),
+    (dict(artifacts='mask'), "artifacts is 'mask': a dict with action"),
     (dict(artifacts=dict(MASK), tokens='mean'), "'mask' for 'all' and 'map'"),
     (dict(artifacts=dict(CLIP), tokens='cls'), "'clip' is for 'all'"),
     (dict(artifacts=dict(CLIP)), "would change nothing.*action='mask'"),
@@ -164,6 +167,12 @@ def test_masked_patches_teach_nothing():
 @pytest.mark.parametrize('loss, settings, message', [
     (SMOOTH_L1, dict(artifacts=MASK),
      "wrap it in dict.type='mmfd.MaskedLoss'"),
+    (dict(
+        type='mmfd.SumOfLosses',
+        terms=dict(
+            scale=dict(tokens='patches', loss=SMOOTH_L1),
+            direction=dict(tokens='patches', loss=MASKED))),
+     dict(artifacts=MASK), "wrap it in dict.type='mmfd.MaskedLoss'"),
     (MASKED, {}, 'nothing is masked'),
     (parted(cls=2), {}, 'student has 1 cls tokens .*set head.loss.cls=1'),
 ])
@@ -172,6 +181,14 @@ def test_losses_that_would_count_other_tokens_are_refused(
     built = MODELS.build(model(loss, **settings))
     with pytest.raises(Refused, match=message):
         target_checks.check_losses(built)
+
+
+def test_cls_tokens_need_no_mask_beside_masked_patches():
+    terms = dict(
+        summary=dict(tokens='cls', loss=SMOOTH_L1),
+        map=dict(tokens='patches', loss=MASKED))
+    loss = dict(type='mmfd.SumOfLosses', terms=terms)
+    target_checks.check_losses(MODELS.build(model(loss, MASK)))
 
 
 @pytest.mark.parametrize(
@@ -183,6 +200,14 @@ def test_planner_counts_a_step_with_masked_patches(normalize):
         model(MASKED, MASK, normalize=normalize), 2, 32, 'cpu')
     plain = count_step(model(SMOOTH_L1, normalize=normalize), 2, 32, 'cpu')
     assert counted.backward_flops == plain.backward_flops > 0
+
+
+def test_tokens_of_a_term_are_not_parted_again():
+    within = dict(
+        type='mmfd.SumOfLosses',
+        terms=dict(patches=dict(tokens='patches', loss=parted())))
+    with pytest.raises(Refused, match='tokens of its own within one'):
+        target_checks.check_losses(MODELS.build(model(within)))
 
 
 def test_message_names_the_branch_of_a_teacher():

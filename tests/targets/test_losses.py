@@ -186,10 +186,10 @@ TERM = dict(loss=COSINE)
 @pytest.mark.parametrize('name, settings, message', [
     ('CosineLoss', dict(of='map'), "of='map': expected one of 'token', 'ima"),
     ('MaskedLoss', dict(loss=dict(COSINE, of='image')), 'CosineLoss as it is'),
-    ('MaskedLoss', dict(loss=dict(type='mmfd.GramLoss')), 'GramLoss as it is'),
-    ('MaskedLoss', dict(loss=dict(type='mmfd.RelationLoss')), 'RelationLoss'),
-    ('RelationLoss', dict(heads=0), 'heads=0: a number above 0'),
+    ('RelationLoss', dict(heads=0), 'heads=0: a whole number above 0'),
+    ('RelationLoss', dict(heads=2.), 'heads=2.0: a whole number above 0'),
     ('RelationLoss', dict(temperature=-1), 'temperature=-1: a number'),
+    ('RelationLoss', dict(temperature=float('inf')), 'temperature=inf: a num'),
     ('SumOfLosses', dict(terms={}), 'no term has a weight above 0'),
     ('SumOfLosses', dict(terms=dict(a=dict(TERM, weight=0))), 'above 0'),
     ('SumOfLosses', dict(terms=dict(a=dict(TERM, weight=-1))), 'weight=-1'),
@@ -197,6 +197,20 @@ TERM = dict(loss=COSINE)
      "a.tokens='map': expected one of 'all', 'cls', 'patches'"),
     ('SumOfLosses', dict(terms=dict(a=dict(tokens='cls'))), 'not no loss'),
     ('SumOfLosses', dict(terms=dict(a=dict(TERM, wait=1))), 'not wait'),
+    ('SumOfLosses', dict(terms=dict(a=dict(TERM, weight='1'))), "weight='1'"),
+    ('SumOfLosses', dict(terms=dict(a=dict(TERM, weight=float('nan')))),
+     'a.weight=nan: a number of 0 or more'),
+    ('SumOfLosses', dict(terms=[TERM]), 'terms is .*: a dict is expected'),
+    ('SumOfLosses', dict(terms=dict(a='mmfd.CosineLoss')), 'terms.a is .*: a'),
+    ('SumOfLosses', dict(terms=dict(a=dict(loss='L1'))), "a.loss is 'L1': a"),
+    ('SumOfLosses', dict(terms=dict(keys=TERM)), "'keys' can be no name"),
+    ('SumOfLosses', dict(terms={'a.b': TERM}), "'a.b' can be no name"),
+    ('MaskedLoss', dict(loss=None), 'loss is None: a dict with type'),
+    ('MaskedLoss', dict(loss=dict(type='mmfd.GramLoss')), 'no such mean'),
+    ('MaskedLoss', dict(loss=dict(SMOOTH_L1, reduction='sum')),
+     "SmoothL1Loss has reduction='sum'"),
+    ('MaskedLoss', dict(loss=dict(type='mmfd.SumOfLosses', terms=RADIO)),
+     'put the loss of each term with patches'),
 ])
 def test_settings_that_make_no_loss_are_refused(name, settings, message):
     with pytest.raises(Refused, match=message):
@@ -208,3 +222,10 @@ def test_tokens_that_a_loss_cannot_take_are_refused():
         loss('RelationLoss', heads=5)(tokens(), tokens())
     with pytest.raises(Refused, match='cls=1 and there are 1 tokens'):
         loss('SumOfLosses', terms=RADIO)(tokens(1), tokens(1))
+
+
+@pytest.mark.parametrize('name', ['GramLoss', 'RelationLoss'])
+def test_one_token_has_no_relations(name):
+    """They would be the same whatever the student says: no gradient."""
+    with pytest.raises(Refused, match=f'mmfd.{name} .* there is 1, so'):
+        loss(name)(tokens(1), tokens(1))

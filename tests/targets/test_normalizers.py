@@ -193,6 +193,14 @@ def test_running_average_is_its_closed_form():
         torch.testing.assert_close(own, weights @ each, rtol=1e-10, atol=1e-12)
 
 
+def test_a_running_average_needs_two_tokens_in_a_batch():
+    """Of single ones each deviation is `eps`, and targets are its inverse."""
+    one, = correlated()[:1, :1].split(1)
+    with pytest.raises(Refused, match='one token has no standard deviation'):
+        run(RunningStandardize(12, momentum=0.3), [one])
+    run(RunningStandardize(12), [one, one])
+
+
 def test_statistics_stand_still_outside_training():
     batches = correlated().split(2)
     module = RunningStandardize(12)
@@ -293,8 +301,15 @@ def test_buffers_of_the_neck_are_in_the_state_of_the_teacher(name, tmp_path):
     (dict(normalize='l2', statistics='x'), 'reads no statistics'),
     (dict(normalize='running'), "needs the teacher's width"),
     (dict(normalize=dict(type='running', channels=4, momentum=1.5)),
-     'momentum=1.5: above 0'),
+     'momentum=1.5: a number above 0'),
     (dict(normalize=dict(type='l2', eps=1)), "unexpected keyword .*'eps'"),
+    (dict(normalize=dict(type='layer_norm', eps=-1.)), 'eps=-1.0: a number a'),
+    (dict(normalize=dict(type='running', channels='4')), "channels='4': the"),
+    (dict(normalize=dict(type='running', channels=4, eps=float('nan'))),
+     'eps=nan: a number above 0'),
+    (dict(normalize=['l2']), r"normalize=\['l2'\]: expected one of"),
+    (dict(tokens=['map']), r"neck.tokens=\['map'\]: expected one of"),
+    (dict(normalize='zca', statistics=3), 'statistics=3: the path of a file'),
 ])
 def test_what_cannot_be_built_is_one_message(settings, message):
     with pytest.raises(Refused, match=message):
@@ -306,6 +321,13 @@ def test_statistics_of_other_tokens_are_refused(file):
         TargetNeck('phi_s', file, tokens='map')
     with pytest.raises(Refused, match=r'grid=\[7, 7\]'):
         TargetNeck('phi_s', file, grid=7)
+
+
+@pytest.mark.parametrize('name', ['standardize', 'pca', 'zca'])
+@pytest.mark.parametrize('eps', [0, -1, float('nan'), '1'])
+def test_a_floor_that_is_none_is_refused(name, eps, file):
+    with pytest.raises(Refused, match='eps=.*: a number above 0'):
+        TargetNeck(dict(type=name, eps=eps), file)
 
 
 @pytest.mark.parametrize('name', OF_FILE)
@@ -326,6 +348,11 @@ def test_a_file_of_other_content_is_refused(tmp_path, file):
             for k, v in meta.items() if k != 'teacher'
         }),
         (tensors, dict(meta, tokens='many')),
+        (tensors, dict(meta, tokens='12')),  # as many as channels
+        (dict(tensors, covariance=-tensors['covariance']), meta),
+        (dict(tensors, covariance=0 * tensors['covariance']), meta),
+        (dict(tensors, covariance=tensors['covariance'].triu()), meta),
+        (dict(tensors, covariance=tensors['covariance'].long()), meta),
     ]
     for tensors, meta in broken:
         checkpoints.save(tensors, other, meta)

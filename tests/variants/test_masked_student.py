@@ -85,6 +85,11 @@ def test_held_out_images_are_seen_whole():
 
 @pytest.mark.parametrize('settings, words', [
     (dict(hidden=1.), 'model.hidden=1.0'),
+    (dict(hidden='0.5'), "model.hidden='0.5': a share of the patches"),
+    (dict(side=0), 'model.side=0: a whole number of pixels'),
+    (dict(side=-8), 'model.side=-8: a whole number of pixels'),
+    (dict(side=16.), 'model.side=16.0: a whole number of pixels'),
+    (dict(side=(16, 16)), 'model.side=.16, 16.: a whole number of pixels'),
     (dict(learns='all of it'), "'hidden', 'seen', 'all'"),
     (dict(side=24), 'model.side=24 does not divide images of 32 x 32'),
     (dict(side=4), '8 x 8 patches, and the student has 4 x 4 tokens'),
@@ -95,6 +100,20 @@ def test_held_out_images_are_seen_whole():
 def test_what_cannot_be_hidden_is_refused(settings, words):
     with pytest.raises(Refused, match=words):
         masked(**settings).loss(pixels())
+
+
+def test_hidden_patches_are_taken_for_no_cls_token():
+    """The first of them would be, since the loss is given no other tokens."""
+    terms = {
+        name: dict(tokens=name, loss=dict(type='mmfd.CosineLoss'))
+        for name in ('cls', 'patches')
+    }
+    head = dict(
+        type='mmfd.DistillationHead',
+        loss=dict(type='mmfd.SumOfLosses', terms=terms))
+    with pytest.raises(Refused, match='leaves no cls token to the loss'):
+        masked(head=head)
+    masked(head=head, learns='seen').loss(pixels())
 
 
 def test_a_mean_of_tokens_has_no_hidden_ones():

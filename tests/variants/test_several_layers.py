@@ -6,8 +6,10 @@ from helpers.commands import command
 from helpers.models import (build_random, clip_teacher, distillation,
                             esvit_teacher, pixels, student, swin_student)
 from helpers.pages import ROOT, python_blocks
+from mmengine.registry import MODELS
 
 from mmfd.errors import Refused
+from mmfd.launch.checks import target_checks
 from mmfd.networks.token_layout import features_of
 
 
@@ -191,3 +193,26 @@ def test_layers_that_do_not_meet_are_refused(layers, teacher_neck, neck,
                                              message):
     with pytest.raises(Refused, match=message):
         build_random(layered(layers, teacher_neck, neck)).loss(pixels())
+
+
+@pytest.mark.parametrize('side', ['', 'teacher.'])
+def test_layers_that_would_be_paired_otherwise_than_named_are_refused(side):
+    """A backbone gives them in the order of its blocks, whatever it says."""
+    config = layered([1, 2], targets(*WHITE), projections(48, 48))
+    owner = config['teacher'] if side else config
+    owner['backbone']['out_indices'] = [2, 1]
+    with pytest.raises(Refused, match=rf'^{side}backbone.out_indices=\[2, 1'):
+        target_checks.check_losses(build_random(config))
+
+
+def test_no_layer_is_refused():
+    config = layered([1, 2], targets(*WHITE), projections(48, 48))
+    config['teacher']['backbone']['out_indices'] = []
+    with pytest.raises(Refused, match='gives no layer: let its out_indices'):
+        build_random(config).loss(pixels())
+
+
+@pytest.mark.parametrize('necks', [None, [], 'mmfd.WhiteningNeck', [None]])
+def test_necks_are_a_list_of_configs(necks):
+    with pytest.raises(Refused, match='mmfd.LayersNeck.necks'):
+        MODELS.build(dict(type='mmfd.LayersNeck', necks=necks))

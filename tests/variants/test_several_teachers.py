@@ -150,6 +150,26 @@ def test_balanced_teachers_pull_at_the_features_as_their_weights_say():
     torch.testing.assert_close(after[1], sum(before) / 2)
 
 
+def test_balance_is_the_same_where_gradients_are_too_small_for_fp16():
+    """Of 8 x 17 x 128 numbers, times 1e-5: below 6e-8, the least of fp16."""
+    loss = dict(type='torch.nn.SmoothL1Loss', beta=2.)
+    small = dict(
+        type='mmfd.SumOfLosses', terms=dict(a=dict(loss=loss, weight=1e-5)))
+    dino = branch(dino_teacher())
+    dino['head'] = dict(dino['head'], loss=small)
+    model = build_random(
+        several(
+            dict(type='mmfd.BalancedGradients'),
+            clip=branch(clip_teacher()),
+            dino=dino))
+    found, x = [], pixels(8)
+    for fast in False, True:
+        with torch.autocast('cpu', torch.float16, enabled=fast):
+            losses = model.balance(*meetings(model, x))
+        found.append(losses['dino'] / losses['clip'])
+    torch.testing.assert_close(found[1], found[0], rtol=0.05, atol=0)
+
+
 @pytest.mark.parametrize('prob', [0., 0.5, 1.])
 def test_dropping_keeps_the_worst_teacher_of_each_image(prob):
     model = build_random(several(dict(type='mmfd.TeacherDropping', prob=prob)))
@@ -209,12 +229,34 @@ def test_evaluation_tells_teachers_apart():
     (dict(clip=branch(clip_teacher(), weight=0)), 'all weights are 0'),
     (dict(clip=branch(clip_teacher(), weight=-1)), 'clip.weight=-1'),
     (dict(clip=branch(clip_teacher(), weight='1')), "clip.weight='1'"),
+    (dict(clip=branch(clip_teacher(), weight=float('nan'))),
+     'weight=nan: a n'),
+    (dict(keys=branch(clip_teacher())), "'keys' can be no name"),
+    (dict(training=branch(clip_teacher())), "'training' can be no name"),
+    (dict(teacher=branch(clip_teacher())), "'teacher' can be no name"),
+    ([branch(clip_teacher())], 'model.branches is .*: a dict is expected'),
+    (dict(clip=None), 'model.branches.clip is None: a dict with teacher'),
+    (dict(clip=dict(weight=1.)), "clip is .*'weight': 1.0.*: a dict with tea"),
+    (dict(clip=dict(branch(clip_teacher()), head=None)),
+     'model.branches.clip.head is None: a dict with type'),
 ])
 def test_what_is_no_set_of_teachers_is_refused(branches, words):
     config = several()
     config['branches'] = branches
     with pytest.raises(Refused, match=words):
         MODELS.build(config)
+
+
+def test_gradients_of_a_frozen_student_are_not_balanced():
+    model = build_random(several(dict(type='mmfd.BalancedGradients')))
+    model.backbone.requires_grad_(False)
+    with pytest.raises(Refused, match='student, which is frozen'):
+        model.loss(pixels())
+
+
+def test_balance_is_a_dict_with_a_type():
+    with pytest.raises(Refused, match="model.balance is 'even': a dict with"):
+        MODELS.build(several('even'))
 
 
 def test_dropping_with_no_probability_is_refused():

@@ -9,6 +9,7 @@ from mmfd.targets.losses import MaskedLoss, SumOfLosses
 from mmfd.targets.normalizers import Normalizer
 from mmfd.targets.token_statistics import COMMAND
 from mmfd.teacher import Teacher, teachers_in
+from mmfd.variants.several_layers import LayersNeck
 from mmfd.weights import checkpoints, provenance
 
 
@@ -51,16 +52,30 @@ def check_losses(model):
         if not (isinstance(getattr(part, 'teacher', None), Teacher)
                 and isinstance(head, DistillationHead)):
             continue
-        for wrong in _wrong_losses([*head.criterion.modules()], part, layout):
+        wrongs = (*_wrong_layers('', model.backbone, part.neck),
+                  *_wrong_layers('teacher.', part.teacher.backbone,
+                                 part.teacher.neck),
+                  *_wrong_losses([*head.criterion.modules()], part, layout))
+        for wrong in wrongs:
             place = f'{part.place}: ' if hasattr(part, 'place') else ''
             raise Refused(place + wrong)
+
+
+def _wrong_layers(side, backbone, neck):
+    """Sentences: what layers are named in another order than they come in."""
+    layers = getattr(backbone, 'out_indices', None)
+    if (isinstance(neck, LayersNeck) and isinstance(layers, (list, tuple))
+            and [*layers] != sorted(layers)):
+        yield (f'{side}backbone.out_indices={[*layers]}: layers come from the '
+               'first to the last, and mmfd.LayersNeck would pair others than '
+               'these: name them in this order')
 
 
 def _wrong_losses(losses, part, layout):
     """Sentences: what losses of a teacher would count, unlike its neck."""
     masks = getattr(part.teacher.neck, 'masks', False)
     leaves_out = any(isinstance(loss, MaskedLoss) for loss in losses)
-    if masks and not leaves_out:
+    if masks and _learns_patches(losses[0]):
         yield (
             'teacher.neck.artifacts masks tokens and head.loss would learn '
             "their zeros: wrap it in dict(type='mmfd.MaskedLoss', loss=...)")
@@ -68,6 +83,11 @@ def _wrong_losses(losses, part, layout):
         yield ('head.loss is mmfd.MaskedLoss and nothing is masked: set '
                "teacher.neck.artifacts=dict(action='mask'), or take the loss "
                'within it')
+    within = [
+        inner for loss in losses if isinstance(loss, SumOfLosses)
+        for name, part_loss in loss.losses.items()
+        if loss.chosen[name] != 'all' for inner in part_loss.modules()
+    ]
     cls = (layout.prefix or 0) - layout.registers
     for loss in losses:
         if not isinstance(loss, SumOfLosses) or not loss.parts_tokens():
@@ -77,11 +97,23 @@ def _wrong_losses(losses, part, layout):
             yield (f'head.loss.terms tell cls tokens from patches, and '
                    f"neck.tokens={chosen!r}: set it to 'all', of the teacher "
                    "too, or all terms to tokens='all'")
+        if loss in within:
+            yield ('head.loss.terms has a term with tokens of its own within '
+                   'one: give it one list of terms, with the tokens of each')
         if loss.cls != cls:
             yield (f'head.loss.cls={loss.cls}, and the student has {cls} cls '
                    'tokens before its patches: ' +
                    (f'set head.loss.cls={cls}'
                     if cls else "it has no part for tokens='cls'"))
+
+
+def _learns_patches(loss):
+    """Whether a loss has a part that sees patches, masked ones among them."""
+    if isinstance(loss, SumOfLosses):
+        return any(
+            _learns_patches(part) for name, part in loss.losses.items()
+            if loss.chosen[name] != 'cls')
+    return not any(isinstance(part, MaskedLoss) for part in loss.modules())
 
 
 def check_start(model, path):
