@@ -45,9 +45,6 @@ class Diagnosis:
                  wanted,
                  batch_size=8,
                  landscape_images=128):
-        if batch_size < 1:
-            raise Refused(f'--batch-size {batch_size}: one image at a time is '
-                          'the least')
         self.networks, self.images, self.wanted = networks, images, wanted
         self.batch_size = batch_size
         if 'landscape' in wanted:

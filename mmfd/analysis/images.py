@@ -53,8 +53,12 @@ class ImageSample:
             list[dict]: a batch for each pipeline, as preprocessors take it.
 
         Raises:
-            Refused: at the end, if no image could be read.
+            Refused: for a batch of less than one image; at the end, if no
+                image could be read.
         """
+        if batch_size < 1:
+            raise Refused(f'--batch-size {batch_size}: one image at a time is '
+                          'the least')
         count = 0
         for start in range(0, len(self.infos), batch_size):
             rows = [

@@ -81,8 +81,11 @@ def load_teacher(cfg, name=''):
             f'{cfg.filename} has no teacher: name a checkpoint of its '
             'network after it')
     if name not in branches:
-        raise Refused(f'{cfg.filename} has no teacher {name!r}; those of its '
-                      f'branches are {", ".join(map(repr, branches))}')
+        raise Refused(f'{cfg.filename} has several teachers and none called '
+                      f'{name!r}: name one of its branches, --branch '
+                      f'{" or ".join(branches)}' if any(branches) else
+                      f'{cfg.filename} has one teacher and no branches: leave '
+                      f'out --branch {name}')
     with _building(cfg):
         model = TeacherAlone(branches[name].teacher,
                              cfg.model.data_preprocessor)

@@ -42,6 +42,8 @@ def main():
         from mmfd.analysis.images import ImageSample
         from mmfd.launch.checks.config_checks import check_model
         from mmfd.launch.config_options import override, read_config
+        from mmfd.targets import token_statistics
+        token_statistics.check_suffix(args.out)
         cfg = read_config(args.config)
         override(cfg, args.cfg_options)
         check_model(cfg)

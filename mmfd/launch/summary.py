@@ -1,5 +1,6 @@
 """What is said when a run begins and when it has ended."""
 import os
+import shlex
 from datetime import timedelta
 from pathlib import Path
 
@@ -83,7 +84,7 @@ def interrupted(runner):
 
 def _next(runner, config, last):
     """Commands that a user may want to run now."""
-    last = _relative(last)
+    config, last = shlex.quote(config), shlex.quote(_relative(last))
     if branches_of(runner.cfg.model):
         yield f'mmfd export {last} student.pth'
         yield f'mmfd analyze {config} {last} --images DIR --out DIR'
@@ -91,7 +92,8 @@ def _next(runner, config, last):
         yield f'mmfd test {config} {last}'
         yield f'mmfd draw {config} {last} IMAGES --out DIR'
     if runner.visualizer.get_backend('TensorboardVisBackend'):
-        yield f'tensorboard --logdir {_relative(runner.work_dir)}'
+        folder = shlex.quote(_relative(runner.work_dir))
+        yield f'tensorboard --logdir {folder}'
 
 
 def _described(network):

@@ -78,9 +78,11 @@ def distill(data,
     for stage in range(1, stages):
         folder = os.path.join(out, f'stage_{stage}')
         file = os.path.join(folder, FILE)
-        if not (resume and os.path.exists(file)):
+        recipe = plan(data, teacher, student, folder, *options)
+        if resume and os.path.exists(file):
+            runs.write(recipe, resume)  # refused if it is of another run
+        else:
             log.info(f'stage {stage} of {stages}, in {folder}')
-            recipe = plan(data, teacher, student, folder, *options)
             _train(recipe, resume, verbose)
         teacher = f'{student.partition("=")[0]}={file}'
     return _train(plan(data, teacher, student, out, *options), resume, verbose)

@@ -50,8 +50,7 @@ class TokenStatistics(NamedTuple):
         Raises:
             Refused: as `checkpoints.save`, and for another suffix.
         """
-        if Path(path).suffix != '.safetensors':
-            raise Refused(f'{path} is to end in .safetensors')
+        check_suffix(path)
         meta = {
             name: str(value)
             for name, value in self._asdict().items()
@@ -59,6 +58,12 @@ class TokenStatistics(NamedTuple):
         }
         tensors = dict(mean=self.mean, covariance=self.covariance)
         checkpoints.save(tensors, path, meta)
+
+
+def check_suffix(path):
+    """Refuse a file that does not end as those of statistics do."""
+    if Path(path).suffix != '.safetensors':
+        raise Refused(f'{path} is to end in .safetensors')
 
 
 def load(path, expected):

@@ -44,9 +44,10 @@ class Branch(BaseModule):
         for part, config in dict(
                 teacher=teacher, neck=neck, head=head).items():
             dict_with(f'{place}.{part}', config, 'type')
-        self.teacher = MODELS.build(teacher)
-        self.neck = MODELS.build(neck)
-        self.head = MODELS.build(head)
+        with self._named():
+            self.teacher = MODELS.build(teacher)
+            self.neck = MODELS.build(neck)
+            self.head = MODELS.build(head)
         self.weight = weight
 
     @contextmanager
@@ -57,6 +58,11 @@ class Branch(BaseModule):
         except Refused as error:
             raise Refused(f'{self.place}: {error}') from error
 
+    def target(self, pixels):
+        """Pixels (B, 3, H, W) RGB 0-255 -> (B, L, C) of the teacher."""
+        with self._named():
+            return self.teacher(pixels)
+
     def predict(self, feats):
         """Features of the student -> (B, L, C)."""
         with self._named():
@@ -64,7 +70,7 @@ class Branch(BaseModule):
 
     def evaluate(self, pixels, feats):
         """Of each image what metrics need, as of `DistillationHead`."""
-        pred, target = self.predict(feats), self.teacher(pixels)
+        pred, target = self.predict(feats), self.target(pixels)
         with self._named():
             yield from self.head.evaluate(pred, target)
 
@@ -105,7 +111,7 @@ class MultiTeacherDistillation(Distillation):
     def loss(self, pixels, data_samples=None):
         """The losses of a training batch, pixels (B, 3, H, W) RGB 0-255."""
         branches = self.branches.items()
-        targets = {name: b.teacher(pixels) for name, b in branches}
+        targets = {name: b.target(pixels) for name, b in branches}
         feats = self.extract_feat(pixels)
         meetings = {
             name: Meeting(branch.predict(feats), targets[name], branch)

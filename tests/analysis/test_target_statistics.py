@@ -3,7 +3,7 @@ import json
 
 import pytest
 import torch
-from helpers.commands import command
+from helpers.commands import command, run
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, MODELS, DefaultScope
@@ -73,6 +73,34 @@ def test_file_of_the_command_is_what_a_neck_reads(teacher_file, shapes_root,
     covariance = target.matrix.double() @ found.covariance @ (
         target.matrix.double().T)
     torch.testing.assert_close(covariance.diagonal().float(), torch.ones(32))
+
+
+def test_what_cannot_be_written_is_said_before_measuring(
+        teacher_file, shapes_root, tmp_path):
+    path = tmp_path / 'fd.py'
+    config(teacher_file).dump(path)
+    status, text = run('-m', 'mmfd.__main__', 'statistics', path, '--images',
+                       f'{shapes_root}/imagenet', '--out', tmp_path / 'a.txt')
+    assert status == 1 and 'a.txt is to end in .safetensors' in text
+    assert 'task/s' not in text
+
+
+@pytest.mark.parametrize('size', [0, -1])
+def test_batches_of_no_image_are_refused(teacher_file, shapes_root, size):
+    images = ImageSample(f'{shapes_root}/imagenet', 2)
+    with pytest.raises(Refused, match=f'--batch-size {size}: one image'):
+        target_statistics.measure(config(teacher_file), images, size)
+
+
+def test_branch_is_named_where_there_are_several(teacher_file, shapes_root):
+    images = ImageSample(f'{shapes_root}/imagenet', 2)
+    with pytest.raises(Refused, match='no branches: leave out --branch clip'):
+        target_statistics.measure(config(teacher_file), images, 2, 'clip')
+    several = config(teacher_file)
+    branch = dict(teacher=several.model.pop('teacher'))
+    several.model.branches = dict(clip=branch, dino=branch)
+    with pytest.raises(Refused, match='--branch clip or dino'):
+        target_statistics.measure(several, images, 2)
 
 
 def test_what_has_no_statistics_is_refused(teacher_file, shapes_root):

@@ -1,4 +1,6 @@
 """A distillation by names: the student that is left, and its config."""
+import shutil
+
 import pytest
 import timm
 import torch
@@ -269,6 +271,29 @@ def test_student_becomes_the_teacher_of_the_next_stage(teacher, shapes_root,
     assert before == after
     with pytest.raises(Refused, match='stages=0'):
         mmfd.distill(**dict(options, stages=0))
+
+
+def test_a_stage_of_another_run_is_not_gone_on_from(student, teacher,
+                                                    shapes_root, tmp_path):
+    """Nor taken for the teacher of the next stage, though it has ended."""
+    _, trained = student
+    stage, data = tmp_path / 'stage_1', shapes_root / 'imagenet'
+    recipe = plan(
+        data, teacher, 'timm:test_resnet', 64, out=str(stage), epochs=2)
+    runs.write(recipe, resume=False)
+    for name in 'epoch_2.pth', 'student.safetensors':
+        shutil.copy(trained / name, stage)
+    with pytest.raises(Refused, match='stage_1 holds another run'):
+        mmfd.distill(
+            data,
+            teacher,
+            'timm:test_resnet',
+            tmp_path,
+            epochs=3,
+            img_size=64,
+            stages=2,
+            resume=True)
+    assert not (tmp_path / 'recipe').exists()
 
 
 def test_images_are_held_out_where_no_folder_is(teacher, shapes_root,

@@ -254,6 +254,26 @@ def test_gradients_of_a_frozen_student_are_not_balanced():
         model.loss(pixels())
 
 
+@pytest.mark.parametrize('neck, words', [
+    (dict(type='mmfd.TargetNeck',
+          normalize='phi_s'), 'teacher.neck.normalize'),
+    (dict(type='mmfd.WhiteningNeck', grid=0), 'teacher.neck.grid=0'),
+])
+def test_what_is_wrong_with_a_teacher_is_said_with_its_branch(neck, words):
+    config = several()
+    config['branches']['dino']['teacher']['neck'] = neck
+    with pytest.raises(Refused, match=f'^model.branches.dino: {words}'):
+        MODELS.build(config)
+
+
+def test_tokens_that_a_teacher_lacks_are_said_with_its_branch():
+    config = several()
+    dino = config['branches']['dino']['teacher']
+    dino['backbone']['out_type'], dino['neck']['tokens'] = 'featmap', 'cls'
+    with pytest.raises(Refused, match='^model.branches.dino: .*no cls token'):
+        build_random(config).loss(pixels())
+
+
 def test_balance_is_a_dict_with_a_type():
     with pytest.raises(Refused, match="model.balance is 'even': a dict with"):
         MODELS.build(several('even'))

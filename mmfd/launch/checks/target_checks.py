@@ -24,16 +24,24 @@ def check(model):
     Raises:
         Refused: naming both fingerprints.
     """
-    for teacher in teachers_in(model) if is_main_process() else ():
+    for place, part in _with_teachers(model) if is_main_process() else ():
+        teacher = part.teacher
         for module in teacher.neck.modules():
             of = getattr(module, 'teacher', None)
             if of not in (None, teacher.fingerprint):
                 raise Refused(
-                    'teacher.neck.statistics are of the teacher with '
+                    f'{place}teacher.neck.statistics are of the teacher with '
                     f'fingerprint {of}, and this teacher has '
                     f'{teacher.fingerprint}: its weights or its mean and '
                     'standard deviation differ. Compute those of this one: '
                     f'{COMMAND}')
+
+
+def _with_teachers(model):
+    """(Beginning of a message, module) of each that has a teacher."""
+    for part in model.modules():
+        if isinstance(getattr(part, 'teacher', None), Teacher):
+            yield f'{part.place}: ' if hasattr(part, 'place') else '', part
 
 
 def check_losses(model):
@@ -47,17 +55,15 @@ def check_losses(model):
         Refused: naming what to set.
     """
     layout = layout_of(model.backbone) if teachers_in(model) else None
-    for part in model.modules():
+    for place, part in _with_teachers(model):
         head = getattr(part, 'head', None)
-        if not (isinstance(getattr(part, 'teacher', None), Teacher)
-                and isinstance(head, DistillationHead)):
+        if not isinstance(head, DistillationHead):
             continue
         wrongs = (*_wrong_layers('', model.backbone, part.neck),
                   *_wrong_layers('teacher.', part.teacher.backbone,
                                  part.teacher.neck),
                   *_wrong_losses([*head.criterion.modules()], part, layout))
         for wrong in wrongs:
-            place = f'{part.place}: ' if hasattr(part, 'place') else ''
             raise Refused(place + wrong)
 
 

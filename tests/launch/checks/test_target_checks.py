@@ -2,7 +2,7 @@
 import pytest
 import torch
 from helpers import tiny_runs
-from helpers.models import clip_teacher, distillation
+from helpers.models import branch, clip_teacher, distillation, several
 from mmengine.config import ConfigDict
 from mmengine.registry import DATASETS, MODELS
 from torch.utils.data import Dataset
@@ -60,9 +60,28 @@ def statistics(folder, teacher, mean=1.):
     path = folder / f'{teacher}_{mean}.safetensors'
     TokenStatistics(
         torch.full((128, ), mean),
-        torch.eye(128).double(), 100, 10, teacher, selection('all', None),
+        torch.eye(128).double(), 1000, 10, teacher, selection('all', None),
         '[32, 32]').save(path)
     return str(path)
+
+
+def test_statistics_of_another_teacher_are_said_with_the_branch(
+        teacher_file, tmp_path):
+
+    def of(teacher):
+        neck = dict(
+            type='mmfd.TargetNeck',
+            normalize='standardize',
+            statistics=statistics(tmp_path, teacher))
+        return branch(clip_teacher(teacher_file, layers=1, neck=neck))
+
+    own = MODELS.build(clip_teacher(teacher_file, layers=1)).fingerprint
+    target_checks.check(MODELS.build(several(clip=of(own))))
+    with pytest.raises(
+            Refused,
+            match='^model.branches.dino: teacher.neck.statistics are'):
+        target_checks.check(
+            MODELS.build(several(clip=of(own), dino=of('another'))))
 
 
 def test_running_statistics_are_saved_and_resumed(teacher_file, tmp_path):
