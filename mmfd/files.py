@@ -157,8 +157,13 @@ def written_whole(path, durable=True, mode=0o666):
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     try:  # from here on, so that a Ctrl-C just after it is made removes it
         # new, so that it is no link that somebody else has put there
-        os.close(os.open(temporary, flags, mode))
+        descriptor = os.open(temporary, flags, mode)
+        permissions = os.fstat(descriptor).st_mode
+        os.close(descriptor)
         yield temporary
+        # safetensors puts a file of its own there, which others cannot read
+        if os.stat(temporary).st_mode != permissions:
+            os.chmod(temporary, stat.S_IMODE(permissions))
         if durable:
             system.sync(temporary)
         temporary.replace(path)

@@ -8,10 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from helpers.rights import without_root_rights
 
 from mmfd import files
 from mmfd.errors import Refused
+from mmfd.weights import checkpoints
 
 
 def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -83,6 +85,14 @@ def open_umask():
     before = os.umask(0o002)
     yield
     os.umask(before)
+
+
+@pytest.mark.parametrize('suffix', ['pth', 'safetensors'])
+def test_weights_can_be_read_by_whom_any_new_file_can(tmp_path, open_umask,
+                                                      suffix):
+    path = tmp_path / f'student.{suffix}'
+    checkpoints.save(dict(w=torch.ones(2)), path, {})
+    assert permissions(path) == 0o664
 
 
 def test_folder_of_a_cache_is_closed_to_others(tmp_path, open_umask):
