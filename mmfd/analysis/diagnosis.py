@@ -6,7 +6,7 @@ from mmengine.utils import ProgressBar
 
 from mmfd.analysis import landscape, measures, whitening
 from mmfd.analysis.evaluation import evaluation
-from mmfd.analysis.images import ImageSample
+from mmfd.analysis.images import ImageSample, check_batch_size
 from mmfd.analysis.layer_statistics import LayerStatistics, RunningMean
 from mmfd.analysis.loss_shares import LossShares
 from mmfd.errors import Refused
@@ -45,6 +45,7 @@ class Diagnosis:
                  wanted,
                  batch_size=8,
                  landscape_images=128):
+        check_batch_size(batch_size)
         self.networks, self.images, self.wanted = networks, images, wanted
         self.batch_size = batch_size
         if 'landscape' in wanted:

@@ -53,12 +53,8 @@ class ImageSample:
             list[dict]: a batch for each pipeline, as preprocessors take it.
 
         Raises:
-            Refused: for a batch of less than one image; at the end, if no
-                image could be read.
+            Refused: at the end, if no image could be read.
         """
-        if batch_size < 1:
-            raise Refused(f'--batch-size {batch_size}: one image at a time is '
-                          'the least')
         count = 0
         for start in range(0, len(self.infos), batch_size):
             rows = [
@@ -89,6 +85,13 @@ class ImageSample:
             path, reason = next(iter(self.broken.items()))
             yield (f'{len(self.broken):,} images could not be read and '
                    f'are left out, e.g. {path}: {reason}.')
+
+
+def check_batch_size(batch_size):
+    """Refuse batches of less than one image."""
+    if batch_size < 1:
+        raise Refused(f'--batch-size {batch_size}: one image at a time is the '
+                      'least')
 
 
 def _collate(samples):

@@ -7,6 +7,7 @@ import json
 import torch
 from mmengine.utils import ProgressBar
 
+from mmfd.analysis.images import check_batch_size
 from mmfd.analysis.load_networks import load_teacher
 from mmfd.errors import Refused
 from mmfd.registry import branches_of
@@ -38,6 +39,7 @@ def measure(cfg, images, batch_size, name=''):
             its target is not of tokens, or there are fewer tokens than
             channels.
     """
+    check_batch_size(batch_size)
     chosen = dict(tokens='all', grid=None, artifacts=None)
     if branch := branches_of(cfg.model).get(name):
         neck = branch.teacher.neck
