@@ -303,8 +303,8 @@ def test_targets_by_other_statistics_are_not_taken(tmp_path):
     def target(mean):
         TokenStatistics(
             torch.full((128, ), mean),
-            torch.eye(128).double(), 1000, 10, 'random', selection('all', None),
-            '[32, 32]').save(file)
+            torch.eye(128).double(), 1000, 10, 'random',
+            selection('all', None), '[32, 32]').save(file)
         return teacher(tmp_path / 'cache', neck=neck)(images())
 
     first = target(1.)
