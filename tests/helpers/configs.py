@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
 from mmfd.hosts import mmcv_ops
+from mmfd.registry import branches_of
 from mmfd.weights.meta_device import LinspaceOnCPU
 
 mmcv_ops.install()  # before mmdet is imported
@@ -47,10 +48,11 @@ def check_all(check, cases):
 
 def without_files(model):
     """A model's config with random weights in the place of all files."""
-    for part in (model.get('teacher'), model.get('teacher', {}).get('neck')):
-        if part and 'checkpoint' in part:
-            part.checkpoint = 'random'
-            part.pop('source', None)
+    for branch in branches_of(model).values():
+        for part in branch.teacher, branch.teacher.neck:
+            if 'checkpoint' in part:
+                part.checkpoint = 'random'
+                part.pop('source', None)
     if model.backbone.get('init_cfg'):
         model.backbone.init_cfg = None
     return model
