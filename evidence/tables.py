@@ -199,13 +199,15 @@ def words_table(logs):
         for name in design.NORMALIZERS
         if (run := design.speaking(name)).name in logs
     }
-    teacher = {log['teacher_score'] for log in found.values()} or {NOT_RUN}
-    rows = [['the teacher itself', ', '.join(map(str, teacher)), '', '']]
+    teacher = {f"{log['teacher_score']:.1f}" for log in found.values()}
+    itself = ', '.join(sorted(teacher)) or NOT_RUN
+    rows = [['the teacher itself', itself, '', '']]
     for name in design.NORMALIZERS:
-        log = found.get(name, {})
-        rows.append([f'`{name}`'] + [
-            str(log.get(key, NOT_RUN)) for key in ('score', 'same', 'cosines')
-        ])
+        log = found.get(name)
+        rows.append([
+            f'`{name}`', f"{log['score']:.1f}", f"{log['same']:.1f}",
+            f"{log['cosines']:.2f}"
+        ] if log else [f'`{name}`', *[NOT_RUN] * 3])
     return head, rows
 
 
