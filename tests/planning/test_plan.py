@@ -119,8 +119,10 @@ def test_batch_of_a_batch_norm_is_not_halved_to_one_image():
 
 
 def test_tool_prints_a_table_and_writes_the_quantities(tmp_path):
+    nowhere = f'train_dataloader.dataset.data_root={tmp_path}/none'
     out = command('benchmark', DEMO, '--plan', '--gpus', 2, '--memory', 24,
-                  '--throughput', 100, '--json', tmp_path / 'plan.json')
+                  '--throughput', 100, '--json', tmp_path / 'plan.json',
+                  '--cfg-options', nowhere)
     assert re.search(r'sum +2\.\d GiB  assumed', out)
     assert 'It fits in 24 GiB.' in out
     sections = json.loads((tmp_path / 'plan.json').read_text())
