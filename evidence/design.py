@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from mmfd.targets import normalizers
+
 TEACHERS = Path('evidence/teachers')
 SEEDS = dict(  # teacher -> seeds of final runs
     simclr=5,
@@ -396,12 +398,11 @@ def speaking(normalize):
     step = distil('captions', 'final', 0, SPEAKING)
     options = {
         'model.teacher.neck.type': 'mmfd.TargetNeck',
-        'model.teacher.neck.normalize': normalize,
-        'model.teacher.neck.statistics':
-        TEACHERS / 'captions_tokens.safetensors'
+        'model.teacher.neck.normalize': normalize
     }
-    if normalize in ('layer_norm', 'l2', 'none'):  # of each token by itself
-        del options['model.teacher.neck.statistics']
+    if normalizers.NORMALIZERS[normalize].of_file:
+        file = TEACHERS / 'captions_tokens.safetensors'
+        options['model.teacher.neck.statistics'] = file
     return Run((step._replace(
         folder=f'{normalize}_{step.folder}',
         options=step.options | options), ))

@@ -107,9 +107,9 @@ def in_words(cfg, checkpoint):
     normaliser goes before the teacher's projection into the space of texts.
 
     Returns:
-        dict: `score` and `values` of the student, the top-1 of its `teacher`,
-        for how many images both say the `same` (%), and how far their
-        `cosines` are from each other (RMS).
+        dict: `score` and `values` of the student, `teacher_score`, for how
+        many images both say the `same` (%), and how far their `cosines` are
+        from each other (RMS).
     """
     towers = captions.Towers(cfg.model.neck.out_channels)
     path = Path(cfg.model.teacher.checkpoint)
