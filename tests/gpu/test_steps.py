@@ -118,6 +118,15 @@ def test_whole_blocks_are_fewer_kernels(on_null_device):
 
 
 @pytest.mark.full
+def test_gradients_of_biases_of_each_image_hardly_count(on_null_device):
+    """So no kernel of ours sums them over the batch."""
+    whole = dict(config=FD, batch=128)
+    facts, fixed = on_null_device(whole, whole | dict(fixed='bias_table'))
+    assert 1 < facts['peak'] / fixed['peak'] < 1.01
+    assert 1 < facts['launches'] / fixed['launches'] < 1.04
+
+
+@pytest.mark.full
 def test_a_segmentor_waits_for_its_logged_accuracy_alone(on_null_device):
     facts, = on_null_device(dict(config=UPERNET, batch=2))
     assert (facts['fused'], facts['math']) == (12, 0)

@@ -48,7 +48,8 @@ def facts(config,
           steps=4,
           options=None,
           values=None,
-          compiled=False):
+          compiled=False,
+          fixed=None):
     """What the last of some training steps of a model did.
 
     Args:
@@ -60,6 +61,7 @@ def facts(config,
         values (dict): of `null_kernels.computed`, to have the CPU compute what
             kernels would. None: they do nothing.
         compiled (bool): the model, as `compile=True` does.
+        fixed (str): weights whose name has it are not trained.
 
     Returns:
         dict: `fused` and `math`, how many attentions of each kind; what
@@ -86,6 +88,8 @@ def facts(config,
         wrapper = dict(
             cfg.optim_wrapper, type='mmfd.AmpOptimWrapper', dtype=dtype)
         optim = build_optim_wrapper(model, wrapper)
+    for name, weight in model.named_parameters():
+        weight.requires_grad &= not fixed or fixed not in name
     adapt_to_gpus(model)
     if compiled:
         compile_blocks(model, True)
