@@ -125,8 +125,7 @@ def _sent(plan):
     trained = sum(p.numel() for p in plan.trained)
     if not plan.settings.sharded:
         # gradients of an update are summed once
-        accumulated = plan.cfg.optim_wrapper.get('accumulative_counts', 1)
-        return 2 * share * 4 * trained / accumulated, 'to be summed'
+        return 2 * share * 4 * trained / plan.accumulated, 'to be summed'
     each = (plan.gathered_dtype or torch.float32).itemsize
     weights = sum(p.numel() for p in plan.model.parameters())
     teachers = sum(p.numel() for network in teacher_backbones(plan.model)

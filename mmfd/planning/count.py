@@ -9,12 +9,12 @@ from functools import partial
 from weakref import WeakSet, finalize
 
 import torch
-from mmcv.cnn.bricks import DropPath
 from mmengine.registry import MODELS, DefaultScope
 from mmpretrain.structures import DataSample
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from mmfd.fast.drop_path import as_expected
 from mmfd.hosts import kernels, operations
 from mmfd.planning import dense
 from mmfd.registry import with_teachers
@@ -33,12 +33,14 @@ class StepCount:
         cast_bytes: weights cast to another precision, while the loss is
             computed.
         peak_bytes: the most at any time, without weights and their gradients.
+        full_bytes: the most with the gradients that are there by then.
         teacher_flops, student_flops: of the forward.
         backward_flops: of the student, with what is computed again.
     """
     saved_bytes: int
     cast_bytes: int
     peak_bytes: int
+    full_bytes: int
     teacher_flops: int
     student_flops: int
     backward_flops: int = 0
@@ -61,7 +63,9 @@ def count_step(config,
                scope='mmpretrain'):
     """Count one training step of the model of a config.
 
-    Of a segmentor or detector, without what `dense` leaves out.
+    Of each branch as many images are counted as drop path is expected to
+    keep, rounded up. Of a segmentor or detector, without what `dense` leaves
+    out.
 
     Args:
         config (dict): of the model.
@@ -86,7 +90,7 @@ def count_step(config,
     attention = nullcontext
     if cuda_attention or device == 'cuda':
         attention = kernels.attention_as_on_cuda
-    with operations.fake_tensors(), attention():
+    with operations.fake_tensors(), attention(), as_expected():
         teachers = teachers_in(model)
         networks = [model, *(t.backbone for t in teachers)]
         for network in networks:
@@ -112,7 +116,7 @@ def count_step(config,
             [w for network in networks for w in network.parameters()],
             [b for network in networks
              for b in network.buffers()] + [images, *packed])
-        counter.ignore_gradients(model)
+        counter.count_gradients_apart(model)
         of_teachers = []  # operations: minus those before, plus those after
         for teacher in teachers:
             teacher.register_forward_pre_hook(
@@ -132,7 +136,8 @@ def count_step(config,
             saved_bytes, forward = counter.bytes, counter.flops
             if backward:
                 loss.backward()
-        return StepCount(saved_bytes, cast_bytes, counter.peak_bytes,
+        return StepCount(saved_bytes, cast_bytes,
+                         counter.peak_bytes, counter.full_bytes,
                          sum(of_teachers), forward - sum(of_teachers),
                          counter.flops - forward)
 
@@ -170,22 +175,28 @@ class StepCounter:
 
     Attributes:
         bytes, cast_bytes: held now.
-        peak_bytes: the most so far.
+        peak_bytes: the most `bytes` so far.
+        full_bytes: the most so far with gradients that are counted apart.
         flops: so far.
     """
 
     def __init__(self, weights, others):
-        self.bytes = self.cast_bytes = self.peak_bytes = self.flops = 0
+        self.bytes = self.cast_bytes = self.gradient_bytes = self.flops = 0
+        self.peak_bytes = self.full_bytes = 0
         self.weights = WeakSet(w.untyped_storage() for w in weights)
         self.known = self.weights | WeakSet(o.untyped_storage()
                                             for o in others)
 
-    def ignore_gradients(self, model):
-        """Leave the gradients of weights out: plans count them apart."""
+    def count_gradients_apart(self, model):
+        """Gradients of weights are in `full_bytes` alone."""
+
+        def count(param):
+            self.gradient_bytes += param.grad.nbytes
+            self._add(-param.grad.nbytes)
+
         for param in model.parameters():
             if param.requires_grad:
-                param.register_post_accumulate_grad_hook(
-                    lambda p: self._add(-p.grad.nbytes))
+                param.register_post_accumulate_grad_hook(count)
 
     def watch(self):
         """Within it, everything that PyTorch computes is counted."""
@@ -209,6 +220,8 @@ class StepCounter:
         self.bytes += count
         self.cast_bytes += count * is_cast
         self.peak_bytes = max(self.peak_bytes, self.bytes)
+        self.full_bytes = max(self.full_bytes,
+                              self.bytes + self.gradient_bytes)
 
 
 def target_shapes(config, img_size):
@@ -226,8 +239,7 @@ def target_shapes(config, img_size):
 def weightless_model(config, scope='mmpretrain'):
     """Build the model of a config for training, with no memory for weights.
 
-    Drop path is off, since any image may keep all of its branches, and
-    activation checkpointing too, which `recompute` of `count_step` turns on.
+    Activation checkpointing is off: `recompute` of `count_step` turns it on.
     """
     config = dict(config, backbone=dict(config['backbone']))
     if 'with_cp' in config['backbone']:
@@ -236,9 +248,7 @@ def weightless_model(config, scope='mmpretrain'):
     with DefaultScope.overwrite_default_scope(scope), weightless():
         model = MODELS.build(with_teachers(config, _random)).train()
     for module in model.modules():
-        if isinstance(module, DropPath):
-            module.eval()
-        elif isinstance(module, nn.SyncBatchNorm):  # which no CPU has
+        if isinstance(module, nn.SyncBatchNorm):  # which no CPU has
             module.__class__ = nn.BatchNorm2d
     return model
 

@@ -84,6 +84,7 @@ class Plan:
         self.model = weightless_model(cfg.model, self.scope)
         self.dense = dense.is_dense(self.model)
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
+        self.accumulated = cfg.optim_wrapper.get('accumulative_counts', 1)
         self.count = lru_cache(None)(self._count)
 
     def _count(self, settings):
@@ -107,12 +108,15 @@ class Plan:
             weight_dtype=self.gathered_dtype if settings.sharded else None)
         cuda = count(device='cuda', backward=False)
         cpu = count(device='cpu', cuda_attention=True)
-        in_backward = cpu.peak_bytes - cpu.saved_bytes
+        peak, full = (
+            max(cuda.peak_bytes, cuda.saved_bytes + most - cpu.saved_bytes)
+            for most in (cpu.peak_bytes, cpu.full_bytes))
         return replace(
             cpu,
             saved_bytes=cuda.saved_bytes,
             cast_bytes=cuda.cast_bytes,
-            peak_bytes=max(cuda.peak_bytes, cuda.saved_bytes + in_backward))
+            peak_bytes=peak,
+            full_bytes=full)
 
     def parameters(self):
         """Quantities: how many numbers each network has."""
@@ -137,10 +141,7 @@ class Plan:
                        'counted', again)
 
     def memory(self, settings):
-        """Quantities: bytes of a GPU at its fullest, and their sum.
-
-        As if all gradients were there when the activations are at their most.
-        """
+        """Quantities: bytes of a GPU at its fullest, and their sum."""
         parts = [*self._memory(settings)]
         yield from parts
         yield Quantity('sum', sum(part.value for part in parts), 'B',
@@ -154,7 +155,14 @@ class Plan:
         moments = _moments(self.cfg.optim_wrapper.optimizer)
         part = f'1/{shards} of the fp32 ones' if shards > 1 else 'fp32'
         yield Quantity('weights', weights / shards, 'B', 'counted', part)
-        yield Quantity('gradients', trained / shards, 'B', 'counted', part)
+        if settings.sharded or self.accumulated > 1:  # kept between steps
+            yield Quantity('gradients', trained / shards, 'B', 'counted', part)
+        else:
+            yield Quantity(
+                'gradients',
+                max(step.full_bytes, trained) - step.peak_bytes, 'B',
+                'counted', f'fp32, at the fullest; {readable_bytes(trained)} '
+                'after the backward')
         yield Quantity('moments', moments * trained / shards, 'B', 'counted',
                        f'{moments} of the optimizer for each weight')
         for network in teacher_backbones(self.model):
@@ -252,15 +260,14 @@ class Plan:
                 place of `throughput`. With neither, no time is given.
         """
         images, how = self._count_images()
-        accumulated = self.cfg.optim_wrapper.get('accumulative_counts', 1)
         batch_size = self.settings.batch_size * self.gpus
         loop = self.cfg.train_cfg
         epochs = loop.get('max_epochs') or (loop.max_iters * batch_size /
                                             images)
         yield Quantity(
-            'batch', batch_size * accumulated, '', 'stated',
-            f'{self.settings.batch_size} x {self.gpus} GPUs x {accumulated} '
-            'accumulated')
+            'batch', batch_size * self.accumulated, '', 'stated',
+            f'{self.settings.batch_size} x {self.gpus} GPUs x '
+            f'{self.accumulated} accumulated')
         yield Quantity('images', round(images * epochs), '', how,
                        f'{epochs:g} epochs of {images:,}')
         flops = sum(part.value for part in self.operations())

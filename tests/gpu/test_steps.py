@@ -96,10 +96,10 @@ UPERNET = 'configs/ade20k/clip_vitb_fd_ade20k.py'
 
 @pytest.mark.full
 @pytest.mark.parametrize('config, batch, blocks, peak', [
-    (FD, 128, 12 + 12, 9),
-    (SWIN, 128, 24 + 24, 18),
-    (VITB, 128, 12, 7.5),
-    (VITL, 16, 24, 10),
+    (FD, 128, 12 + 12, 7.5),
+    (SWIN, 128, 24 + 24, 16),
+    (VITB, 128, 12, 6.5),
+    (VITL, 16, 24, 9.2),
 ])
 def test_recipe_is_fused_without_waits_and_in_bounds(on_null_device, config,
                                                      batch, blocks, peak):
@@ -122,8 +122,8 @@ def test_gradients_of_biases_of_each_image_hardly_count(on_null_device):
     """So no kernel of ours sums them over the batch."""
     whole = dict(config=FD, batch=128)
     facts, fixed = on_null_device(whole, whole | dict(fixed='bias_table'))
-    assert 1 < facts['peak'] / fixed['peak'] < 1.01
-    assert 1 < facts['launches'] / fixed['launches'] < 1.04
+    assert facts['peak'] / fixed['peak'] < 1.02
+    assert 1 < facts['launches'] / fixed['launches'] < 1.05
 
 
 @pytest.mark.full

@@ -53,15 +53,21 @@ def no_buffers_within_kernels():
     torch.set_num_threads(threads)
 
 
-def allocated(config, batch_size, img_size, dtype, recompute, trace):
+def allocated(config,
+              batch_size,
+              img_size,
+              dtype,
+              recompute,
+              trace,
+              gradients=False):
     """Bytes after the forward, and the most, as PyTorch allocates them.
 
-    Gradients of weights are let go as soon as they are there.
+    Without `gradients`, those of weights are let go as soon as they are there.
     """
     model = MODELS.build(config).train()
     for block in sharding_units(model.backbone, BLOCKS) if recompute else ():
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)
-    for param in model.parameters():
+    for param in model.parameters() if not gradients else ():
         param.register_post_accumulate_grad_hook(
             lambda p: setattr(p, 'grad', None))
     pixels = torch.rand(batch_size, 3, img_size, img_size)
@@ -74,6 +80,7 @@ def allocated(config, batch_size, img_size, dtype, recompute, trace):
         loss.backward()
 
     step()  # makes what is made once
+    model.zero_grad()
     with profile(
             activities=[ProfilerActivity.CPU],
             profile_memory=True) as profiler:
@@ -106,6 +113,17 @@ def test_counted_memory_of_a_step_is_what_pytorch_allocates(
     # smooth L1 holds its unreduced loss, of which a fake tensor knows nothing
     assert count.saved_bytes == pytest.approx(saved, rel=0.02, abs=2**17)
     assert count.peak_bytes == pytest.approx(peak, rel=0.03, abs=2**17)
+
+
+def test_gradients_are_counted_as_they_come(tmp_path,
+                                            no_buffers_within_kernels):
+    config, img_size = vit()
+    count = count_step(config, 8, img_size, 'cpu')
+    _, full = allocated(
+        config, 8, img_size, None, None, tmp_path / 'trace', gradients=True)
+    assert count.full_bytes == pytest.approx(full, rel=0.03, abs=2**17)
+    trained = sum(4 * p.numel() for p in weightless_model(config).parameters())
+    assert 0 < count.full_bytes - count.peak_bytes < trained
 
 
 def test_saved_memory_grows_with_the_batch_alone():

@@ -47,8 +47,8 @@ def test_plan_of_vitb_has_the_known_numbers(vitb):
         2 * operations['student'], rel=0.01)
     memory = values(vitb.memory(vitb.settings))
     weights = 4 * (85_665_360 + 590_592)
-    assert memory['weights'] == memory['gradients'] == memory[
-        'buckets'] == weights
+    assert memory['weights'] == memory['buckets'] == weights
+    assert memory['gradients'] < weights  # the first ones, at the fullest
     assert memory['moments'] == 2 * weights
     assert memory['teacher'] == 4 * 85_799_424
     assert memory.pop('sum') == sum(memory.values())
@@ -87,8 +87,9 @@ def test_time_is_images_by_throughput_or_operations_by_speed(small):
 def test_shards_divide_what_is_kept_between_steps(small):
     whole = values(small.memory(small.settings))
     shards = values(small.memory(replace(small.settings, sharded=True)))
-    for name in 'weights', 'gradients', 'moments', 'teacher':
+    for name in 'weights', 'moments', 'teacher':
         assert shards[name] == whole[name] / 16
+    assert shards['gradients'] == shards['weights']
     assert 'buckets' not in shards and 'casts' not in shards
 
 
