@@ -12,6 +12,7 @@ from mmfd.errors import Refused
 from mmfd.launch.failed_start import build_errors_refused
 from mmfd.registry import branches_of
 from mmfd.weights import checkpoints, strict_loading, weight_files
+from mmfd.weights.rename import prefix_of_backbone
 
 
 class Network:
@@ -143,9 +144,7 @@ def _build(cfg, checkpoint):
     if checkpoint == weight_files.RANDOM:
         model.init_weights()
     else:
-        names = checkpoints.state_dict_of(
-            checkpoints.load(checkpoint), checkpoint)
-        of_model = any(name.startswith('backbone.') for name in names)
+        of_model = prefix_of_backbone(checkpoints.state_dict_in(checkpoint))
         strict_loading.load_into(model if of_model else model.backbone,
                                  checkpoint)
     return _ready(model)

@@ -26,8 +26,7 @@ from mmfd.networks.library_network import check_size, pair
 from mmfd.registry import MODELS
 from mmfd.weights import checkpoints, weight_files
 from mmfd.weights.meta_device import LinspaceOnCPU
-
-PREFIX = 'backbone.'
+from mmfd.weights.rename import prefix_of_backbone
 
 
 class NamedNetwork(NamedTuple):
@@ -62,9 +61,7 @@ class NamedNetwork(NamedTuple):
         """
         path = self.weights()
         with serialization.config.patch('load.mmap', True):
-            weights = checkpoints.state_dict_of(checkpoints.load(path), path)
-        whole = any(name.startswith(PREFIX) for name in weights)
-        return PREFIX if whole else ''
+            return prefix_of_backbone(checkpoints.state_dict_in(path))
 
 
 def find(text, img_size=None):

@@ -98,7 +98,7 @@ def load_classifier(path):
     if 'classes' not in meta:
         raise Refused(f'{file} is no classifier, as it names no classes: '
                       'mmfd finetune makes one of a student')
-    weights = checkpoints.state_dict_of(checkpoints.load(file), file)
+    weights = checkpoints.state_dict_in(file)
     try:
         classes = [str(name) for name in json.loads(meta['classes'])]
         height, width = map(int, json.loads(meta['img_size']))

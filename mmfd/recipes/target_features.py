@@ -11,6 +11,7 @@ from mmfd.necks import ProjectionNeck
 from mmfd.registry import branches_of
 from mmfd.targets import normalizers
 from mmfd.weights import checkpoints
+from mmfd.weights.rename import below
 
 ONE = 'teacher'  # name of a teacher that has none, since it is the only one
 NORMALIZES = {  # a teacher's neck -> its normaliser, unless a setting names it
@@ -67,7 +68,7 @@ def with_projections(weights, path, model):
         config that belong to the projections, empty if there are none.
     """
     weights = {f'backbone.{name}': value for name, value in weights.items()}
-    found = checkpoints.state_dict_of(checkpoints.load(path), path)
+    found = checkpoints.state_dict_in(path)
     parts = {}
     for name, neck, teacher_neck in _speaking(model, found):
         kept = {
@@ -95,13 +96,13 @@ def load(path, model):
     Raises:
         Refused: if config and weights do not belong together.
     """
-    weights = checkpoints.state_dict_of(checkpoints.load(path), path)
+    weights = checkpoints.state_dict_in(path)
     found = {}
     try:
         for name, neck, teacher_neck in _speaking(model, weights):
             normalize = teacher_neck.get('normalize',
                                          NORMALIZES[teacher_neck['type']])
-            states = [_below(weights, p) for p in _prefixes(name)]
+            states = [below(weights, p) for p in _prefixes(name)]
             found[name or ONE] = _built(neck, normalize, *states)
     except (AttributeError, KeyError, RuntimeError, TypeError,
             ValueError) as error:  # a file may hold anything
@@ -126,13 +127,6 @@ def _speaking(model, weights):
                 neck, dict) and (f'{_prefixes(name)[0]}projection.weight'
                                  in weights):
             yield name, neck, its
-
-
-def _below(weights, prefix):
-    return {
-        key.removeprefix(prefix): value
-        for key, value in weights.items() if key.startswith(prefix)
-    }
 
 
 def _built(config, normalize, projection, state):

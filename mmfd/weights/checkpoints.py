@@ -162,6 +162,15 @@ def state_dict_of(checkpoint, path):
     return tensors
 
 
+def state_dict_in(path):
+    """The weights in a file: `state_dict_of` what `load` returns.
+
+    Raises:
+        Refused: as both.
+    """
+    return state_dict_of(load(path), path)
+
+
 def _check_plain(name, value, path):
     """Refuse a tensor that is not of plain numbers, by its kind."""
     if len(name) > LONGEST_NAME:

@@ -4,7 +4,7 @@ import re
 from mmfd.errors import Refused
 from mmfd.weights.convert_swin import swinv2_to_mmpretrain
 from mmfd.weights.convert_vit import BLOCK_NAMES
-from mmfd.weights.rename import WHOLE, Renamed, check_has, rename
+from mmfd.weights.rename import WHOLE, Renamed, below, check_has, rename
 
 TABLE = 'relative_position_bias_table'
 
@@ -22,7 +22,7 @@ def fd_official_to_mmpretrain(state_dict):
     Raises:
         Refused: if it is neither, or has keys unknown here.
     """
-    backbone, head = _below(state_dict, 'encoder.'), Renamed()
+    backbone, head = below(state_dict, 'encoder.'), Renamed()
     distilled = bool(backbone)
     if distilled:
         for key in state_dict:
@@ -30,7 +30,7 @@ def fd_official_to_mmpretrain(state_dict):
                 raise Refused('this is not a network distilled by FD, '
                               f'which has no {key!r}')
     else:
-        head = _below(state_dict, 'head.')
+        head = below(state_dict, 'head.')
         if head.keys() != {'weight', 'bias'}:
             raise Refused(
                 'this is no network of FD: a distilled one has encoder.*, a '
@@ -53,13 +53,6 @@ def fd_official_to_mmpretrain(state_dict):
             f'backbone.{key}': value
             for key, value in backbone.items()
         }, left_out + [prefix + key for key in backbone.left_out])
-
-
-def _below(state_dict, prefix):
-    return {
-        key.removeprefix(prefix): value
-        for key, value in state_dict.items() if key.startswith(prefix)
-    }
 
 
 def _fd_vit(state_dict, distilled):

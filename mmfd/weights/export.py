@@ -7,6 +7,7 @@ from mmfd.weights import (checkpoints, export_hf, export_timm,
 from mmfd.weights.carried_config import is_trusted
 from mmfd.weights.exported import Exported
 from mmfd.weights.loaded_student import load_student
+from mmfd.weights.rename import BACKBONE, below
 
 # library -> class of the backbone -> function from a `LoadedStudent` to an
 # `Exported`
@@ -57,11 +58,8 @@ def export(path, model, to):
 
 
 def _backbone(path, model):
-    weights = checkpoints.state_dict_of(checkpoints.load(path), path)
-    backbone = {
-        key.removeprefix('backbone.'): value
-        for key, value in weights.items() if key.startswith('backbone.')
-    }
+    weights = checkpoints.state_dict_in(path)
+    backbone = below(weights, BACKBONE)
     if not backbone:
         raise Refused(
             f'{path} holds no student: none of its keys begins with '

@@ -72,7 +72,7 @@ def named_to_hf(student):
     network = student.backbone.network
     with TemporaryDirectory() as folder:  # in the names of the hub
         network.save_pretrained(folder)
-        weights = checkpoints.state_dict_of(checkpoints.load(folder), folder)
+        weights = checkpoints.state_dict_in(folder)
         config = json.loads(Path(folder, 'config.json').read_text())
     return _exported(weights, config, type(network).__name__)
 

@@ -5,7 +5,7 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from mmfd.errors import Refused
-from mmfd.weights import checkpoints, strict_loading
+from mmfd.weights import checkpoints, rename, strict_loading
 
 LINEAR = {'head.fc.weight': 2, 'head.fc.bias': 1}  # name -> axes
 
@@ -54,15 +54,14 @@ def load_student(path, model):
         raise Refused(f'{path} does not say of what network its weights '
                       'are: give the config that it was trained with, '
                       '--config configs/....py')
-    weights = checkpoints.state_dict_of(checkpoints.load(path), path)
+    weights = checkpoints.state_dict_in(path)
     head = {k: v for k, v in weights.items() if k.startswith('head.fc.')}
     if head and {k: v.dim() for k, v in head.items()} != LINEAR:
         raise Refused(f'{path} has a classifier that is not linear: '
                       f'{", ".join(sorted(head))}')
     names = [*weights]
     del weights  # large, and load_into reads them again
-    prefix = 'backbone.' if any(
-        name.startswith('backbone.') for name in names) else ''
+    prefix = rename.prefix_of_backbone(names)
     config = dict(model['backbone'], init_cfg=None)
     try:
         backbone = MODELS.build(config)

@@ -8,6 +8,7 @@ from mmfd.errors import Refused
 FULL = (torch.float32, )
 HALF = (torch.float32, torch.float16, torch.bfloat16)
 WHOLE = (torch.float32, torch.float64)  # no digit of fp32 is lost in them
+BACKBONE = 'backbone.'
 # name that a table does not know -> the kind of network that has such a name;
 # what only one kind has stands before what several have
 OTHER_NETWORKS = {
@@ -171,6 +172,20 @@ def check_has(renamed, name, network):
     """
     if name not in renamed:
         raise Refused(f'this is not {network}: nothing in it becomes {name!r}')
+
+
+def below(weights, prefix):
+    """The weights whose names begin with a prefix, without it."""
+    return {
+        name.removeprefix(prefix): value
+        for name, value in weights.items() if name.startswith(prefix)
+    }
+
+
+def prefix_of_backbone(names):
+    """`'backbone.'` if names begin so, as training here saves them; or ''."""
+    whole = any(name.startswith(BACKBONE) for name in names)
+    return BACKBONE if whole else ''
 
 
 def _match(key, names, prefix):

@@ -78,11 +78,7 @@ def load_into(module,
         advice = advise([*error.weights])
         raise Refused(f'{error}. {advice}') from None
     in_file, state_dict = found.weights, found.fitted
-    _check_coordinates(
-        network, path, expected, {
-            key.removeprefix(prefix): value
-            for key, value in in_file.items() if key.startswith(prefix)
-        })
+    _check_coordinates(network, path, expected, rename.below(in_file, prefix))
     _check_kinds(state_dict, expected, path)
     precision = check_precision(in_file if translate else state_dict, path,
                                 half)
@@ -126,9 +122,9 @@ def _named_for(network, expected, weights, prefix, path):
         Refused: if there are none, or the network knows few of them.
     """
     state_dict = {
-        key[len(prefix):]: value
-        for key, value in weights.items() if key.startswith(prefix)
-        and not key.endswith(checkpoints.DERIVED_BUFFERS)
+        key: value
+        for key, value in rename.below(weights, prefix).items()
+        if not key.endswith(checkpoints.DERIVED_BUFFERS)
     }
     if not state_dict:
         raise Refused(
@@ -220,9 +216,9 @@ def _advice(names, checkpoint, prefix, path, expected):
     if 'head.fc.weight' in expected:
         return ('If it is a distilled student or a backbone alone: '
                 'fine-tuning makes the classifier that is expected')
-    if any(key.startswith('backbone.') for key in expected):
+    if rename.prefix_of_backbone(expected):
         return 'It is of another model: give the config that it is of'
-    if not prefix and any(key.startswith('backbone.') for key in names):
+    if not prefix and rename.prefix_of_backbone(names):
         return ("It is a whole model: add prefix='backbone.' to its init_cfg; "
                 'for a teacher, python tools/export.py SRC DST takes the '
                 'backbone out')
