@@ -129,11 +129,7 @@ def read(file, start, stop):
         BrokenImage: if an object has changed since it was listed.
         OSError: if they cannot be read.
     """
-    if isinstance(file, Object):
-        with open_file(file, keep=True, ahead=0) as opened:
-            opened.seek(start)
-            return opened.read(stop - start)
-    with open(file, 'rb') as opened:
+    with open_file(file, keep=True, ahead=0) as opened:
         opened.seek(start)
         return opened.read(stop - start)
 
