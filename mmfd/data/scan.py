@@ -124,16 +124,18 @@ class FolderImages:
 
     def hashes(self, unit, folder):
         """Hashes of the images' paths relative to a folder, uint64."""
-        start = self.rows[self.units[unit]]
-        rows = self.table['rows'][start:start + self.counts[unit]]
         path = self.folders[unit].removeprefix(folder).strip(os.sep)
-        return hashed(rows['hash'] ^ np.uint64(_hash(os.fsencode(path))))
+        seed = np.uint64(hash_of(os.fsencode(path)))
+        return hashed(self._rows(unit)['hash'] ^ seed)
 
     def identity(self, unit):
         """Bytes that are equal if the images of a unit are."""
-        rows = slice(self.rows[self.units[unit]], None)
-        rows = self.table['rows'][rows][:self.counts[unit]]
-        return os.fsencode(f'{self.folders[unit]} {sum_of(rows):08x}\0')
+        total = sum_of(self._rows(unit))
+        return os.fsencode(f'{self.folders[unit]} {total:08x}\0')
+
+    def _rows(self, unit):
+        start = self.rows[self.units[unit]]
+        return self.table['rows'][start:start + self.counts[unit]]
 
     def columns_of(self, folder):
         """The names and rows of a listed folder, as arrays."""
@@ -220,7 +222,7 @@ def _columns(names):
     """Names and `ROW`s of the files of a folder."""
     rows = np.empty(len(names), ROW)
     rows['end'] = np.cumsum([len(name) + 1 for name in names])
-    rows['hash'] = [_hash(name) for name in names]
+    rows['hash'] = [*map(hash_of, names)]
     joined = b''.join(name + b'\0' for name in names)
     return np.frombuffer(joined, np.uint8), rows
 
@@ -234,9 +236,15 @@ def _make(found):
     return columns, lambda: dict(listed=[folder for folder, _ in found])
 
 
-def _hash(name):
+def hash_of(name):
+    """A number for a name in bytes, the same everywhere, of 64 bits."""
     digest = hashlib.blake2b(name, digest_size=8).digest()
     return int.from_bytes(digest, 'little')
+
+
+def is_junk(name):
+    """Whether a file or folder is hidden, or a system has put it there."""
+    return name.startswith('.') or name.lower() in JUNK
 
 
 def shards_left_out(counts):
@@ -294,7 +302,7 @@ def _list(root, path, known, now):
             _say_left_out(full)
             entries = []
         for entry in entries:
-            if entry.name.startswith('.') or entry.name.lower() in JUNK:
+            if is_junk(entry.name):
                 continue
             if _is_folder(entry):
                 folders.append(entry.name)

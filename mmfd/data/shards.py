@@ -11,7 +11,7 @@ from typing import Callable, NamedTuple
 import numpy as np
 
 from mmfd.data import stores
-from mmfd.data.scan import JUNK
+from mmfd.data.scan import hash_of, is_junk
 from mmfd.data.shuffle import hashed
 from mmfd.data.splits import read_name
 from mmfd.data.table import keep_table, read_table, sum_of
@@ -155,8 +155,7 @@ class ShardImages:
         """Hashes of the images' shard and place in it, uint64."""
         file, part = self.units[unit]
         name = os.path.relpath(file, os.path.join(self.root, folder))
-        name = hashlib.blake2b(os.fsencode(f'{name} {part}'), digest_size=8)
-        seed = np.frombuffer(name.digest(), '<u8')
+        seed = np.uint64(hash_of(os.fsencode(f'{name} {part}')))
         return hashed(seed
                       ^ hashed(np.arange(self.counts[unit], dtype=np.uint64)))
 
@@ -185,10 +184,8 @@ def find_files(root, suffixes):
     """
     if stores.is_address(root):
         return [
-            name for name in stores.find(root)
-            if name.endswith(suffixes) and not any(
-                part[0] == '.' or part.lower() in JUNK
-                for part in name.split('/'))
+            name for name in stores.find(root) if name.endswith(suffixes)
+            and not any(map(is_junk, name.split('/')))
         ]
     found, above = [], {}  # folder -> identities of it and of those above it
     for folder, folders, names in os.walk(root, followlinks=True):
@@ -200,13 +197,10 @@ def find_files(root, suffixes):
             folders.clear()
             continue
         above[os.path.join(folder, '')] = over | {identity}
-        folders[:] = [
-            name for name in folders
-            if name[0] != '.' and name.lower() not in JUNK
-        ]
+        folders[:] = [name for name in folders if not is_junk(name)]
         found += [
             os.path.relpath(os.path.join(folder, name), root) for name in names
-            if name[0] != '.' and name.endswith(suffixes)
+            if name.endswith(suffixes) and not is_junk(name)
         ]
     return sorted(found)
 

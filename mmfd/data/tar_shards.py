@@ -14,7 +14,7 @@ import numpy as np
 
 from mmfd.data import stores
 from mmfd.data.decode import BrokenImage
-from mmfd.data.scan import JUNK, SUFFIXES, UNREAD
+from mmfd.data.scan import SUFFIXES, UNREAD, is_junk
 from mmfd.data.shards import NO_LABEL, Kind, Listed
 from mmfd.data.splits import without_masks
 from mmfd.data.stored import StoredImage
@@ -150,8 +150,8 @@ def _why_unread(member):
 
 def _is_visible(name):
     """Whether neither a file nor a folder above it is hidden or junk."""
-    parts = [part for part in name.split('/') if part not in ('', '.')]
-    return not any(part[0] == '.' or part.lower() in JUNK for part in parts)
+    return not any(
+        is_junk(part) for part in name.split('/') if part not in ('', '.'))
 
 
 def _is_second(stem, stems):
