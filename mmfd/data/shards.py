@@ -21,6 +21,7 @@ from mmfd.hosts import log
 NO_LABEL = -1
 RULES = 5  # to be raised where shards are listed in another way
 LISTED = 5  # problems that are said, of all
+LOG_EVERY = 5.  # seconds between lines of progress in the log
 AT_ONCE = 8  # shards that are listed side by side: mounts and stores are slow
 
 
@@ -79,7 +80,6 @@ class ShardImages:
         kind (Kind): of the shards.
         root (str): a folder.
         files (list[str]): of the shards, relative to it.
-        log_every (float): seconds between lines of progress in the log.
 
     Attributes:
         folders (list[str]): of each unit, relative to the root. The name of a
@@ -93,9 +93,9 @@ class ShardImages:
     """
     in_shards = True
 
-    def __init__(self, kind, root, files, log_every=5.):
+    def __init__(self, kind, root, files):
         self.kind, self.root = kind, str(root)
-        self.table = _table(kind, self.root, files, log_every)
+        self.table = _table(kind, self.root, files)
         self.shards = [Shard(*note) for note in self.table.notes['shards']]
         self.label_names = self.table.notes['labels']
         # their numbers are in the order in which they were met
@@ -213,20 +213,19 @@ def table_file(kind, root, files):
     return cache_folder('shards') / f'{digest[:32]}.table'
 
 
-def _table(kind, root, files, log_every):
+def _table(kind, root, files):
     """A table with a row for each image, from the cache where it is right."""
     path = table_file(kind, root, files)
     known = read_table(path, dict(rows=kind.row))
     stamps = stores.stamps(root, files)
     if known and stamps == [s[1] for s in known.notes['shards']]:
         return known
-    return keep_table(
-        path,
-        lambda: _make(kind, root, [*zip(files, stamps)], known, log_every),
-        root)
+    return keep_table(path,
+                      lambda: _make(kind, root, [*zip(files, stamps)], known),
+                      root)
 
 
-def _make(kind, root, files, known, log_every):
+def _make(kind, root, files, known):
     """Columns and notes of a table.
 
     Args:
@@ -262,7 +261,7 @@ def _make(kind, root, files, known, log_every):
             images += len(found)
             yield found
             now = time.monotonic()
-            if now - logged > log_every:
+            if now - logged > LOG_EVERY:
                 logged, done = now, len(shards) / len(files)
                 log.info(f'{root}: {images:,} images in {len(shards):,} of '
                          f'{len(files):,} shards, '

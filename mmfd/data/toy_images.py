@@ -34,8 +34,8 @@ FOLDERS = dict(  # split -> name of its folder in each layout
     val=('val', 'validation', 'val2017'))
 
 
-def _arc(start, stop, radius=1., centre=(0., 0.), points=40):
-    angle = np.linspace(start, stop, points) * np.pi / 180
+def _arc(start, stop, radius=1., centre=(0., 0.)):
+    angle = np.linspace(start, stop, 40) * np.pi / 180
     return radius * np.stack([np.cos(angle), np.sin(angle)], 1) + centre
 
 
@@ -100,10 +100,10 @@ def _pattern(rng, kind):
     return _noise(rng, int(rng.integers(4, 24)))
 
 
-def _textured(rng, kind, contrast=1.):
+def _textured(rng, kind):
     """A texture in two random colours, 0-255, (SIZE, SIZE, 3)."""
     first, second = rng.uniform(0, 255, (2, 3)).astype(np.float32)
-    return first + contrast * _pattern(rng, kind)[..., None] * (second - first)
+    return first + _pattern(rng, kind)[..., None] * (second - first)
 
 
 def _clutter(rng):

@@ -21,13 +21,12 @@ BRING_FOLDER = ('Bring the files of that repository in a folder, and name '
 DESCRIPTIONS = ('config.json', 'preprocessor_config.json', 'README.md')
 
 
-def file_of(repository, names=IN_FOLDER, revision=None):
+def file_of(repository, names=IN_FOLDER):
     """A weights file of a repository of the Hugging Face hub.
 
     Args:
         repository (str): `timm/vit_small_patch14_dinov2.lvd142m`.
         names (Sequence[str]): of which the first that there is is taken.
-        revision (str | None): of the repository.
 
     Returns:
         str: its path in the hub's cache.
@@ -36,11 +35,11 @@ def file_of(repository, names=IN_FOLDER, revision=None):
         Refused: if it is not in the cache and cannot be downloaded.
     """
     for name in names:
-        path = _download(repository, name, revision)
+        path = _download(repository, name)
         if path:
             if name.endswith(INDEX):
                 for shard in shard_names(Path(path)):
-                    _download(repository, shard, revision)
+                    _download(repository, shard)
             return path
     raise Refused(f'{repository} on the Hugging Face hub has none of '
                   f'{", ".join(names)}')
@@ -64,15 +63,15 @@ def folder_of(repository):
     return str(Path(paths[0]).parent)
 
 
-def _download(repository, name, revision=None, bring=BRING_FILE):
+def _download(repository, name, bring=BRING_FILE):
     """Path of a file in the cache; None if the repository has none."""
     hub = find('huggingface_hub')
     if hub is None:
         raise Refused(f'{repository} needs: pip install huggingface_hub')
     errors = hub.errors
-    repository, _, at = repository.partition('@')
+    repository, _, revision = repository.partition('@')
     try:
-        return hub.hf_hub_download(repository, name, revision=at or revision)
+        return hub.hf_hub_download(repository, name, revision=revision or None)
     except errors.LocalEntryNotFoundError as error:
         if name == 'config.json' or name in IN_FOLDER[:1]:
             reason = OFFLINE if hub.constants.HF_HUB_OFFLINE else error

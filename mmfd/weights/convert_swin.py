@@ -114,9 +114,9 @@ V1_MERGING = dict(
 V2_MERGING = dict(at_end=False, merged=('reduction.weight', ))
 
 
-def _swin(state_dict, names, network, at_end, merged, dtypes=HALF):
+def _swin(state_dict, names, network, at_end, merged):
     """Rename; count the mergings and order their columns as mmpretrain."""
-    renamed = rename(state_dict, names, network, dtypes=dtypes)
+    renamed = rename(state_dict, names, network, dtypes=HALF)
     for name in ('patch_embed.projection.weight',
                  'stages.0.blocks.0.norm1.weight', 'norm.weight'):
         check_has(renamed, name, network)
