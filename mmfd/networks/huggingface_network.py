@@ -95,14 +95,11 @@ class HuggingFaceNetwork(LibraryNetwork):
         kind, network = KINDS[config['model_type']], _build(config)
         known = _facts(kind, network.config.to_dict()).override(facts)
         check_colours(known.name, getattr(network.config, 'num_channels', 3))
-        modules = dict(network.named_modules())
-        norms = [  # none where the config says that it is applied to tokens
-            norm for norm in (kind.norm, kind.norm.removeprefix(TOWER))
-            if norm and norm in modules
-        ]
+        # neither is there where the config says it is applied to tokens
+        norms = [kind.norm, kind.norm.removeprefix(TOWER)] if kind.norm else []
         super().__init__(network, known,
-                         known.img_size if kind.fixed else None,
-                         norms[0] if norms else '', UNUSED, init_cfg)
+                         known.img_size if kind.fixed else None, norms, UNUSED,
+                         init_cfg)
         takes = inspect.signature(network.forward).parameters
         self.resizes = RESIZE in takes
         self.built_for = pair(getattr(network.config, 'image_size', None))
@@ -110,12 +107,9 @@ class HuggingFaceNetwork(LibraryNetwork):
     def features(self, x):
         """(B, registers and all, C), or a map (B, C, h, w)."""
         out = self.network(x, **self._options(x.shape[2:])).last_hidden_state
-        if not self.norm:
-            return out
-        norm = self.network.get_submodule(self.norm)
         if out.ndim == 3:
-            return norm(out)
-        return norm(out.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+            return self.normed(out)
+        return self.normed(out.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
     def _options(self, size):
         """Whether positions are to be resized, which needs a square grid."""

@@ -21,26 +21,33 @@ class LibraryNetwork(BaseModule):
         network (nn.Module): with random weights.
         facts (Facts): what the library says of it.
         input_size (tuple | None): the only (H, W) that it takes.
-        norm (str): name of the last norm, where the library applies it after
-            pooling and not to tokens; '' if it is applied already.
+        norms (Sequence[str]): names of last norms that the library applies
+            after pooling and not to tokens; the first that is there is used.
         unused (Sequence[str]): names of modules and parameters on which
             features do not depend: poolers, classifiers, mask tokens. Except
-            for `norm` they are frozen, since no gradient reaches them.
+            for that norm they are frozen, since no gradient reaches them.
         init_cfg (dict | None): `dict(type='Pretrained', checkpoint=FILE)`. In
             FILE are the names of the library; with a `prefix`, those that
             training here saves.
     """
 
-    def __init__(self, network, facts, input_size, norm, unused, init_cfg):
+    def __init__(self, network, facts, input_size, norms, unused, init_cfg):
         super().__init__(init_cfg)
         self.network = network
         self.facts = facts
         self.input_size = input_size
-        self.norm = norm
+        modules = dict(network.named_modules())
+        self.norm = next((name for name in norms if name in modules), '')
         self.channels_last = False  # what blocks within return: (B, h, w, C)
         for name, parameter in network.named_parameters():
-            if is_within(name, unused) and not is_within(name, [norm]):
+            if is_within(name, unused) and not is_within(name, [self.norm]):
                 parameter.requires_grad_(False)
+
+    def normed(self, features):
+        """Features behind the last norm, where the library left it out."""
+        if not self.norm:
+            return features
+        return self.network.get_submodule(self.norm)(features)
 
     def features(self, x):
         """What the library computes, in its layout: tokens or a map."""

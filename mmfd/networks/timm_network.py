@@ -71,18 +71,14 @@ class TimmNetwork(LibraryNetwork):
         facts = _facts(name, network, said).override(facts)
         if fixed:
             check_size(name, size, facts.patch)
-        modules = dict(network.named_modules())
-        norms = [path for path in LAST_NORMS if path in modules]
-        super().__init__(network, facts, size if fixed else None,
-                         norms[0] if norms else '', unused, init_cfg)
+        super().__init__(network, facts, size if fixed else None, LAST_NORMS,
+                         unused, init_cfg)
         self.channels_last = timm_models.is_channels_last(network)
         self._filter = self_filter
 
     def features(self, x):
         """(B, registers and all, C), or a map (B, C, h, w)."""
-        out = self.network.forward_features(x)
-        if self.norm:
-            out = self.network.get_submodule(self.norm)(out)
+        out = self.normed(self.network.forward_features(x))
         return out.permute(0, 3, 1, 2) if self.channels_last else out
 
     def translate(self, weights):

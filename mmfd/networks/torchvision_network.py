@@ -23,7 +23,7 @@ NODES = dict(  # class -> node of its graph that gives the last map or tokens
     SwinTransformer='permute',
     VGG='features',
     VisionTransformer='encoder')
-LAST_NORMS = dict(ConvNeXt='classifier.0')  # applied after pooling
+LAST_NORMS = dict(ConvNeXt=['classifier.0'])  # applied after pooling
 TOKENS = 'VisionTransformer'  # a cls token and patches
 CLASSIFIERS = 'classifier.', 'fc.', 'head.', 'heads.'
 OUT = 'features'
@@ -73,10 +73,10 @@ class TorchvisionNetwork(LibraryNetwork):
         if kind not in NODES:
             raise Refused(f'{name} is a {kind} of torchvision, which is none '
                           f'of those that can be used: {", ".join(NODES)}')
-        norm = LAST_NORMS.get(kind, '')
+        norms = LAST_NORMS.get(kind, [])
         graph = feature_extraction.create_feature_extractor(
             network, {NODES[kind]: OUT})
-        if norm:
+        for norm in norms:
             graph.add_submodule(norm, network.get_submodule(norm))
         trained = said and said.transforms().crop_size[0] or SIZE
         facts = _measured(name, graph, kind == TOKENS, size, said,
@@ -84,12 +84,11 @@ class TorchvisionNetwork(LibraryNetwork):
         fixed = size or pair(trained) if kind == TOKENS else None
         if fixed:
             check_size(name, fixed, facts.patch)
-        super().__init__(graph, facts, fixed, norm, (), init_cfg)
+        super().__init__(graph, facts, fixed, norms, (), init_cfg)
 
     def features(self, x):
         """(B, 1 + h * w, C), or a map (B, C, h, w)."""
-        out = self.network(x)[OUT]
-        return self.network.get_submodule(self.norm)(out) if self.norm else out
+        return self.normed(self.network(x)[OUT])
 
     def translate(self, weights):
         """The published weights without the classifier's."""
@@ -108,8 +107,8 @@ def published(name):
         Refused: if it knows no such network; names the nearest ones.
     """
     names.check_torchvision(name)
-    return next(iter(models.get_model_weights(name)),
-                None) and (models.get_model_weights(name).DEFAULT)
+    weights = models.get_model_weights(name)
+    return weights.DEFAULT if len(weights) else None
 
 
 def _measured(name, graph, is_vit, size, said, trained):
