@@ -71,6 +71,11 @@ def on_depth_axis(statistics, of='attention'):
         yield stats, [index * scale for index in range(count)]
 
 
+def curve(axis, x, values, colour, label=None, style='o-'):
+    """Draw a line with a small dot at each layer."""
+    axis.plot(x, values, style, ms=3, color=colour, label=label)
+
+
 def label_depth(statistics, axes, of='attention'):
     """Label the x axes that `on_depth_axis` gives."""
     same = len({len(vars(s)[of]) for s in statistics}) == 1

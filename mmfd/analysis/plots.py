@@ -6,10 +6,10 @@ import torch
 from matplotlib.ticker import MaxNLocator
 
 from mmfd.analysis import measures, whitening
-from mmfd.analysis.plot_parts import (GREY, WIDTH, colour_of, label_depth,
-                                      legend_without_repeats, log_scale,
-                                      new_figure, on_depth_axis, panels,
-                                      whole_numbers, with_attention)
+from mmfd.analysis.plot_parts import (GREY, WIDTH, colour_of, curve,
+                                      label_depth, legend_without_repeats,
+                                      log_scale, new_figure, on_depth_axis,
+                                      panels, whole_numbers, with_attention)
 
 MAPS = 6  # attention maps in a row
 TARGETS = dict(  # normaliser -> colour and width: some curves agree
@@ -58,12 +58,7 @@ def heads(diagnosis):
         name = stats.network.name
         colour = colour_of(diagnosis, name)
         for axis, key in ((cosine, 'similarity'), (divergence, 'divergence')):
-            axis.plot(
-                x, [layer[key] for layer in layers],
-                'o-',
-                ms=3,
-                color=colour,
-                label=name)
+            curve(axis, x, [layer[key] for layer in layers], colour, name)
         beside = width * (i - (len(statistics) - 1) / 2)
         spots = [(place + beside, value) for place, layer in zip(x, layers)
                  for value in layer['entropy']]
@@ -119,8 +114,7 @@ def shares(diagnosis):
                 100 * layer[key]
                 for layer in stats.numbers['attention'].values()
             ]
-            axis.plot(
-                x, values, 'o-', ms=3, color=colour, label=stats.network.name)
+            curve(axis, x, values, colour, stats.network.name)
         axis.set(title=title, ylim=(0, 102))
     axes[0].set_ylabel('variance explained (%)')
     axes[0].legend()
@@ -170,14 +164,11 @@ def ranks(diagnosis):
             values / values[0],
             color=colour,
             label=stats.network.name)
-        rank.plot(
-            x, [
-                100 * layer['effective_rank'] / layer['channels']
-                for layer in layers
-            ],
-            'o-',
-            ms=3,
-            color=colour)
+        shares = [
+            100 * layer['effective_rank'] / layer['channels']
+            for layer in layers
+        ]
+        curve(rank, x, shares, colour)
     spectrum.set(
         xlabel='index',
         yscale='log',
@@ -199,24 +190,14 @@ def norms(diagnosis):
         colour = colour_of(diagnosis, stats.network.name)
         layers = [*stats.numbers['tokens'].values()]
         name = stats.network.name
-        length.plot(
-            x, [layer['norm'] for layer in layers],
-            'o-',
-            ms=3,
-            color=colour,
-            label=f'{name}, patches')
+        curve(length, x, [layer['norm'] for layer in layers], colour,
+              f'{name}, patches')
         if 'cls_norm' in layers[0]:
-            length.plot(
-                x, [layer['cls_norm'] for layer in layers],
-                's:',
-                ms=3,
-                color=colour,
-                label=f'{name}, cls token')
-        channel.plot(
-            x, [layer['largest_channel_over_median'] for layer in layers],
-            'o-',
-            ms=3,
-            color=colour)
+            curve(length, x, [layer['cls_norm'] for layer in layers], colour,
+                  f'{name}, cls token', 's:')
+        curve(channel, x,
+              [layer['largest_channel_over_median'] for layer in layers],
+              colour)
     channel.axhline(
         measures.OUTLIER, ls='--', lw=1, color=GREY, label='outlier')
     log_scale(length, channel)
