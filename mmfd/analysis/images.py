@@ -1,7 +1,7 @@
 """The images of a diagnosis: some of a folder, evenly spread over it."""
 import random
 
-from mmengine.dataset import Compose
+from mmengine.dataset import Compose, pseudo_collate
 
 from mmfd.data.decode import BrokenImage
 from mmfd.data.image_folder import ImageFolder
@@ -64,7 +64,7 @@ class ImageSample:
             rows = [row for row in rows if row]
             count += len(rows)
             if rows:
-                yield [_collate(column) for column in zip(*rows)]
+                yield [pseudo_collate(column) for column in zip(*rows)]
         if not count:
             path, reason = next(iter(self.broken.items()))
             raise Refused(f'none of {len(self.infos)} images in '
@@ -92,11 +92,6 @@ def check_batch_size(batch_size):
     if batch_size < 1:
         raise Refused(f'--batch-size {batch_size}: one image at a time is the '
                       'least')
-
-
-def _collate(samples):
-    """Samples to one dict of lists."""
-    return {key: [s[key] for s in samples] for key in samples[0]}
 
 
 def pipeline_of(cfg):

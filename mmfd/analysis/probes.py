@@ -1,4 +1,4 @@
-"""What frozen features know of classes: a linear and a kNN classifier."""
+"""What frozen features know of classes: a linear classifier of them."""
 import torch
 import torch.nn.functional as F
 
