@@ -68,28 +68,20 @@ ALIKE = 5e-3  # coordinates up to 1.1 that differ less, were rounded
 COORDINATES = '.relative_coords_table'
 _BLOCK = r'layers\.(\d{1,2})\.blocks\.(\d{1,3})\.'
 _MM_BLOCK = r'stages.\1.blocks.\2.'
+_MERGED = r'layers\.(\d{1,2})\.downsample\.'
 _BOTH_SWINS = {
-    r'absolute_pos_embed':
-    'absolute_pos_embed',
-    r'patch_embed\.proj\.(weight|bias)':
-    r'patch_embed.projection.\1',
-    r'patch_embed\.norm\.(weight|bias)':
-    r'patch_embed.norm.\1',
-    _BLOCK + r'norm([12])\.(weight|bias)':
-    _MM_BLOCK + r'norm\3.\4',
+    r'absolute_pos_embed': 'absolute_pos_embed',
+    r'patch_embed\.proj\.(weight|bias)': r'patch_embed.projection.\1',
+    r'patch_embed\.norm\.(weight|bias)': r'patch_embed.norm.\1',
+    _BLOCK + r'norm([12])\.(weight|bias)': _MM_BLOCK + r'norm\3.\4',
     _BLOCK + r'attn\.(qkv\.weight|proj\.weight|proj\.bias)':
     _MM_BLOCK + r'attn.w_msa.\3',
-    _BLOCK + r'mlp\.fc1\.(weight|bias)':
-    _MM_BLOCK + r'ffn.layers.0.0.\3',
-    _BLOCK + r'mlp\.fc2\.(weight|bias)':
-    _MM_BLOCK + r'ffn.layers.1.\3',
-    r'layers\.(\d{1,2})\.downsample\.'
-    r'(reduction\.weight|norm\.(?:weight|bias))':
+    _BLOCK + r'mlp\.fc1\.(weight|bias)': _MM_BLOCK + r'ffn.layers.0.0.\3',
+    _BLOCK + r'mlp\.fc2\.(weight|bias)': _MM_BLOCK + r'ffn.layers.1.\3',
+    _MERGED + r'(reduction\.weight|norm\.(?:weight|bias))':
     r'stages.\1.downsample.\2',
-    r'norm\.(weight|bias)':
-    r'norm.\1',
-    r'head\..*|.*\.(relative_position_index|attn_mask)':
-    None,
+    r'norm\.(weight|bias)': r'norm.\1',
+    r'head\..*|.*\.(relative_position_index|attn_mask)': None,
 }
 SWIN_NAMES = _BOTH_SWINS | {
     _BLOCK + r'attn\.(qkv\.bias|relative_position_bias_table)':

@@ -31,31 +31,24 @@ def _tower(state_dict):
     return {f'visual.{key}': value for key, value in state_dict.items()}
 
 
-CLIP_NAMES = {
-    r'visual\.class_embedding':
-    'cls_token',
-    r'visual\.positional_embedding':
-    'pos_embed',
-    r'visual\.conv1\.weight':
-    'patch_embed.projection.weight',
-    r'visual\.ln_pre\.(weight|bias)':
-    r'pre_norm.\1',
-    r'visual\.ln_post\.(weight|bias)':
-    r'ln1.\1',
-    r'visual\.transformer\.resblocks\.(\d+)\.ln_([12])\.(weight|bias)':
-    r'layers.\1.ln\2.\3',
-    r'visual\.transformer\.resblocks\.(\d+)\.attn\.in_proj_(weight|bias)':
-    r'layers.\1.attn.qkv.\2',
-    r'visual\.transformer\.resblocks\.(\d+)\.attn\.out_proj\.(weight|bias)':
-    r'layers.\1.attn.proj.\2',
-    r'visual\.transformer\.resblocks\.(\d+)\.mlp\.c_fc\.(weight|bias)':
-    r'layers.\1.ffn.layers.0.0.\2',
-    r'visual\.transformer\.resblocks\.(\d+)\.mlp\.c_proj\.(weight|bias)':
-    r'layers.\1.ffn.layers.1.\2',
+# The text tower, what is behind the image tower, and numbers of both
+_BESIDE_IMAGES = (
     r'transformer\..*|token_embedding\..*|ln_final\..*|text_projection'
     r'|positional_embedding|logit_scale|input_resolution|context_length'
-    r'|vocab_size|attn_mask|visual\.(proj|input_resolution|output_dim)':
-    None,
+    r'|vocab_size|attn_mask|visual\.(proj|input_resolution|output_dim)')
+_CLIP_BLOCK = r'visual\.transformer\.resblocks\.(\d+)\.'
+CLIP_NAMES = {
+    r'visual\.class_embedding': 'cls_token',
+    r'visual\.positional_embedding': 'pos_embed',
+    r'visual\.conv1\.weight': 'patch_embed.projection.weight',
+    r'visual\.ln_pre\.(weight|bias)': r'pre_norm.\1',
+    r'visual\.ln_post\.(weight|bias)': r'ln1.\1',
+    _CLIP_BLOCK + r'ln_([12])\.(weight|bias)': r'layers.\1.ln\2.\3',
+    _CLIP_BLOCK + r'attn\.in_proj_(weight|bias)': r'layers.\1.attn.qkv.\2',
+    _CLIP_BLOCK + r'attn\.out_proj\.(weight|bias)': r'layers.\1.attn.proj.\2',
+    _CLIP_BLOCK + r'mlp\.c_fc\.(weight|bias)': r'layers.\1.ffn.layers.0.0.\2',
+    _CLIP_BLOCK + r'mlp\.c_proj\.(weight|bias)': r'layers.\1.ffn.layers.1.\2',
+    _BESIDE_IMAGES: None,
 }
 
 
@@ -90,30 +83,25 @@ def hf_clip_to_mmpretrain(state_dict):
                 r'vision_model\.', HALF)
 
 
+_HF_BESIDE_IMAGES = (
+    r'text_model\..*|(text|visual)_projection\.weight|logit_scale'
+    r'|embeddings\.position_ids')
+_HF_BLOCK = r'encoder\.layers\.(\d+)\.'
 HF_CLIP_NAMES = {
-    r'embeddings\.class_embedding':
-    'cls_token',
-    r'embeddings\.position_embedding\.weight':
-    'pos_embed',
-    r'embeddings\.patch_embedding\.weight':
-    'patch_embed.projection.weight',
+    r'embeddings\.class_embedding': 'cls_token',
+    r'embeddings\.position_embedding\.weight': 'pos_embed',
+    r'embeddings\.patch_embedding\.weight': 'patch_embed.projection.weight',
     r'pre_layrnorm\.(weight|bias)':  # so spelt there
     r'pre_norm.\1',
-    r'post_layernorm\.(weight|bias)':
-    r'ln1.\1',
-    r'encoder\.layers\.(\d+)\.layer_norm([12])\.(weight|bias)':
-    r'layers.\1.ln\2.\3',
-    r'encoder\.layers\.(\d+)\.self_attn\.([qkv])_proj\.(weight|bias)':
+    r'post_layernorm\.(weight|bias)': r'ln1.\1',
+    _HF_BLOCK + r'layer_norm([12])\.(weight|bias)': r'layers.\1.ln\2.\3',
+    _HF_BLOCK + r'self_attn\.([qkv])_proj\.(weight|bias)':
     r'layers.\1.attn.qkv.\3/\2',
-    r'encoder\.layers\.(\d+)\.self_attn\.out_proj\.(weight|bias)':
+    _HF_BLOCK + r'self_attn\.out_proj\.(weight|bias)':
     r'layers.\1.attn.proj.\2',
-    r'encoder\.layers\.(\d+)\.mlp\.fc1\.(weight|bias)':
-    r'layers.\1.ffn.layers.0.0.\2',
-    r'encoder\.layers\.(\d+)\.mlp\.fc2\.(weight|bias)':
-    r'layers.\1.ffn.layers.1.\2',
-    r'text_model\..*|(text|visual)_projection\.weight|logit_scale'
-    r'|embeddings\.position_ids':
-    None,
+    _HF_BLOCK + r'mlp\.fc1\.(weight|bias)': r'layers.\1.ffn.layers.0.0.\2',
+    _HF_BLOCK + r'mlp\.fc2\.(weight|bias)': r'layers.\1.ffn.layers.1.\2',
+    _HF_BESIDE_IMAGES: None,
 }
 
 
@@ -132,24 +120,22 @@ def hf_vit_to_mmpretrain(state_dict):
                 r'(?:vit|deit)\.', HALF)
 
 
+_HF_LAYER = r'encoder\.layer\.(\d+)\.'
 HF_VIT_NAMES = {
     r'embeddings\.cls_token': 'cls_token',
     r'embeddings\.position_embeddings': 'pos_embed',
     r'embeddings\.patch_embeddings\.projection\.(weight|bias)':
     r'patch_embed.projection.\1',
     r'layernorm\.(weight|bias)': r'ln1.\1',
-    r'encoder\.layer\.(\d+)\.layernorm_before\.(weight|bias)':
-    r'layers.\1.ln1.\2',
-    r'encoder\.layer\.(\d+)\.layernorm_after\.(weight|bias)':
-    r'layers.\1.ln2.\2',
-    r'encoder\.layer\.(\d+)\.attention\.attention\.([qkv])\w+\.(weight|bias)':
+    _HF_LAYER + r'layernorm_before\.(weight|bias)': r'layers.\1.ln1.\2',
+    _HF_LAYER + r'layernorm_after\.(weight|bias)': r'layers.\1.ln2.\2',
+    _HF_LAYER + r'attention\.attention\.([qkv])\w+\.(weight|bias)':
     r'layers.\1.attn.qkv.\3/\2',
-    r'encoder\.layer\.(\d+)\.attention\.output\.dense\.(weight|bias)':
+    _HF_LAYER + r'attention\.output\.dense\.(weight|bias)':
     r'layers.\1.attn.proj.\2',
-    r'encoder\.layer\.(\d+)\.intermediate\.dense\.(weight|bias)':
+    _HF_LAYER + r'intermediate\.dense\.(weight|bias)':
     r'layers.\1.ffn.layers.0.0.\2',
-    r'encoder\.layer\.(\d+)\.output\.dense\.(weight|bias)':
-    r'layers.\1.ffn.layers.1.\2',
+    _HF_LAYER + r'output\.dense\.(weight|bias)': r'layers.\1.ffn.layers.1.\2',
     r'classifier\.(weight|bias)': r'head.\1',
     r'pooler\.dense\..*|embeddings\.mask_token|decoder\..*': None,
 }

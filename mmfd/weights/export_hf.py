@@ -150,32 +150,20 @@ BEIT_NAMES = {
     'ln2.*': 'pooler.layernorm.*',
     'head.fc.*': 'classifier.*',
 }
+_BLOCK, _HF_BLOCK = 'stages.*.blocks.*.', 'encoder.layers.*.blocks.*.'
 SWIN_NAMES = {
-    'patch_embed.projection.*':
-    'embeddings.patch_embeddings.projection.*',
-    'patch_embed.norm.*':
-    'embeddings.norm.*',
-    'stages.*.downsample.*.*':
-    'encoder.layers.*.downsample.*.*',
-    'stages.*.blocks.*.norm1.*':
-    'encoder.layers.*.blocks.*.layernorm_before.*',
-    'stages.*.blocks.*.norm2.*':
-    'encoder.layers.*.blocks.*.layernorm_after.*',
-    'stages.*.blocks.*.attn.w_msa.proj.*':
-    'encoder.layers.*.blocks.*.attention.output.dense.*',
-    'stages.*.blocks.*.attn.w_msa.*':
-    'encoder.layers.*.blocks.*.attention.self.*',
-    'stages.*.blocks.*.attn.w_msa.*.*':
-    'encoder.layers.*.blocks.*.attention.self.*.*',
-    'stages.*.blocks.*.attn.w_msa.cpb_mlp.*.*':
-    'encoder.layers.*.blocks.*.attention.self.continuous_position_bias_mlp.'
-    '*.*',
-    'stages.*.blocks.*.ffn.layers.0.0.*':
-    'encoder.layers.*.blocks.*.intermediate.dense.*',
-    'stages.*.blocks.*.ffn.layers.1.*':
-    'encoder.layers.*.blocks.*.output.dense.*',
-    'norm.*':
-    'layernorm.*',
-    'head.fc.*':
-    'classifier.*',
+    'patch_embed.projection.*': 'embeddings.patch_embeddings.projection.*',
+    'patch_embed.norm.*': 'embeddings.norm.*',
+    'stages.*.downsample.*.*': 'encoder.layers.*.downsample.*.*',
+    _BLOCK + 'norm1.*': _HF_BLOCK + 'layernorm_before.*',
+    _BLOCK + 'norm2.*': _HF_BLOCK + 'layernorm_after.*',
+    _BLOCK + 'attn.w_msa.proj.*': _HF_BLOCK + 'attention.output.dense.*',
+    _BLOCK + 'attn.w_msa.*': _HF_BLOCK + 'attention.self.*',
+    _BLOCK + 'attn.w_msa.*.*': _HF_BLOCK + 'attention.self.*.*',
+    _BLOCK + 'attn.w_msa.cpb_mlp.*.*':
+    _HF_BLOCK + 'attention.self.continuous_position_bias_mlp.*.*',
+    _BLOCK + 'ffn.layers.0.0.*': _HF_BLOCK + 'intermediate.dense.*',
+    _BLOCK + 'ffn.layers.1.*': _HF_BLOCK + 'output.dense.*',
+    'norm.*': 'layernorm.*',
+    'head.fc.*': 'classifier.*',
 }
