@@ -1,5 +1,5 @@
 """Compile the students' blocks, where a config says `compile`."""
-from functools import partial
+from functools import cache, partial
 
 import torch
 
@@ -51,25 +51,21 @@ def compile_blocks(model, options):
 
 
 def compile_branches(blocks, options):
-    """Compile what lies between the draws of drop path."""
-    compiled = {}  # one for all blocks of a kind
+    """Compile what lies between the draws of drop path, once for a kind."""
+    compiled = cache(partial(torch.compile, **options))
     for block in blocks:
         for name in block.branches_to_compile:
-            branch = getattr(type(block), name)
-            if branch not in compiled:
-                compiled[branch] = torch.compile(branch, **options)
-            setattr(block, name, partial(compiled[branch], block))
+            branch = compiled(getattr(type(block), name))
+            setattr(block, name, partial(branch, block))
 
 
 def compile_whole(blocks, options):
-    """Compile blocks of fixed shapes."""
-    compiled = {}  # one for all blocks of a kind
+    """Compile blocks of fixed shapes, once for a kind."""
+    compiled = cache(partial(fixed_shapes.compiled, options=options))
     for block in blocks:
         plain = type(block).branches
-        if plain not in compiled:
-            compiled[plain] = fixed_shapes.compiled(plain, options)
         block.fixed = True
-        block.branches = FixedShape(block, plain, compiled[plain])
+        block.branches = FixedShape(block, plain, compiled(plain))
 
 
 def _can_compile(device, options):
