@@ -208,21 +208,16 @@ def _of_stages(window_size, stages, name='window_size'):
     return [*window_size]
 
 
-def windows_of(img_size,
-               window_size,
-               patch_size=4,
-               stages=4,
-               name='window_size'):
+def windows_of(img_size, window_size, patch_size=4, stages=4):
     """The window of each stage in tokens, none larger than its grid.
 
     Args:
         img_size, window_size, patch_size (int): as of `StudentSwin`.
         stages (int): how many.
-        name (str): of the window's setting, for messages.
     """
     return [
         max(1, min(window, img_size // patch_size // 2**stage))
-        for stage, window in enumerate(_of_stages(window_size, stages, name))
+        for stage, window in enumerate(_of_stages(window_size, stages))
     ]
 
 
@@ -239,7 +234,7 @@ def _check_windows(img_size,
     grids = [img_size // patch_size // 2**stage for stage in range(stages)]
 
     def fits(window):
-        windows = windows_of(img_size, window, patch_size, stages, name)
+        windows = windows_of(img_size, window, patch_size, stages)
         return not any(grid % window for grid, window in zip(grids, windows))
 
     if not fits(window_size):
