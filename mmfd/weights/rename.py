@@ -150,17 +150,17 @@ def rename_by_wildcards(weights, names, network):
     Raises:
         Refused: if the library has no name for a weight.
     """
+    patterns = {
+        re.escape(ours).replace(r'\*', '([^.]+)'): theirs.replace('*', '{}')
+        for ours, theirs in names.items()
+    }
     renamed = {}
     for key, value in weights.items():
-        for ours, theirs in names.items():
-            pattern = re.escape(ours).replace(r'\*', '([^.]+)')
-            match = re.fullmatch(pattern, key)
-            if match:
-                break
-        else:
+        if not (found := _match(key, patterns)):
             raise Refused(f'{network} has no counterpart of {key!r}: export '
                           'it --to backbone')
-        renamed[theirs.replace('*', '{}').format(*match.groups())] = value
+        match, theirs = found
+        renamed[theirs.format(*match.groups())] = value
     return renamed
 
 
@@ -188,7 +188,7 @@ def prefix_of_backbone(names):
     return BACKBONE if whole else ''
 
 
-def _match(key, names, prefix):
+def _match(key, names, prefix=''):
     """The match of the first pattern that fits, and its new name, or None."""
     for pattern, name in names.items():
         match = re.fullmatch(f'(?:{prefix})?(?:{pattern})', key)
