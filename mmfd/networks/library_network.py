@@ -96,11 +96,7 @@ class LibraryNetwork(BaseModule):
     def _check(self, shape, image):
         """Compare what came with the facts."""
         facts = self.facts
-        if len(shape) not in (3, 4):
-            raise Refused(f'{facts.name} gives {shape}, neither tokens '
-                          '(B, L, C) nor a map (B, C, h, w): it can be no '
-                          'teacher and no student')
-        width = shape[2] if len(shape) == 3 else shape[1]
+        width = width_of(facts.name, shape)
         if width != facts.width:
             raise Refused(f'{facts.name} gives {width} channels and its facts '
                           f'say {facts.width}: set facts=dict(width={width})')
@@ -190,6 +186,15 @@ def facts_of(model):
         for part, network in networks.items()
         if isinstance(network, LibraryNetwork)
     }
+
+
+def width_of(name, shape):
+    """Channels of tokens (B, L, C) or a map (B, C, h, w), or Refused."""
+    if len(shape) not in (3, 4):
+        raise Refused(f'{name} gives {tuple(shape)}, neither tokens (B, L, C) '
+                      'nor a map (B, C, h, w): it can be no teacher and no '
+                      'student')
+    return shape[2] if len(shape) == 3 else shape[1]
 
 
 def check_size(name, img_size, patch):

@@ -7,7 +7,7 @@ import torch
 from mmfd.errors import Refused
 from mmfd.hosts import openmmlab, operations
 from mmfd.networks.facts import Facts
-from mmfd.networks.library_network import pair
+from mmfd.networks.library_network import pair, width_of
 from mmfd.registry import MODELS
 from mmfd.weights.meta_device import allocate, weightless
 
@@ -79,15 +79,12 @@ def measure(backbone, name, img_size, mean, std, source=None):
     """
     image = pair(backbone.get('img_size')) or (SIZE, SIZE)
     network, shape = called(backbone, name, image)
-    if len(shape) not in (3, 4):
-        raise Refused(f'{name} gives {tuple(shape)}, neither tokens '
-                      '(B, L, C) nor a map (B, C, h, w): it can be no teacher '
-                      'and no student')
+    width = width_of(name, shape)
     before = openmmlab.layout(network)[0] or 0
     cells = (shape[1] - before if len(shape) == 3 else shape[2] * shape[3])
     return Facts(
         name=name,
-        width=shape[2] if len(shape) == 3 else shape[1],
+        width=width,
         patch=round((image[0] * image[1] / cells)**0.5),
         img_size=img_size or image,
         mean=tuple(mean or ()),
