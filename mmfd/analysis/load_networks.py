@@ -104,14 +104,14 @@ def load_pair(cfg, checkpoint):
     Returns:
         list[Network]
     """
-    model = _build(cfg, checkpoint)
-    student = _trained(cfg, model, 'student')
-    names = branches_of(cfg.model)
-    if not names:
-        return [_trained(cfg, model, Path(cfg.filename).stem)]
+    model, names = _build(cfg, checkpoint), branches_of(cfg.model)
+    teachers = [
+        _teacher(name, cfg, model, model.branches[name].teacher)
+        for name in names
+    ]
     return [
-        *(_teacher(name, cfg, model, model.branches[name].teacher)
-          for name in names), student
+        *teachers,
+        _trained(cfg, model, 'student' if names else Path(cfg.filename).stem)
     ]
 
 
@@ -171,8 +171,4 @@ def _teacher(name, cfg, model, teacher):
 
 
 def _trained(cfg, model, name):
-
-    def forward(images):
-        return model.extract_feat(images)
-
-    return Network(name, cfg, model, model.backbone, forward)
+    return Network(name, cfg, model, model.backbone, model.extract_feat)
