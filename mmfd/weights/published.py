@@ -41,6 +41,12 @@ def _clip(file, sha256):
     return Published('openai-clip', f'{OPENAI}/{sha256}', file, 'MIT', sha256)
 
 
+def _hub(kind, repository, file, licence, sha256='', note=''):
+    """A file of a repository of the Hugging Face hub."""
+    return Published(kind, f'{HUGGING_FACE}/{repository}/resolve/main', file,
+                     licence, sha256, note)
+
+
 PUBLISHED = [
     _clip('ViT-B-16.pt',
           '5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f'),
@@ -74,27 +80,15 @@ PUBLISHED = [
         'MIT',
         '55e67d44b44d9e39aaf299a5c616aaf10a655879d6bd5854027b4a254aa2e7d5',
         note='trained with GELU'),
-    Published(
-        'hf-clip',
-        f'{HUGGING_FACE}/openai/clip-vit-large-patch14/resolve/main',
-        'model.safetensors',
-        'MIT',
-        'a2bf730a0c7debf160f7a6b50b3aaf3703e7e88ac73de7a314903141db026dcb',
-        note="OpenAI's weights: QuickGELU"),
-    Published('hf-vit', f'{HUGGING_FACE}/facebook/dino-vitb16/resolve/main',
-              'pytorch_model.bin', 'Apache-2.0'),
-    Published(
-        'hf-vit',
-        f'{HUGGING_FACE}/facebook/vit-mae-base/resolve/main',
-        'pytorch_model.bin',
-        'CC-BY-NC-4.0',
-        note="MAE's licence; the page says Apache-2.0"),
-    Published(
-        'timm',
-        f'{HUGGING_FACE}/timm/vit_base_patch16_224.augreg_in21k/resolve/main',
-        'pytorch_model.bin',
-        'Apache-2.0',
-        note='mean and std 127.5'),
+    _hub('hf-clip', 'openai/clip-vit-large-patch14', 'model.safetensors',
+         'MIT',
+         'a2bf730a0c7debf160f7a6b50b3aaf3703e7e88ac73de7a314903141db026dcb',
+         "OpenAI's weights: QuickGELU"),
+    _hub('hf-vit', 'facebook/dino-vitb16', 'pytorch_model.bin', 'Apache-2.0'),
+    _hub('hf-vit', 'facebook/vit-mae-base', 'pytorch_model.bin',
+         'CC-BY-NC-4.0', '', "MAE's licence; the page says Apache-2.0"),
+    _hub('timm', 'timm/vit_base_patch16_224.augreg_in21k', 'pytorch_model.bin',
+         'Apache-2.0', '', 'mean and std 127.5'),
     Published(
         'fd-official',
         f'{GITHUB}/SwinTransformer/Feature-Distillation/blob/main',
