@@ -106,6 +106,23 @@ def bias_of_pairs(table, index):
     return bias.unflatten(1, index.shape)
 
 
+def offset_index(grid, device=None):
+    """The number of the offset between every two tokens of a grid.
+
+    Args:
+        grid (tuple[int]): (h, w).
+
+    Returns:
+        Tensor: (h w, h w), int32, from 0 to (2 h - 1)(2 w - 1) - 1.
+    """
+    rows, columns = (
+        torch.arange(side, dtype=torch.int32, device=device) for side in grid)
+    rows, columns = (x[:, None] - x + len(x) - 1 for x in (rows, columns))
+    index = (
+        rows[:, None, :, None] * (2 * grid[1] - 1) + columns[None, :, None, :])
+    return index.flatten(2).flatten(0, 1)
+
+
 def _attended(attn, qkv, bias, gamma=None):
     """(B, L, 3 H D) to the output of `attn`, (B, L, C)."""
     x = attention(qkv.unflatten(2, (3, attn.num_heads, -1)), bias, attn.scale)

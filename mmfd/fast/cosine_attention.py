@@ -44,12 +44,12 @@ class CosineAttention(nn.Module):
 
     def bias(self):
         """The bias of all pairs of a window's tokens, (H, L, L)."""
-        coordinates, index = self.relative_coords_table, (
-            self.relative_position_index)
+        coordinates = self.relative_coords_table
+        index = self.relative_position_index
         if self.window_size != self.window_of_tables:
-            coordinates, index = window_tables(self.window_size,
-                                               self.trained_window,
-                                               coordinates.device)
+            trained, device = (self.trained_window, ) * 2, coordinates.device
+            coordinates = log_coordinates(self.window_size, trained, device)
+            index = attention.offset_index(self.window_size, device)
         table = 16 * self.cpb_mlp(coordinates).sigmoid()
         return attention.bias_of_pairs(table.flatten(0, -2), index)
 
@@ -71,30 +71,22 @@ class CosineAttention(nn.Module):
         return self.proj_drop(self.proj(attention.attention(qkv, bias, 1.)))
 
 
-def window_tables(window_size, trained_window, device):
-    """What log-CPB computes the bias of a window from.
+def log_coordinates(window, trained, device=None):
+    """Swin V2's relative coordinates, (1, 2 h - 1, 2 w - 1, 2).
 
-    Swin V2, sec. 3.3: offsets are counted in windows of the training, of
-    which 8 is the farthest, and spaced by their logarithm.
+    Sec. 3.3: offsets are counted in windows of the training, of which 8 is the
+    farthest, and spaced by their logarithm.
 
     Args:
-        window_size (tuple[int]): (h, w) in tokens.
-        trained_window (int): side in tokens.
-
-    Returns:
-        tuple[Tensor]: coordinates of all offsets, (2h - 1, 2w - 1, 2), and for
-        every pair of tokens the number of its offset, (h w, h w).
+        window (tuple[int]): (h, w) in tokens.
+        trained (tuple[int]): that of the training.
     """
-    height, width = window_size
-    sides = [torch.arange(1 - n, n, device=device) for n in window_size]
-    offsets = torch.cartesian_prod(*sides).unflatten(0, (2 * height - 1, -1))
-    scaled = 8 * offsets / max(1, trained_window - 1)
-    coordinates = scaled.sign() * torch.log2(1 + scaled.abs()) / 3
-    tokens = torch.cartesian_prod(*(torch.arange(n, device=device)
-                                    for n in window_size))
-    rows, columns = (tokens[:, None] - tokens).unbind(-1)
-    return coordinates, ((rows + height - 1) * (2 * width - 1) + columns +
-                         width - 1)
+    axes = [
+        torch.arange(1 - side, side, device=device) * 8 / max(1, scale - 1)
+        for side, scale in zip(window, trained)
+    ]
+    grid = torch.stack(torch.meshgrid(*axes, indexing='ij'), -1)[None]
+    return grid.sign() * torch.log2(grid.abs() + 1) / 3
 
 
 class NormalizeQK(torch.autograd.Function):

@@ -5,11 +5,13 @@ Tables of relative position bias are resampled for the grid of the images
 the bias of one block takes 0.8 GB, so it is kept only where a gradient needs
 it.
 """
+from math import prod
+
 import torch
 import torch.nn.functional as F
 from mmpretrain.models.utils import resize_pos_embed
 
-from mmfd.fast.attention import attend, bias_of_pairs
+from mmfd.fast.attention import attend, bias_of_pairs, offset_index
 from mmfd.networks import image_size, relative_position
 
 CLS_ROWS = 3  # of a table, for a cls token: to it, from it, to itself
@@ -136,14 +138,8 @@ def position_index(grid, device=None):
     Returns:
         Tensor: (1 + L, 1 + L), int32.
     """
-    height, width = grid
-    rows, columns = (
-        torch.arange(side, dtype=torch.int32, device=device) for side in grid)
-    rows, columns = (x[:, None] - x + len(x) - 1 for x in (rows, columns))
-    offsets = (
-        rows[:, None, :, None] * (2 * width - 1) + columns[None, :, None, :])
-    index = F.pad(offsets.flatten(2).flatten(0, 1), (1, 0, 1, 0))
-    count = (2 * height - 1) * (2 * width - 1)
+    index = F.pad(offset_index(grid, device), (1, 0, 1, 0))
+    count = prod(2 * side - 1 for side in grid)
     for i, part in enumerate((index[0], index[:, 0], index[0, 0])):
         part.fill_(count + i)  # an assignment would copy, and wait for it
     return index

@@ -8,6 +8,7 @@ import re
 import torch
 
 from mmfd.errors import Refused
+from mmfd.fast.cosine_attention import log_coordinates
 from mmfd.weights.rename import HALF, Renamed, check_has, rename
 
 
@@ -150,22 +151,6 @@ def _cpb_per_block(state_dict):
         else:
             weights[key] = value
     return weights
-
-
-def log_coordinates(window, pretrained):
-    """Swin V2's relative coordinates, (1, 2 h - 1, 2 w - 1, 2).
-
-    Args:
-        window (tuple[int]): (h, w) in tokens.
-        pretrained (tuple[int]): the window whose coordinates are +-8 at most
-            before the logarithm.
-    """
-    axes = [
-        torch.arange(1 - side, side) * 8 / (scale - 1)
-        for side, scale in zip(window, pretrained)
-    ]
-    grid = torch.stack(torch.meshgrid(*axes, indexing='ij'), -1)[None]
-    return grid.sign() * torch.log2(grid.abs() + 1) / 3
 
 
 def _pretrained_window(name, table):

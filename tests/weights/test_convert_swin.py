@@ -10,9 +10,9 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 
 from mmfd.errors import Refused
+from mmfd.fast.cosine_attention import log_coordinates
 from mmfd.weights import checkpoints, strict_loading
 from mmfd.weights.convert import CONVERTERS
-from mmfd.weights.convert_swin import log_coordinates
 
 swin, swinv2 = CONVERTERS['swin'], CONVERTERS['swinv2']
 
