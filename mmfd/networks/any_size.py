@@ -31,12 +31,7 @@ def forward(vit, x):
         Refused: if an image is smaller than a patch.
     """
     image_size.check_patch_fits(x, vit.patch_embed.projection.kernel_size)
-    x, grid = vit.patch_embed(x)
-    if vit.with_cls_token:
-        x = torch.cat([vit.cls_token.expand(len(x), -1, -1), x], 1)
-    if vit.pos_embed is not None:
-        x = x + resize_pos_embed(vit.pos_embed, vit.patch_resolution, grid,
-                                 vit.interpolate_mode, vit.num_extra_tokens)
+    x, grid = embedded(vit, x)
     x = vit.drop_after_pos(x)
     over_grid = GridAttention(vit, grid)
     in_windows = WindowAttention(vit, grid) if vit.window_size else None
@@ -49,6 +44,17 @@ def forward(vit, x):
             tokens = (vit.ln1(x) if last else x)[:, vit.num_extra_tokens:]
             maps.append(tokens.transpose(1, 2).unflatten(2, grid))
     return tuple(maps)
+
+
+def embedded(vit, x):
+    """Images to tokens (B, cls + L, C) with their positions, and the grid."""
+    x, grid = vit.patch_embed(x)
+    if vit.with_cls_token:
+        x = torch.cat([vit.cls_token.expand(len(x), -1, -1), x], 1)
+    if vit.pos_embed is not None:
+        x = x + resize_pos_embed(vit.pos_embed, vit.patch_resolution, grid,
+                                 vit.interpolate_mode, vit.num_extra_tokens)
+    return x, grid
 
 
 class GridAttention:

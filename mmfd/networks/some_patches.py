@@ -2,7 +2,7 @@
 import torch
 
 from mmfd.fast.attention import attend, bias_of
-from mmfd.networks import image_size
+from mmfd.networks import any_size, image_size
 
 
 def forward(vit, x, patches):
@@ -17,11 +17,7 @@ def forward(vit, x, patches):
             same for all images: so one bias serves all.
     """
     image_size.check_equal(x, vit.img_size[0])
-    x, _ = vit.patch_embed(x)
-    if vit.with_cls_token:
-        x = torch.cat([vit.cls_token.expand(len(x), -1, -1), x], 1)
-    if vit.pos_embed is not None:
-        x = x + vit.pos_embed
+    x, _ = any_size.embedded(vit, x)
     tokens = with_cls_tokens(patches, vit.num_extra_tokens)
     x = vit.drop_after_pos(x.index_select(1, tokens))
     among_these = AttentionAmong(vit, tokens)
