@@ -211,7 +211,6 @@ def _started(network):
 
 def _file(network):
     """Where a network's weights are, and below which prefix if any."""
+    file = dict(checkpoint=os.path.abspath(network.weights()))
     prefix = network.prefix()
-    return dict(
-        dict(checkpoint=os.path.abspath(network.weights())),
-        **(dict(prefix=prefix) if prefix else {}))
+    return dict(file, prefix=prefix) if prefix else file
