@@ -11,6 +11,7 @@ import torch
 
 from mmfd.errors import Refused
 from mmfd.hosts.lookup import find
+from mmfd.networks.huggingface_files import CARD, CONFIG, PROCESSOR
 from mmfd.weights.weight_files import IN_FOLDER, INDEX, shard_names
 
 OFFLINE = 'HF_HUB_OFFLINE is set'
@@ -18,7 +19,7 @@ BRING_FILE = 'Bring that file, and name it after the network, as NAME=FILE'
 BRING_FOLDER = ('Bring the files of that repository in a folder, and name '
                 'this, as hf:FOLDER')
 # What a folder of the hub has beside its weights
-DESCRIPTIONS = ('config.json', 'preprocessor_config.json', 'README.md')
+DESCRIPTIONS = CONFIG, PROCESSOR, CARD
 
 
 def file_of(repository, names=IN_FOLDER):
@@ -59,7 +60,7 @@ def folder_of(repository):
     ]
     if not paths[0]:
         raise Refused(f'{repository} on the Hugging Face hub has no '
-                      f'{DESCRIPTIONS[0]}: its network is not of transformers')
+                      f'{CONFIG}: its network is not of transformers')
     return str(Path(paths[0]).parent)
 
 
@@ -73,7 +74,7 @@ def _download(repository, name, bring=BRING_FILE):
     try:
         return hub.hf_hub_download(repository, name, revision=revision or None)
     except errors.LocalEntryNotFoundError as error:
-        if name == 'config.json' or name in IN_FOLDER[:1]:
+        if name in (CONFIG, IN_FOLDER[0]):
             reason = OFFLINE if hub.constants.HF_HUB_OFFLINE else error
             raise _offline(f'{name} of {repository}, on the Hugging Face hub,',
                            reason, bring) from error
