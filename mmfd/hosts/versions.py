@@ -1,6 +1,7 @@
 """The versions of PyTorch and OpenMMLab that mmfd is tested with."""
 import logging
 import shlex
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 
 from packaging.specifiers import SpecifierSet
@@ -106,10 +107,8 @@ def _installed(names):
     """Those of the distributions that are installed, and their versions."""
     installed = {}
     for name in names:
-        try:
+        with suppress(PackageNotFoundError):
             installed[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return installed
 
 
