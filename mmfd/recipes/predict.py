@@ -30,10 +30,9 @@ def predict(model, images, top=5):
     if isinstance(images, (str, os.PathLike)):
         images = [images]
     files = [file for path in images for file in _files(os.fspath(path))]
-    classifier = load_classifier(model) if isinstance(model,
-                                                      (str,
-                                                       os.PathLike)) else model
-    return [_predict(classifier, file, top) for file in files]
+    if isinstance(model, (str, os.PathLike)):
+        model = load_classifier(model)
+    return [_predict(model, file, top) for file in files]
 
 
 def _predict(classifier, file, top):

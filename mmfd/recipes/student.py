@@ -177,6 +177,6 @@ def facts_of(student, name, statistics):
     """
     if isinstance(student.backbone, LibraryNetwork):
         return student.backbone.facts.override(statistics)
-    size = student.config.get('img_size')
-    return mmpretrain_networks.measure(student.config, name, size
-                                       and pair(size), **statistics)
+    size = pair(student.config.get('img_size'))
+    return mmpretrain_networks.measure(student.config, name, size,
+                                       **statistics)
