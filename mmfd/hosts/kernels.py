@@ -126,8 +126,8 @@ def cpu_multiplies_bf16():
     if ask is not None:
         return ask()
     ask = find('torch.cpu:get_capabilities')
-    can = ask(
-    ) if ask is not None and torch.backends.mkldnn.is_available() else {}
+    known = ask is not None and torch.backends.mkldnn.is_available()
+    can = ask() if known else {}
     return can.get('bf16', False) or all(  # of an ARM; of an x86
         can.get(f'avx512_{part}', False) for part in ('f', 'bw', 'vl', 'dq'))
 
