@@ -12,10 +12,12 @@ teacher's whitened tokens.
 Letters for shapes, in all of mmfd: B batch, L tokens (a cls token comes first,
 if there is one), C channels, H heads, (h, w) grid of patches.
 """
+import torch
 from mmpretrain.models import BaseSelfSupervisor
 
+from mmfd.errors import Refused, described
 from mmfd.networks.token_layout import features_of
-from mmfd.registry import MODELS
+from mmfd.registry import MODELS, SLOTS, build_part
 
 
 class Distillation(BaseSelfSupervisor):
@@ -25,9 +27,12 @@ class Distillation(BaseSelfSupervisor):
     """
 
     def __init__(self, normalize, backbone, data_preprocessor, **parts):
-        super().__init__(
-            backbone, data_preprocessor=data_preprocessor, **parts)
-        self.normalize = MODELS.build(normalize)
+        parts = dict(
+            data_preprocessor=data_preprocessor, backbone=backbone, **parts)
+        for name in filter(SLOTS.get, parts):  # in the order of drawing
+            parts[name] = build_part(f'model.{name}', parts[name], name)
+        super().__init__(**parts)
+        self.normalize = build_part('model.normalize', normalize, 'normalize')
 
     def extract_feat(self, pixels):
         """The student's features, as its backbone returns them: a tuple."""
@@ -35,7 +40,16 @@ class Distillation(BaseSelfSupervisor):
         return features_of(self.backbone, feats, pixels.shape[-2:])
 
     def forward(self, inputs, data_samples=None, mode='tensor'):
-        """Dispatch as the host does, and `mode='predict'` to `predict`."""
+        """Dispatch as the host does, and `mode='predict'` to `predict`.
+
+        Raises:
+            Refused: for `inputs` that are no pixels (B, 3, H, W).
+        """
+        if not isinstance(inputs, torch.Tensor):
+            raise Refused(
+                f'model.data_preprocessor gives {described(inputs)}, and '
+                'pixels (B, 3, H, W) are expected: set '
+                'model.data_preprocessor.type=mmfd.PixelPreprocessor')
         if mode == 'predict':
             return self.predict(inputs, data_samples)
         return super().forward(inputs, data_samples, mode)
@@ -74,7 +88,7 @@ class FeatureDistillation(Distillation):
                  data_preprocessor):
         super().__init__(
             normalize, backbone, data_preprocessor, neck=neck, head=head)
-        self.teacher = MODELS.build(teacher)
+        self.teacher = build_part('model.teacher', teacher, 'teacher')
 
     @property
     def branches(self):

@@ -45,8 +45,16 @@ def number(place, value, expected, within, kind=Real):
     """
     if (isinstance(value, bool) or not isinstance(value, kind)
             or not within(value)):
-        raise Refused(f'{place}={value!r}: {expected} is expected')
+        raise Refused(f'{place}={_short(value)}: {expected} is expected')
     return value
+
+
+def described(given):
+    """What something is, in few words: its shape, if it has one, or class."""
+    name = type(given).__name__
+    if hasattr(given, 'shape'):
+        return f'a {name} {tuple(given.shape)}'
+    return f'a {name}'
 
 
 def one_of(place, value, choices):
@@ -56,7 +64,7 @@ def one_of(place, value, choices):
         Refused: for any other value.
     """
     if not isinstance(value, str) or value not in choices:
-        raise Refused(f'{place}={value!r}: expected one of '
+        raise Refused(f'{place}={_short(value)}: expected one of '
                       f'{", ".join(map(repr, choices))}')
     return value
 
@@ -68,8 +76,12 @@ def dict_with(place, value, *keys):
         Refused: for any other value.
     """
     if not isinstance(value, dict) or not {*keys} <= value.keys():
-        text, having = repr(value), f'with {", ".join(keys)} ' if keys else ''
-        if len(text) > 80:
-            text = f'{text[:77]}...'
-        raise Refused(f'{place} is {text}: a dict {having}is expected')
+        having = f'with {", ".join(keys)} ' if keys else ''
+        raise Refused(f'{place} is {_short(value)}: a dict {having}is '
+                      'expected')
     return value
+
+
+def _short(value):
+    text = repr(value)
+    return text if len(text) <= 80 else f'{text[:77]}...'

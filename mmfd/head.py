@@ -1,11 +1,13 @@
 """Where the two sides meet: the loss, and a check that tokens correspond."""
 from math import isqrt
 
+import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 
-from mmfd.errors import Refused, dict_with
-from mmfd.registry import MODELS
+from mmfd.errors import Refused, described
+from mmfd.networks.token_layout import check_tokens
+from mmfd.registry import MODELS, build_part
 
 
 @MODELS.register_module()
@@ -19,15 +21,17 @@ class DistillationHead(BaseModule):
 
     def __init__(self, loss):
         super().__init__()
-        self.criterion = MODELS.build(dict_with('head.loss', loss, 'type'))
+        self.criterion = build_part('head.loss', loss, 'loss')
 
     def loss(self, pred, target):
         """The loss of `pred` against `target`, both (B, L, C), in fp32.
 
         Raises:
-            Refused: if they differ in the number of tokens or channels, or
-                the criterion gives no scalar.
+            Refused: if either is no tokens, if they differ in the number of
+                tokens or channels, or the criterion gives no scalar.
         """
+        check_tokens('neck', pred, 'mmfd.ProjectionNeck')
+        check_tokens('teacher.neck', target, 'mmfd.WhiteningNeck')
         (_, s, width), (_, t, channels) = pred.shape, target.shape
         if s != t:
             raise Refused(f'student gives {_describe(s)} tokens, teacher '
@@ -37,9 +41,10 @@ class DistillationHead(BaseModule):
                 f'the projection gives {width} channels, the teacher has '
                 f'{channels}: set neck.out_channels={channels}')
         loss = self.criterion(pred.float(), target)
-        if loss.ndim:
-            raise Refused(f'head.loss gives {tuple(loss.shape)}, and a scalar '
-                          "is expected: set head.loss.reduction='mean'")
+        if not isinstance(loss, torch.Tensor) or loss.ndim:
+            raise Refused(f'head.loss gives {described(loss)}, and a scalar '
+                          "is expected: set head.loss.reduction='mean', or "
+                          'another loss')
         return dict(loss=loss)
 
     def evaluate(self, pred, target):

@@ -4,13 +4,13 @@ import torch.nn.functional as F
 from mmengine.dist import is_main_process
 from torch import nn
 
-from mmfd.errors import Refused
+from mmfd.errors import Refused, dict_with
 from mmfd.fast.frozen import FrozenForward
 from mmfd.hosts import openmmlab
 from mmfd.hosts.lookup import check_methods
 from mmfd.networks.library_network import LibraryNetwork, pair
 from mmfd.networks.token_layout import features_of
-from mmfd.registry import MODELS
+from mmfd.registry import MODELS, build_part
 from mmfd.weights import checkpoints, strict_loading, weight_files
 
 
@@ -69,6 +69,7 @@ class Teacher(nn.Module):
                  drop_path_rate=0.):
         super().__init__()
         check_methods(nn.Module, '_apply')  # by which modules are moved
+        dict_with('teacher.backbone', backbone, 'type')
         size, patch = backbone.get('img_size'), backbone.get('patch_size')
         if isinstance(size, int) and patch and size % patch:
             raise Refused(
@@ -76,7 +77,7 @@ class Teacher(nn.Module):
                 f'patch_size={patch}')
         if drop_path_rate:
             backbone = dict(backbone, drop_path_rate=drop_path_rate)
-        backbone = MODELS.build(backbone)
+        backbone = build_part('teacher.backbone', backbone, 'backbone')
         named = isinstance(backbone, LibraryNetwork)
         if named:
             normalize = normalize or backbone.facts.statistics()
@@ -87,7 +88,8 @@ class Teacher(nn.Module):
                           'statistics it was trained: set it to '
                           'dict(type="mmfd.Normalize", mean=[...], std=[...])')
         self.img_size, self.antialias = pair(img_size), antialias
-        self.normalize = MODELS.build(normalize)
+        self.normalize = build_part('teacher.normalize', normalize,
+                                    'statistics')
         self.fingerprint = weight_files.RANDOM
         if checkpoint != weight_files.RANDOM:
             if named:
@@ -114,7 +116,7 @@ class Teacher(nn.Module):
         self._drop_paths = tuple(
             module for module in backbone.modules()
             if drop_path_rate and openmmlab.is_drop_path(module))
-        self.neck = MODELS.build(neck)
+        self.neck = build_part('teacher.neck', neck, 'target_neck')
 
     @property
     def backbone(self):

@@ -40,7 +40,7 @@ def test_loss_of_each_number_is_refused():
         dict(
             type='mmfd.DistillationHead',
             loss=dict(type='torch.nn.MSELoss', reduction='none')))
-    with pytest.raises(Refused, match=r"gives \(2, 17, 8\), and a scalar"):
+    with pytest.raises(Refused, match=r'Tensor \(2, 17, 8\), and a scalar'):
         head.loss(*torch.zeros(2, 2, 17, 8))
 
 

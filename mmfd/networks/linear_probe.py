@@ -1,7 +1,7 @@
 """The linear probe: a linear classifier on a frozen backbone."""
 from mmpretrain.models import ImageClassifier
 
-from mmfd.registry import MODELS
+from mmfd.registry import MODELS, build_part, check_config
 
 
 @MODELS.register_module()
@@ -13,8 +13,26 @@ class LinearProbe(ImageClassifier):
     its config says; in the official code it is off only if the options say so.
     """
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
+    def __init__(self,
+                 backbone,
+                 neck=None,
+                 head=None,
+                 data_preprocessor=None,
+                 **kwargs):
+        backbone = build_part('model.backbone', backbone, 'backbone')
+        if neck is not None:
+            neck = build_part('model.neck', neck, 'classifier_neck')
+        if head is not None:
+            head = build_part('model.head', head, 'classifier_head')
+        if data_preprocessor and 'type' in data_preprocessor:
+            check_config('model.data_preprocessor', data_preprocessor,
+                         'classifier_preprocessor')
+        super().__init__(
+            backbone,
+            neck,
+            head,
+            data_preprocessor=data_preprocessor,
+            **kwargs)
         self.backbone.requires_grad_(False)
         self.train()
 

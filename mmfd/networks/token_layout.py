@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from mmfd.errors import Refused
+from mmfd.errors import Refused, described
 from mmfd.hosts import openmmlab
 from mmfd.networks.library_network import LibraryNetwork
 
@@ -73,9 +73,15 @@ def features_of(network, feats, image):
         image (tuple[int]): (H, W) of the images.
 
     Raises:
-        Refused: for no layer; for maps that look like (B, h, w, C) of a
-            network that does not say so.
+        Refused: for what are no features, and for no layer; for maps that
+            look like (B, h, w, C) of a network that does not say so.
     """
+    if not isinstance(feats, (tuple, list)) or not all(
+            isinstance(each, torch.Tensor) for each in feats):
+        raise Refused(f'{type(network).__name__} gives {described(feats)}, '
+                      'and a tuple of tokens (B, L, C) or maps (B, C, h, w) '
+                      'is expected: name a network that gives its features, '
+                      'of a whole model its backbone')
     if not len(feats):
         raise Refused(f'{type(network).__name__} gives no layer: let its '
                       'out_indices name one')
@@ -97,6 +103,23 @@ def features_of(network, feats, image):
         ]
     return Features(feats, prefix,
                     grid_of(feats[-1].shape[1] - prefix, image, layout.patch))
+
+
+def check_tokens(place, tokens, such_as):
+    """Refuse what a neck gives in the place of tokens (B, L, C).
+
+    Args:
+        place (str): of the neck in a config.
+        tokens (object): that it gave.
+        such_as (str): the class to name in its place.
+
+    Raises:
+        Refused: naming both.
+    """
+    if not isinstance(tokens, torch.Tensor) or tokens.ndim != 3:
+        raise Refused(f'{place} gives {described(tokens)}, and tokens '
+                      f'(B, L, C) are expected: set {place}.type={such_as}, '
+                      'say')
 
 
 def looks_channels_last(shape, image):

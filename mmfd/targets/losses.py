@@ -13,7 +13,7 @@ from torch import nn
 
 from mmfd.errors import Refused, dict_with, number, one_of
 from mmfd.hosts.pytorch import odd_names
-from mmfd.registry import MODELS
+from mmfd.registry import MODELS, build_part
 
 VECTORS = dict(token=2, image=1)  # the first axis of (B, L, C) that is in one
 
@@ -184,8 +184,7 @@ class SumOfLosses(nn.Module):
             if loss is None or term:
                 raise Refused(f'{place}: loss, weight and tokens are expected,'
                               f' not {", ".join(term) or "no loss"}')
-            self.losses[name] = MODELS.build(
-                dict_with(f'{place}.loss', loss, 'type'))
+            self.losses[name] = build_part(f'{place}.loss', loss, 'loss')
         if not any(self.weights.values()):
             raise Refused('head.loss.terms: no term has a weight above 0, so '
                           'there is nothing to learn')
@@ -225,8 +224,7 @@ class MaskedLoss(nn.Module):
 
     def __init__(self, loss):
         super().__init__()
-        self.loss = MODELS.build(
-            dict_with('mmfd.MaskedLoss.loss', loss, 'type'))
+        self.loss = build_part('mmfd.MaskedLoss.loss', loss, 'loss')
         for part in self.loss.modules():
             name = type(part).__name__
             if not getattr(part, 'mean_of_tokens', True):

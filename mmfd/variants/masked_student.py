@@ -7,7 +7,7 @@ from mmfd.distillation import FeatureDistillation
 from mmfd.errors import Refused, number, one_of
 from mmfd.networks.some_patches import with_cls_tokens
 from mmfd.networks.token_layout import Features
-from mmfd.registry import MODELS
+from mmfd.registry import MODELS, check_part
 from mmfd.targets.losses import SumOfLosses
 
 LEARNT = 'hidden', 'seen', 'all'
@@ -50,6 +50,9 @@ class MaskedFeatureDistillation(FeatureDistillation):
         number('model.side', side, 'a whole number of pixels',
                lambda pixels: pixels > 0, int)
         one_of('model.learns', learns, LEARNT)
+        check_part('model.normalize', self.normalize, 'statistics')
+        if learns != 'all':
+            check_part('model.neck', self.neck, 'selecting_neck')
         losses = [
             part for part in self.head.modules()
             if isinstance(part, SumOfLosses)

@@ -3,9 +3,9 @@ import torch
 from mmengine.model import BaseModule
 from torch import nn
 
-from mmfd.errors import Refused, dict_with
-from mmfd.networks.token_layout import Features
-from mmfd.registry import MODELS
+from mmfd.errors import Refused
+from mmfd.networks.token_layout import Features, check_tokens
+from mmfd.registry import MODELS, build_part
 
 
 @MODELS.register_module()
@@ -31,9 +31,9 @@ class LayersNeck(BaseModule):
         if not isinstance(necks, (list, tuple)) or not necks:
             raise Refused(f'mmfd.LayersNeck.necks={necks!r}: a list of the '
                           'config of a neck for each layer is expected')
-        for i, neck in enumerate(necks):
-            dict_with(f'mmfd.LayersNeck.necks.{i}', neck, 'type')
-        self.necks = nn.ModuleList(map(MODELS.build, necks))
+        self.necks = nn.ModuleList(
+            build_part(f'mmfd.LayersNeck.necks.{i}', neck, 'neck')
+            for i, neck in enumerate(necks))
         if any(getattr(neck, 'masks', False) for neck in self.necks):
             raise Refused(
                 "artifacts.action='mask' leaves tokens out in all layers, and "
@@ -54,6 +54,9 @@ class LayersNeck(BaseModule):
         tokens = [
             neck(_until(feats, layer)) for layer, neck in enumerate(self.necks)
         ]
+        for layer, each in enumerate(tokens):
+            check_tokens(f'mmfd.LayersNeck.necks.{layer}', each,
+                         'mmfd.ProjectionNeck')
         counts = [each.shape[1] for each in tokens]
         if len({*counts}) > 1:
             raise Refused(

@@ -22,7 +22,7 @@ from torch import nn
 from mmfd.distillation import Distillation
 from mmfd.errors import Refused, dict_with, number
 from mmfd.hosts.pytorch import odd_names
-from mmfd.registry import MODELS, place_of
+from mmfd.registry import MODELS, build_part, place_of
 from mmfd.variants.balance import Meeting
 from mmfd.weights import provenance
 
@@ -45,9 +45,9 @@ class Branch(BaseModule):
                 teacher=teacher, neck=neck, head=head).items():
             dict_with(f'{place}.{part}', config, 'type')
         with self._named():
-            self.teacher = MODELS.build(teacher)
-            self.neck = MODELS.build(neck)
-            self.head = MODELS.build(head)
+            self.teacher = build_part('teacher', teacher, 'teacher')
+            self.neck = build_part('neck', neck, 'neck')
+            self.head = build_part('head', head, 'head')
         self.weight = weight
 
     @contextmanager
@@ -104,9 +104,8 @@ class MultiTeacherDistillation(Distillation):
             name: Branch(place_of(name), **parts)
             for name, parts in branches.items()
         })
-        balance = balance or dict(type='mmfd.FixedWeights')
-        self.balance = MODELS.build(
-            dict_with('model.balance', balance, 'type'))
+        self.balance = build_part('model.balance', balance
+                                  or dict(type='mmfd.FixedWeights'), 'balance')
 
     def loss(self, pixels, data_samples=None):
         """The losses of a training batch, pixels (B, 3, H, W) RGB 0-255."""
@@ -117,7 +116,8 @@ class MultiTeacherDistillation(Distillation):
             name: Meeting(branch.predict(feats), targets[name], branch)
             for name, branch in branches
         }
-        losses = self.balance(meetings, feats)
+        losses = dict_with('what model.balance gives',
+                           self.balance(meetings, feats))
         return {f'loss_{name}': loss for name, loss in losses.items()}
 
     def evaluated(self, pixels, feats):

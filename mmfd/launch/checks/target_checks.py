@@ -5,6 +5,7 @@ from torch.utils import serialization
 from mmfd.errors import Refused
 from mmfd.head import DistillationHead
 from mmfd.networks.token_layout import layout_of
+from mmfd.registry import check_part
 from mmfd.targets.losses import MaskedLoss, SumOfLosses
 from mmfd.targets.normalizers import Normalizer
 from mmfd.targets.token_statistics import COMMAND
@@ -98,6 +99,7 @@ def _wrong_losses(losses, part, layout):
     for loss in losses:
         if not isinstance(loss, SumOfLosses) or not loss.parts_tokens():
             continue
+        check_part('neck', part.neck, 'selecting_neck')
         chosen = part.neck.select_tokens.tokens
         if chosen != 'all':
             yield (f'head.loss.terms tell cls tokens from patches, and '
