@@ -94,13 +94,18 @@ def set_checkpoint_loader(loader):
 
 
 def unknown_type(error):
-    """The `type` in a config that no registry knows; None for other errors.
+    """The `type` in a config that a registry does not know, and what it has.
 
     Args:
         error (KeyError): of a registry, which has no class for it.
+
+    Returns:
+        tuple: the `type`, and the name of the registry, as `optim wrapper`;
+        None for other errors.
     """
-    name = re.search(r'([\w.]+) is not in the \S+ registry', str(error))
-    return name and name[1]
+    found = re.search(r'([\w.]+) is not in the (?:\w+::)?([\w ]+) registry',
+                      str(error))
+    return found and found.groups()
 
 
 def sections(cfg):

@@ -10,7 +10,7 @@ from mmfd.errors import Refused, causes
 from mmfd.hosts import log, mmcv_ops, openmmlab, versions
 from mmfd.hosts.config_tree import dicts, outer_paths
 from mmfd.launch import ranks
-from mmfd.launch.checks import config_variables
+from mmfd.launch.checks import config_checks, config_variables
 from mmfd.launch.checks.constructor_arguments import known_keys, takes
 from mmfd.launch.checks.setting_takers import TOP_LEVEL, scope_of, takers_of
 from mmfd.launch.checks.type_names import name_of
@@ -59,7 +59,8 @@ def read_config(path):
     """Read a config file; former names in it are replaced.
 
     Raises:
-        Refused: if there is none, or it cannot be read.
+        Refused: if there is none, it cannot be read, or a section is of
+            another kind.
     """
     path = find_config(path)
     openmmlab.let_configs_name('mmseg')
@@ -71,16 +72,19 @@ def read_config(path):
             log.import_silently(library)
         openmmlab.leave_out_tools(cfg)
         _name_types(cfg)
-    except Exception as error:  # a config is Python and may raise anything
+    except (Exception, SystemExit) as error:  # a config may raise anything
         lacking = isinstance(error, ImportError) and error.name in DOWNSTREAM
         advice = ": pip install 'mmfd[downstream]'" if lacking else ''
         reason, listed, _ = str(error).partition(', the current sys.path is')
+        if isinstance(error, AttributeError) and not path.endswith('.py'):
+            advice = ': names with their settings are expected in such a file'
         if listed:  # of custom_imports
             *_, first = causes(error)
             reason += f' ({first})'
             advice = ': PYTHONPATH has to name the folder that they are in'
         raise Refused(f'config {path}: {type(error).__name__}: '
                       f'{reason}{advice}') from error
+    config_checks.check_kinds(cfg)
     _replace_former_names(cfg)
     return cfg
 
@@ -105,6 +109,7 @@ def override(cfg, options):
         cfg.merge_from_dict(options)
     except TypeError as error:  # for a key below what is no dict
         raise Refused(f'--cfg-options: {error}') from error
+    config_checks.check_kinds(cfg)
     _replace_former_names(cfg)
 
 

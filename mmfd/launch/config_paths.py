@@ -34,7 +34,7 @@ def check(config, options, loops=(), begins=False):
         cfg.merge_from_dict(options)
     except Refused:
         raise
-    except Exception:  # a config is Python and may raise anything
+    except (Exception, SystemExit):  # a config may raise anything
         return
     model = cfg.get('model')
     if begins and not cfg.get('resume') and isinstance(

@@ -36,9 +36,9 @@ def build_errors_refused(*more):
         raise
     except (KeyError, TypeError, AssertionError, AttributeError, RuntimeError,
             ImportError, *more) as error:
-        name = openmmlab.unknown_type(error)
+        unknown = openmmlab.unknown_type(error)
         what = no_such_type(
-            name) if name else f'{type(error).__name__}: {error}'
+            *unknown) if unknown else f'{type(error).__name__}: {error}'
         raise Refused(f'this config cannot be built: {what}') from error
 
 

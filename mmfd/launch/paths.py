@@ -51,4 +51,6 @@ def find_config(path):
     near = difflib.get_close_matches(Path(path).stem, ours, n=1)
     hint = (f'; did you mean {ours[near[0]].relative_to(SHIPPED)}?'
             if near else '')
-    raise Refused(f'no config file {path}{hint}')
+    what = f'no config file, {path} is a folder' if Path(
+        path).is_dir() else f'no config file {path}'
+    raise Refused(what + hint)

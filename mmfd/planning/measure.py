@@ -54,7 +54,8 @@ def measure(cfg, prepare, rounds=5, length=5):
         cfg.train_cfg.max_epochs = 10**6  # the hook ends it
         for part in 'val_dataloader', 'val_evaluator', 'val_cfg':
             cfg[part] = None
-        cfg.default_hooks.checkpoint = None
+        cfg.default_hooks = dict(
+            cfg.get('default_hooks') or {}, checkpoint=None)
         runner = prepare(cfg, train=True)
         device, dtype = _device_and_dtype(runner)
         runner.register_hook(hook, priority='LOWEST')

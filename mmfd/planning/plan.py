@@ -328,7 +328,7 @@ def checkpoint_bytes(cfg, epochs, iterations, one):
         epochs, iterations (int): of the run.
         one (int): bytes of a checkpoint.
     """
-    hook = cfg.default_hooks.get('checkpoint') or {}
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
     kept = hook.get('max_keep_ckpts', -1)
     if kept < 0:
         length = epochs if hook.get('by_epoch', True) else iterations

@@ -79,7 +79,8 @@ def test_unknown_types_rely_on_the_text_of_the_registrys_error(
         registry, config):
     with pytest.raises(KeyError) as raised:
         registry.build(config)
-    assert openmmlab.unknown_type(raised.value) == config['type']
+    name, kind = openmmlab.unknown_type(raised.value)
+    assert (name, kind) == (config['type'], registry.name)
     assert openmmlab.unknown_type(KeyError('embed_dims')) is None
 
 

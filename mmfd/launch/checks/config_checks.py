@@ -17,7 +17,11 @@ TO_TEST = 'model', 'test_dataloader', 'test_cfg', 'test_evaluator'
 # Sections that are dicts if they are there
 DICTS = ('model', 'train_dataloader', 'val_dataloader', 'test_dataloader',
          'train_cfg', 'env_cfg', 'optim_wrapper', 'default_hooks',
-         'model_wrapper_cfg', 'randomness', 'auto_scale_lr')
+         'model_wrapper_cfg', 'randomness', 'auto_scale_lr',
+         'data_preprocessor', 'val_cfg', 'test_cfg', 'tta_model',
+         'log_processor', 'visualizer')
+# Sections that the host reads if they are there, None or not
+NEVER_NONE = 'env_cfg', 'randomness'
 EVALUATORS = 'val_evaluator', 'test_evaluator'
 # What is built of a dict that need not have a `type`: of metrics, or of the
 # schedules of several optimizers
@@ -40,6 +44,7 @@ def check_settings(cfg, train):
     setting_values.check_addresses(cfg)
     setting_values.check_numbers(cfg)
     setting_values.check_names(cfg)
+    setting_values.check_types(cfg)
     unread_settings.check(cfg)
     setting_values.check_texts(cfg)
     if train:
@@ -75,6 +80,33 @@ def check_parts(cfg):
             raise Refused(f'model.{key} is None: {cls.__name__} needs a dict')
 
 
+def check_kinds(cfg):
+    """Refuse sections of another kind than whatever reads them expects.
+
+    Args:
+        cfg (Config): of any command.
+
+    Raises:
+        Refused: naming the section.
+    """
+    values = {key: cfg.get(key) for key in DICTS}
+    if isinstance(values['env_cfg'], dict):
+        values.update((f'env_cfg.{name}', values['env_cfg'].get(name))
+                      for name in ('mp_cfg', 'dist_cfg'))
+    if isinstance(values['default_hooks'], dict):
+        values.update((f'default_hooks.{name}', hook)
+                      for name, hook in values['default_hooks'].items())
+    _check_kind(values, dict, 'a dict')
+    for key in NEVER_NONE:
+        if cfg.get(key, ...) is None:
+            raise Refused(f'{key} is None: a dict is expected; leave it out '
+                          'for none')
+    _check_kind({'custom_hooks': cfg.get('custom_hooks')}, (list, tuple),
+                'a list of dicts')
+    _check_kind({'default_scope': cfg.get('default_scope')}, str,
+                'the name of a library')
+
+
 def check_sections(cfg, train):
     """Refuse a config that lacks what its task needs.
 
@@ -85,6 +117,7 @@ def check_sections(cfg, train):
     Raises:
         Refused: naming the sections.
     """
+    check_kinds(cfg)
     needed = TO_TRAIN if train else TO_TEST
     missing = [key for key in needed if cfg.get(key) is None]
     if missing:
@@ -98,32 +131,20 @@ def check_sections(cfg, train):
         if 0 < len(lacking) < len(parts):
             raise Refused(f'the config has no {", ".join(lacking)}: set all '
                           f'of {", ".join(parts)}, or set all to None')
-    values = {key: cfg.get(key) for key in DICTS}
-    if isinstance(values['env_cfg'], dict):
-        values['env_cfg.dist_cfg'] = values['env_cfg'].get('dist_cfg')
-    if isinstance(values['default_hooks'], dict):
-        values.update((f'default_hooks.{name}', hook)
-                      for name, hook in values['default_hooks'].items())
-    _check_kind({'custom_hooks': cfg.get('custom_hooks')}, (list, tuple),
-                'a list of dicts')
     _check_built(cfg)
-    teachers = {}
-    if isinstance(values['model'], dict):
-        teachers = {
-            f'{place_of(name)}.teacher': branch['teacher']
-            for name, branch in branches_of(values['model']).items()
-        }
-    _check_kind(values | teachers, dict, 'a dict')
+    teachers = {
+        f'{place_of(name)}.teacher': branch['teacher']
+        for name, branch in branches_of(cfg.model).items()
+    }
+    _check_kind(teachers, dict, 'a dict')
     if not isinstance(cfg.get('resume') or False, bool):
         raise Refused(f'resume is {cfg.resume!r}: True or False is expected; '
                       '--resume CHECKPOINT names what to go on from, as does '
                       'load_from beside resume=True')
-    _check_kind({'default_scope': cfg.get('default_scope')}, str,
-                'the name of a library')
     _check_kind({'compile': cfg.get('compile')}, (bool, dict),
                 'True, False or a dict of options of torch.compile')
     _check_level(cfg.get('log_level', 'INFO'))
-    hook = (values['default_hooks'] or {}).get('checkpoint') or {}
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
     paths = {
         'load_from': cfg.get('begin_from') or cfg.get('load_from'),
         'default_hooks.checkpoint.out_dir': hook.get('out_dir')
@@ -147,7 +168,6 @@ def check_model(cfg):
     """
     if cfg.get('model') is None:
         raise Refused(f'{cfg.filename} has no model')
-    _check_kind({'model': cfg.model}, dict, 'a dict')
     parts = {'model.backbone': cfg.model.get('backbone')}
     for name, branch in branches_of(cfg.model).items():
         teacher = branch['teacher']
@@ -163,7 +183,7 @@ def check_model(cfg):
 
 def _check_built(cfg):
     """Refuse what is to be built and is no dict, or has no `type`."""
-    parts = {}
+    parts = {'model': cfg.model}
     for key in 'custom_hooks', 'param_scheduler', *EVALUATORS:
         value = cfg.get(key)
         if isinstance(value, (list, tuple)):

@@ -2,6 +2,8 @@
 
 Numbers, names of classes, and True or False.
 """
+import inspect
+import re
 from math import inf
 
 from mmfd.data import stores
@@ -10,7 +12,8 @@ from mmfd.hosts.config_tree import settings
 from mmfd.launch.checks.constructor_arguments import default_of
 from mmfd.launch.checks.setting_takers import (SECTIONS, parts_of, scope_of,
                                                takers_of)
-from mmfd.launch.checks.type_names import find_class, no_such_type
+from mmfd.launch.checks.type_names import (find_class, find_classes,
+                                           no_such_type)
 
 # Smallest and largest value of numbers, by the last part of their names
 RANGES = dict(
@@ -63,6 +66,21 @@ COUNTS = SIZES | INTERVALS | {
     'val_begin', 'val_interval'
 }
 NEEDED = {'accumulative_counts', 'batch_size', 'lr', 'max_norm'}  # not None
+# Sections by their paths -> what their classes are, and what the host calls
+CALLED = {
+    r'(default_hooks\.\w+|custom_hooks\.\d+)':
+    ('a hook', 'get_triggered_stages'),
+    r'model': ('a model', 'train_step'),
+    r'optim_wrapper': ('an optimizer wrapper', 'update_params'),
+    r'optim_wrapper\.optimizer': ('an optimizer', 'step'),
+    r'param_scheduler(\.\d+)?': ('a schedule', 'step'),
+    r'visualizer': ('a visualizer', 'add_datasample'),
+    r'(train|val|test)_cfg': ('a loop', 'run'),
+    r'(train|val|test)_dataloader\.(batch_)?sampler':
+    ('a sampler', '__iter__'),
+    r'(train|val|test)_dataloader\.dataset': ('a data set', '__getitem__'),
+    r'(val|test)_evaluator(\.\d+)?': ('a metric', 'evaluate'),
+}
 # Settings beside `type` that name a class
 NAMING = {'ema_type', 'constructor'}
 # What other formats and libraries write for True and False
@@ -127,6 +145,30 @@ def check_names(cfg):
             name = node[key]
             if isinstance(name, str) and not find_class(name, scope_of(cfg)):
                 raise Refused(f'{path}.{key}: {no_such_type(name)}')
+
+
+def check_types(cfg):
+    """Refuse a class of another kind than its section is built of.
+
+    Any class is found by its path, whichever registry is asked.
+
+    Args:
+        cfg (Config): of a whole run.
+
+    Raises:
+        Refused: naming the section and what is expected.
+    """
+    for path, node, _ in parts_of(cfg):
+        name = node.get('type')
+        found = [*find_classes(name, scope_of(cfg))] if isinstance(
+            name, str) else []
+        for place, (kind, method) in CALLED.items():
+            if (found and re.fullmatch(place, path)
+                    and all(map(inspect.isclass, found))
+                    and not any(hasattr(cls, method) for cls in found)):
+                raise Refused(f'{path}.type={name!r}: the name of {kind} is '
+                              f'expected, and {found[0].__name__} has no '
+                              f'{method}()')
 
 
 def check_addresses(cfg):

@@ -26,6 +26,12 @@ def find_classes(name, scope):
 
     Arguments as of `find_class`.
     """
+    for _, cls in _found(name, scope):
+        yield cls
+
+
+def _found(name, scope):
+    """(name of the registry, class) for each registry that knows a name."""
     for root in _registries():
         with DefaultScope.overwrite_default_scope(
                 scope), root.switch_scope_and_registry(None) as child:
@@ -34,7 +40,7 @@ def find_classes(name, scope):
             except (RuntimeError, TypeError):  # for '', '.x', 'a..b'
                 return
         if cls is not None:
-            yield cls
+            yield root.name, cls
 
 
 def name_of(imported):
@@ -66,10 +72,24 @@ def name_of(imported):
     return path or f'{cls.__module__}.{cls.__qualname__}'
 
 
-def no_such_type(name):
-    """A sentence: the name is unknown, and which known name is nearest."""
+def no_such_type(name, wanted=None):
+    """A sentence: the name is unknown, and which known name is nearest.
+
+    Args:
+        name (str): that a config has.
+        wanted (str): name of the registry that was asked, as `hook`. Where
+            another one knows the name, the sentence says so. None: all were.
+    """
+    others = [kind for kind, _ in _found(name, 'mmengine')] if wanted else []
+    if others:
+        kind, expected = (
+            each.replace('_', ' ') for each in (others[0], wanted))
+        return (f'type={name!r} is the name of a {kind}, and that of a '
+                f'{expected} is expected')
     known = []
     for root in _registries():
+        if wanted not in (None, root.name):
+            continue
         known += root.module_dict
         for scope, child in root.children.items():
             known += [f'{scope}.{cls}' for cls in child.module_dict]

@@ -36,3 +36,11 @@ def test_nearest_name_is_proposed(name, nearest):
 def test_name_like_no_other_is_answered_with_where_to_look():
     assert no_such_type('Qqqqqqqqqq').endswith(
         ': check its spelling and custom_imports')
+
+
+def test_name_of_another_registry_is_answered_with_both_kinds():
+    assert no_such_type('mmfd.NanGuardHook', 'model') == (
+        "type='mmfd.NanGuardHook' is the name of a hook, and that of a model "
+        'is expected')
+    assert no_such_type('mmfd.Teachr', 'model').endswith(
+        "did you mean 'mmfd.Teacher'?")
