@@ -168,6 +168,7 @@ def check_model(cfg):
     """
     if cfg.get('model') is None:
         raise Refused(f'{cfg.filename} has no model')
+    check_kinds(cfg)
     parts = {'model.backbone': cfg.model.get('backbone')}
     for name, branch in branches_of(cfg.model).items():
         teacher = branch['teacher']
