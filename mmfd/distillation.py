@@ -12,12 +12,11 @@ teacher's whitened tokens.
 Letters for shapes, in all of mmfd: B batch, L tokens (a cls token comes first,
 if there is one), C channels, H heads, (h, w) grid of patches.
 """
-import torch
 from mmpretrain.models import BaseSelfSupervisor
 
-from mmfd.errors import Refused, described
 from mmfd.networks.token_layout import features_of
-from mmfd.registry import MODELS, SLOTS, build_part
+from mmfd.pixels import check_pixels
+from mmfd.registry import MODELS, build_part, build_parts
 
 
 class Distillation(BaseSelfSupervisor):
@@ -27,11 +26,11 @@ class Distillation(BaseSelfSupervisor):
     """
 
     def __init__(self, normalize, backbone, data_preprocessor, **parts):
-        parts = dict(
-            data_preprocessor=data_preprocessor, backbone=backbone, **parts)
-        for name in filter(SLOTS.get, parts):  # in the order of drawing
-            parts[name] = build_part(f'model.{name}', parts[name], name)
-        super().__init__(**parts)
+        super().__init__(**build_parts(
+            'model',
+            data_preprocessor=data_preprocessor,
+            backbone=backbone,
+            **parts))
         self.normalize = build_part('model.normalize', normalize, 'normalize')
 
     def extract_feat(self, pixels):
@@ -40,16 +39,8 @@ class Distillation(BaseSelfSupervisor):
         return features_of(self.backbone, feats, pixels.shape[-2:])
 
     def forward(self, inputs, data_samples=None, mode='tensor'):
-        """Dispatch as the host does, and `mode='predict'` to `predict`.
-
-        Raises:
-            Refused: for `inputs` that are no pixels (B, 3, H, W).
-        """
-        if not isinstance(inputs, torch.Tensor):
-            raise Refused(
-                f'model.data_preprocessor gives {described(inputs)}, and '
-                'pixels (B, 3, H, W) are expected: set '
-                'model.data_preprocessor.type=mmfd.PixelPreprocessor')
+        """Dispatch as the host does, and `mode='predict'` to `predict`."""
+        check_pixels(inputs)
         if mode == 'predict':
             return self.predict(inputs, data_samples)
         return super().forward(inputs, data_samples, mode)

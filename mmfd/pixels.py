@@ -4,7 +4,7 @@ from mmengine.model import BaseDataPreprocessor
 from mmpretrain.models import ClsDataPreprocessor
 from torch import nn
 
-from mmfd.errors import Refused
+from mmfd.errors import Refused, described
 from mmfd.registry import MODELS
 
 
@@ -55,6 +55,18 @@ class PixelPreprocessor(BaseDataPreprocessor):
             pixels = pixels.flip(1)
         return dict(
             inputs=pixels.float(), data_samples=data.get('data_samples'))
+
+
+def check_pixels(inputs):
+    """Refuse what is no pixels (B, 3, H, W), as another preprocessor gives.
+
+    Raises:
+        Refused: with what came.
+    """
+    if not isinstance(inputs, torch.Tensor):
+        raise Refused(f'model.data_preprocessor gives {described(inputs)}, '
+                      'and pixels (B, 3, H, W) are expected: set '
+                      'model.data_preprocessor.type=mmfd.PixelPreprocessor')
 
 
 @MODELS.register_module()

@@ -191,6 +191,27 @@ def build_part(place, config, slot):
     return check_part(place, MODELS.build(config), slot)
 
 
+def build_parts(place, **parts):
+    """Build those parts of a model that `SLOTS` names, in the order given.
+
+    Args:
+        place (str): of the model in a config.
+        parts: name of a part, and of its slot -> as `build_part` takes it.
+            Other names are arguments, and stay as they are.
+
+    Returns:
+        dict
+
+    Raises:
+        Refused: as `build_part`.
+    """
+    return {
+        name:
+        build_part(f'{place}.{name}', part, name) if name in SLOTS else part
+        for name, part in parts.items()
+    }
+
+
 def check_part(place, part, slot):
     """The part itself, if it can be what its owner makes of it.
 
