@@ -57,11 +57,7 @@ class DryRunHook(Hook):
             self.times, self.first = [now], runner.iter
         self.waits.append(now - self.times[-1])
 
-    def after_train_iter(self,
-                         runner,
-                         batch_idx,
-                         data_batch=None,
-                         outputs=None):
+    def after_train_iter(self, runner, batch_idx, data_batch, outputs):
         self.times.append(time.perf_counter())
         self.losses.append(outputs['loss'].item())
         self.sides += [min(s.ori_shape) for s in data_batch['data_samples']]

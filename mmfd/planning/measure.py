@@ -104,11 +104,7 @@ class TimingHook(Hook):
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         self.waited += time.perf_counter() - self.last_end
 
-    def after_train_iter(self,
-                         runner,
-                         batch_idx,
-                         data_batch=None,
-                         outputs=None):
+    def after_train_iter(self, runner, batch_idx, data_batch, outputs):
         self.last_end, self.count = time.perf_counter(), self.count + 1
         if self.count < self.length:
             return

@@ -187,11 +187,7 @@ class ResumableCheckpointHook(CheckpointHook):
         """Called by `ResumableLoop`, also when a run ends by an error."""
         self.signals.release()
 
-    def after_train_iter(self,
-                         runner,
-                         batch_idx,
-                         data_batch=None,
-                         outputs=None):
+    def after_train_iter(self, runner, batch_idx, data_batch, outputs):
         super().after_train_iter(runner, batch_idx, data_batch, outputs)
         overdue = self.minutes is not None and is_main_process() and (
             time.monotonic() - self.saved_at >= 60 * self.minutes)

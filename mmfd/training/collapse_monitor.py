@@ -102,11 +102,7 @@ class CollapseMonitorHook(Hook):
             yield from faults.other_statistics_than_trained_with(
                 where, branch.teacher)
 
-    def after_train_iter(self,
-                         runner,
-                         batch_idx,
-                         data_batch=None,
-                         outputs=None):
+    def after_train_iter(self, runner, batch_idx, data_batch, outputs):
         if self.every_n_train_iters(runner, self.interval):
             now = measure(runner.model, self.batch)
             self._log(runner, now, runner.iter + 1)

@@ -36,11 +36,7 @@ class NonBlockingRuntimeInfoHook(RuntimeInfoHook):
             if isinstance(hook, LoggerHook)
         ]
 
-    def after_train_iter(self,
-                         runner,
-                         batch_idx,
-                         data_batch=None,
-                         outputs=None):
+    def after_train_iter(self, runner, batch_idx, data_batch, outputs):
         scalars, wrapper = {}, runner.optim_wrapper
         if isinstance(wrapper, AmpOptimWrapper) and wrapper.norm is not None:
             scalars[wrapper.grad_name] = wrapper.take_norm()
@@ -83,11 +79,7 @@ class MeanLossHook(Hook):
     """Log the mean loss of all processes, not that of the first alone."""
     priority = 'HIGHEST'  # before the host reads the loss
 
-    def after_train_iter(self,
-                         runner,
-                         batch_idx,
-                         data_batch=None,
-                         outputs=None):
+    def after_train_iter(self, runner, batch_idx, data_batch, outputs):
         all_reduce_dict(outputs, op='mean')
 
 

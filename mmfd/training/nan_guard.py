@@ -58,11 +58,7 @@ class NanGuardHook(Hook):
         runner.optim_wrapper.optimizer.register_step_pre_hook(
             self._before_update)
 
-    def after_train_iter(self,
-                         runner,
-                         batch_idx,
-                         data_batch=None,
-                         outputs=None):
+    def after_train_iter(self, runner, batch_idx, data_batch, outputs):
         self.unchecked.append((runner.iter + 1, runner.epoch + 1,
                                outputs['loss'].detach(), self.norm))
         self.norm = None

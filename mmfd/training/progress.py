@@ -42,11 +42,7 @@ data 2%  ETA 3:10:12
              for hook in runner.hooks if isinstance(hook, LoggerHook)), 1)
         self.first = True
 
-    def after_train_iter(self,
-                         runner,
-                         batch_idx,
-                         data_batch=None,
-                         outputs=None):
+    def after_train_iter(self, runner, batch_idx, data_batch, outputs):
         loader = runner.train_dataloader
         due = (
             self.first or self.every_n_inner_iters(batch_idx, self.interval)
@@ -55,15 +51,11 @@ data 2%  ETA 3:10:12
         self.first = False
         self._show(progress_line(runner), due)
 
-    def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+    def after_val_iter(self, runner, batch_idx, data_batch, outputs):
         batches = len(runner.val_dataloader)
         self._show(f'evaluation: batch {batch_idx + 1:,}/{batches:,}')
 
-    def after_test_iter(self,
-                        runner,
-                        batch_idx,
-                        data_batch=None,
-                        outputs=None):
+    def after_test_iter(self, runner, batch_idx, data_batch, outputs):
         batches = len(runner.test_dataloader)
         self._show(f'test: batch {batch_idx + 1:,}/{batches:,}')
 

@@ -42,11 +42,7 @@ class ThroughputHook(Hook):
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         self.begun = time.perf_counter()
 
-    def after_train_iter(self,
-                         runner,
-                         batch_idx,
-                         data_batch=None,
-                         outputs=None):
+    def after_train_iter(self, runner, batch_idx, data_batch, outputs):
         previous, self.done = self.done, time.perf_counter()
         self.last.append((len(data_batch['data_samples']),
                           self.done - previous, self.begun - previous))

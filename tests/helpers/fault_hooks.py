@@ -58,11 +58,7 @@ class NotFinite(Hook):
             self.handle = weight.register_hook(
                 lambda gradient: gradient * float('inf'))
 
-    def after_train_iter(self,
-                         runner,
-                         batch_idx,
-                         data_batch=None,
-                         outputs=None):
+    def after_train_iter(self, runner, batch_idx, data_batch, outputs):
         if runner.iter + 1 in self.iterations:
             runner.model.normalize.std.copy_(self.std)
             self.handle.remove()
@@ -125,11 +121,7 @@ class Measure(Hook):
     """Log the memory and open files of a run and of its workers."""
     priority = 'LOWEST'
 
-    def after_train_iter(self,
-                         runner,
-                         batch_idx,
-                         data_batch=None,
-                         outputs=None):
+    def after_train_iter(self, runner, batch_idx, data_batch, outputs):
         if (runner.iter + 1) % 250:
             return
         children = Path(f'/proc/self/task/{os.getpid()}/children')

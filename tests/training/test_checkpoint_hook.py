@@ -147,7 +147,7 @@ def test_answer_that_comes_late_writes_no_second_checkpoint(
     hook.requests = SimpleNamespace(exchange=lambda *_: [0, 1])
     for iteration in iterations:
         runner.iter = iteration - 1
-        hook.after_train_iter(runner, batch_idx=runner.iter)
+        hook.after_train_iter(runner, runner.iter, None, None)
     assert runner.saved == saved
 
 

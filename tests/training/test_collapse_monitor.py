@@ -105,11 +105,7 @@ class PlantFault(Hook):
     def __init__(self, fault, at):
         self.fault, self.at = fault, at
 
-    def after_train_iter(self,
-                         runner,
-                         batch_idx,
-                         data_batch=None,
-                         outputs=None):
+    def after_train_iter(self, runner, batch_idx, data_batch, outputs):
         if runner.iter + 1 >= self.at:
             self.fault(runner.model)
 

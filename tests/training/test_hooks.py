@@ -43,11 +43,7 @@ class Witness(Hook):
         self.mode = CountOperations()
         self.mode.__enter__()
 
-    def after_train_iter(self,
-                         runner,
-                         batch_idx,
-                         data_batch=None,
-                         outputs=None):
+    def after_train_iter(self, runner, batch_idx, data_batch, outputs):
         self.mode.__exit__(None, None, None)
         self.reads.append(self.mode.calls['aten._local_scalar_dense.default'])
         self.losses.append(outputs['loss'].item())

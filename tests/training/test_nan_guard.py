@@ -101,7 +101,7 @@ def test_loss_scaler_tries_smaller_scales_until_none_will_do():
     def update(value):
         loss = (model(torch.ones(1, 2)) * value).sum()
         optim.update_params(loss)
-        hook.after_train_iter(runner, 0, outputs=dict(loss=torch.ones(())))
+        hook.after_train_iter(runner, 0, None, dict(loss=torch.ones(())))
 
     for _ in range(MAX_SCALES):
         update(float('inf'))
@@ -129,5 +129,5 @@ def test_spikes_of_the_loss_are_warnings():
         logger=SimpleNamespace(warning=warnings.append), epoch=0)
     for runner.iter in range(30):
         loss = torch.tensor(7. if runner.iter == 24 else 2.)
-        hook.after_train_iter(runner, runner.iter, outputs=dict(loss=loss))
+        hook.after_train_iter(runner, runner.iter, None, dict(loss=loss))
     assert warnings == ['iteration 25: the loss of 7 is 3.5 times the usual 2']
