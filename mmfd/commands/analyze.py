@@ -63,13 +63,12 @@ def analyze(args, command):
     from mmfd.analysis import load_networks, report
     from mmfd.analysis.diagnosis import Diagnosis
     from mmfd.analysis.images import ImageSample
-    from mmfd.launch.checks.config_checks import check_model
-    from mmfd.launch.config_options import override, read_config
+    from mmfd.launch.config_options import read_model_config
     from mmfd.launch.failed_start import traces_removed
-    configs = [read_config(path) for path in args.networks[::2]]
-    for cfg in configs:
-        override(cfg, args.cfg_options)
-        check_model(cfg)
+    configs = [
+        read_model_config(path, args.cfg_options)
+        for path in args.networks[::2]
+    ]
     images = ImageSample(args.images, args.count)
     if len(args.networks) == 1:
         networks = load_networks.load_teachers(configs[0])

@@ -31,13 +31,10 @@ def main():
     with command_line.one_message():
         paths.check([args.config], [args.checkpoint], existing=[args.images])
         from mmfd.launch import terminal
-        from mmfd.launch.config_options import override, read_config
+        from mmfd.launch.config_options import read_model_config
         terminal.begin()
-        cfg = read_config(args.config)  # which imports the hosts silently
-        from mmfd.launch.checks.config_checks import check_model
+        cfg = read_model_config(args.config, args.cfg_options)
         from mmfd.launch.predictions import predict
-        override(cfg, args.cfg_options)
-        check_model(cfg)
         count, broken = predict(cfg, args.checkpoint, args.images, args.out,
                                 args.score)
         for reason in broken:

@@ -53,14 +53,11 @@ def main():
     args = parser.parse_args()
     with command_line.one_message():
         paths.check([args.config] if args.config else (), [args.checkpoint])
-        from mmfd.launch.checks.config_checks import check_model
-        from mmfd.launch.config_options import read_config
+        from mmfd.launch.config_options import read_model_config
         from mmfd.weights.carried_config import carried_config
         dst, origin = Path(args.dst), _origin(args, provenance)
         if args.config:
-            cfg = read_config(args.config)
-            check_model(cfg)
-            model = cfg.model
+            model = read_model_config(args.config, {}).model
         else:
             model = carried_config(
                 args.checkpoint, to_build=args.to != 'backbone')

@@ -40,13 +40,10 @@ def main():
         terminal.begin()
         from mmfd.analysis import target_statistics
         from mmfd.analysis.images import ImageSample
-        from mmfd.launch.checks.config_checks import check_model
-        from mmfd.launch.config_options import override, read_config
+        from mmfd.launch.config_options import read_model_config
         from mmfd.targets import token_statistics
         token_statistics.check_suffix(args.out)
-        cfg = read_config(args.config)
-        override(cfg, args.cfg_options)
-        check_model(cfg)
+        cfg = read_model_config(args.config, args.cfg_options)
         images = ImageSample(args.images, args.number)
         measured = target_statistics.measure(cfg, images, args.batch_size,
                                              args.branch)

@@ -89,6 +89,23 @@ def read_config(path):
     return cfg
 
 
+def read_model_config(path, options):
+    """Read a config for a command that needs no more of it than its model.
+
+    Args:
+        path (str): of the config.
+        options (dict): as of `override`.
+
+    Raises:
+        Refused: as `read_config`, `override` and `check_model`.
+    """
+    cfg = read_config(path)  # which imports the hosts silently
+    from mmfd.launch.checks.config_checks import check_model
+    override(cfg, options)
+    check_model(cfg)
+    return cfg
+
+
 def override(cfg, options):
     """Replace settings of a config.
 
