@@ -8,11 +8,10 @@ The first shows teacher and student side by side, the second says which
 normalisation suits a teacher, the third compares the trained networks of any
 two configs. --out gets report.html, its plots and numbers.json.
 """
-import argparse
 import shlex
 import sys
 
-from mmfd.launch import threads
+from mmfd.launch import command_line, threads
 
 DEFAULT = 'attention', 'tokens', 'whitening'
 MEASURES = *DEFAULT, 'landscape'
@@ -20,10 +19,9 @@ MEASURES = *DEFAULT, 'landscape'
 
 def main():
     threads.wait_briefly()  # before PyTorch is imported
-    from mmfd.launch import command_line, paths
+    from mmfd.launch import paths
     from mmfd.weights.weight_files import RANDOM
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = command_line.parser_of(__doc__)
     parser.add_argument(
         'networks',
         nargs='+',

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from mmfd import files
 from mmfd.errors import Refused
-from mmfd.launch import threads
+from mmfd.launch import command_line, threads
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / 'benchmarks'
 
@@ -33,9 +33,8 @@ def positive(text):
 
 def main():
     threads.wait_briefly()  # before PyTorch is imported
-    from mmfd.launch import command_line, paths
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    from mmfd.launch import paths
+    parser = command_line.parser_of(__doc__)
     command_line.add_arguments(parser)
     parser.add_argument(
         '--amp', action='store_true', help='in mixed precision')

@@ -8,6 +8,7 @@ import argparse
 import os
 
 from mmfd import files
+from mmfd.launch import command_line
 
 
 class ListPublished(argparse.Action):
@@ -19,11 +20,9 @@ class ListPublished(argparse.Action):
 
 
 def main():
-    from mmfd.launch import command_line
     from mmfd.weights import (checkpoints, convert, download, provenance,
                               published, saved_networks, weight_files)
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = command_line.parser_of(__doc__)
     parser.add_argument(
         '--list',
         action=ListPublished,

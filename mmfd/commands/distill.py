@@ -8,17 +8,14 @@ torchvision, mm (mmpretrain) or mmfd. --teacher takes several, too. What is
 left out is chosen for the images at hand. `mmfd train OUT/recipe/....py`
 trains the same.
 """
-import argparse
-
 from mmfd.commands.img_size import ImgSize
 from mmfd.commands.recipe_options import add_options
-from mmfd.launch import threads
+from mmfd.launch import command_line, threads
 
 
 def main():
     threads.wait_briefly()  # before PyTorch is imported
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = command_line.parser_of(__doc__)
     parser.add_argument(
         '--teacher', required=True, nargs='+', metavar='NETWORK')
     parser.add_argument('--student', required=True, metavar='NETWORK')
@@ -34,7 +31,7 @@ def main():
         help='how often: from the second on the teacher is the student '
         'of the\nstage before (1)')
     args = parser.parse_args()
-    from mmfd.launch import command_line, paths
+    from mmfd.launch import paths
     with command_line.one_message():
         paths.check(folders=args.data, networks=[*args.teacher, args.student])
         from mmfd.recipes.distill import distill

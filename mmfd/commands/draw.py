@@ -5,17 +5,15 @@
 
 --out gets a picture for each image, under the same name, as .png.
 """
-import argparse
 import sys
 
-from mmfd.launch import threads
+from mmfd.launch import command_line, threads
 
 
 def main():
     threads.wait_briefly()  # before PyTorch is imported
-    from mmfd.launch import command_line, paths
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    from mmfd.launch import paths
+    parser = command_line.parser_of(__doc__)
     parser.add_argument('config', help='config of the training')
     parser.add_argument('checkpoint', help='file that training wrote')
     parser.add_argument('images', help='image, or folder of images')

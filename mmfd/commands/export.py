@@ -6,7 +6,6 @@
     mmfd export CHECKPOINT folder --to hf
     mmfd export CHECKPOINT student.onnx --to onnx
 """
-import argparse
 import json
 import os
 from pathlib import Path
@@ -15,14 +14,14 @@ from textwrap import indent
 from mmfd import files
 from mmfd.commands.img_size import ImgSize
 from mmfd.errors import Refused
+from mmfd.launch import command_line
 
 
 def main():
-    from mmfd.launch import command_line, paths
+    from mmfd.launch import paths
     from mmfd.weights import provenance
     from mmfd.weights.export import LIBRARIES
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = command_line.parser_of(__doc__)
     parser.add_argument(
         'checkpoint', help='file of training or of `mmfd convert`')
     parser.add_argument(

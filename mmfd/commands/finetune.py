@@ -5,16 +5,13 @@
 DIR holds train/CLASS and val/CLASS, or CLASS alone. What is left out is chosen
 for the images at hand. `mmfd train OUT/recipe/....py` trains the same.
 """
-import argparse
-
 from mmfd.commands.recipe_options import add_options
-from mmfd.launch import threads
+from mmfd.launch import command_line, threads
 
 
 def main():
     threads.wait_briefly()  # before PyTorch is imported
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = command_line.parser_of(__doc__)
     parser.add_argument(
         '--student',
         required=True,
@@ -22,7 +19,7 @@ def main():
         help='file or folder of `mmfd distill`, or a checkpoint')
     add_options(parser)
     args = parser.parse_args()
-    from mmfd.launch import command_line, paths
+    from mmfd.launch import paths
     with command_line.one_message():
         paths.check(folders=args.data, existing=[args.student])
         from mmfd.recipes.finetune import finetune

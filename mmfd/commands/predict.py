@@ -2,16 +2,14 @@
 
     mmfd predict --model work_dirs/RUN photo.jpg FOLDER
 """
-import argparse
 import json
 
-from mmfd.launch import threads
+from mmfd.launch import command_line, threads
 
 
 def main():
     threads.wait_briefly()  # before PyTorch is imported
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = command_line.parser_of(__doc__)
     parser.add_argument(
         '--model',
         required=True,
@@ -23,7 +21,7 @@ def main():
     parser.add_argument(
         '--json', action='store_true', help='print JSON in place of lines')
     args = parser.parse_args()
-    from mmfd.launch import command_line, paths
+    from mmfd.launch import paths
     with command_line.one_message():
         paths.check(existing=[args.model, *args.images])
         from mmfd.recipes.predict import predict

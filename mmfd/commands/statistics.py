@@ -5,16 +5,13 @@
 The file is for teacher.neck=dict(type='mmfd.TargetNeck', normalize='phi_s',
 statistics='tokens.safetensors'), and for standardize, pca and zca.
 """
-import argparse
-
-from mmfd.launch import threads
+from mmfd.launch import command_line, threads
 
 
 def main():
     threads.wait_briefly()  # before PyTorch is imported
-    from mmfd.launch import command_line, paths
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    from mmfd.launch import paths
+    parser = command_line.parser_of(__doc__)
     parser.add_argument('config', help='config of a distillation')
     parser.add_argument(
         '--images', required=True, metavar='DIR', help='folder of images')

@@ -5,16 +5,13 @@ segmentor, AP of a detector.
 
     mmfd test CONFIG CHECKPOINT
 """
-import argparse
-
-from mmfd.launch import threads
+from mmfd.launch import command_line, threads
 
 
 def main():
     threads.wait_briefly()  # before PyTorch is imported
-    from mmfd.launch import command_line, config_paths, paths
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    from mmfd.launch import config_paths, paths
+    parser = command_line.parser_of(__doc__)
     command_line.add_arguments(parser)
     parser.add_argument('checkpoint', help='file that training wrote')
     parser.add_argument(

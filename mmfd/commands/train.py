@@ -2,16 +2,13 @@
 
     mmfd train configs/fd/clip_vitl_fd.py
 """
-import argparse
-
-from mmfd.launch import threads
+from mmfd.launch import command_line, threads
 
 
 def main():
     threads.wait_briefly()  # before PyTorch is imported
-    from mmfd.launch import command_line, config_paths, paths
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    from mmfd.launch import config_paths, paths
+    parser = command_line.parser_of(__doc__)
     command_line.add_arguments(parser)
     parser.add_argument(
         '--amp', action='store_true', help='mixed precision on any device')

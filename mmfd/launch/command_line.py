@@ -5,7 +5,7 @@ This file imports nothing heavy: a path that is not there is refused at once.
 import signal
 import sys
 import time
-from argparse import Action
+from argparse import Action, ArgumentParser, RawTextHelpFormatter
 from contextlib import contextmanager
 from io import TextIOWrapper
 
@@ -32,6 +32,12 @@ class Options(Action):
             except ValueError as error:
                 parser.error(f'{option_string} {pair}: {error}')
         setattr(namespace, self.dest, options)
+
+
+def parser_of(text):
+    """The parser of a command, whose help begins with a text as it is."""
+    return ArgumentParser(
+        description=text, formatter_class=RawTextHelpFormatter)
 
 
 def add_arguments(parser):
