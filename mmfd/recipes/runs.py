@@ -14,7 +14,7 @@ from mmfd.launch import command_line, runner, terminal
 from mmfd.launch.config_options import load_config
 from mmfd.training import curves
 from mmfd.training.last_checkpoint import find_checkpoints
-from mmfd.weights.weight_files import IN_FOLDER
+from mmfd.weights.weight_files import IN_FOLDER, first_file
 
 
 class Recipe(NamedTuple):
@@ -125,9 +125,8 @@ def file_in(path, name, command):
     path = Path(path)
     if not path.is_dir():
         return path
-    for file in name, *IN_FOLDER:
-        if (path / file).is_file():
-            return path / name if file == name else path
+    if found := first_file(path, (name, *IN_FOLDER)):
+        return path / name if found == name else path
     raise Refused(f'{path} has no {name}, which {command} writes there at its '
                   'end: name the folder of such a run, --resume a run that '
                   'was stopped, or name one of its checkpoints')

@@ -75,10 +75,14 @@ def resolve(path, source=''):
         return [path, *shards]
 
 
+def first_file(folder, names):
+    """The first of several names that is of a file in a folder (Path)."""
+    return next((name for name in names if (folder / name).is_file()), None)
+
+
 def _in_folder(folder):
-    for name in (STUDENT, CLASSIFIER, *IN_FOLDER):
-        if (folder / name).is_file():
-            return folder / name
+    if name := first_file(folder, (STUDENT, CLASSIFIER, *IN_FOLDER)):
+        return folder / name
     snapshots = [*folder.glob('snapshots/*')]  # as the hub's cache has them
     if len(snapshots) == 1:
         return _in_folder(snapshots[0])
