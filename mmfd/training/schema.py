@@ -152,11 +152,11 @@ def whole(expected, least=0, below=1 << 48):
                  lambda value: _is_type(value, int) and least <= value < below)
 
 
-def listed(entry, expected, least=0):
-    """Description of a list of any length, from `least` on."""
+def listed(entry, expected):
+    """Description of a list of any length."""
     return Value(
-        expected, lambda value: isinstance(value, (list, tuple)) and len(value)
-        >= least and all(map(entry.fits, value)))
+        expected, lambda value: isinstance(value, (list, tuple)) and all(
+            map(entry.fits, value)))
 
 
 def tensor(example, like, least=-float('inf')):
