@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mmfd.errors import Refused
+from mmfd.hosts.config_tree import dicts
 
 # Heads that see all maps: of segmentors, of detectors
 OF_PIXELS = 'decode_head', 'auxiliary_head'
@@ -108,11 +109,8 @@ def largest_image(cfg):
     test = cfg.model.get('test_cfg') or {}
     if test.get('mode') == 'slide':
         return tuple(test.crop_size)
-    scales = [
-        step.scale for pipeline in (cfg.get('tta_pipeline'),
-                                    cfg.test_dataloader.dataset.pipeline)
-        for step in _steps(pipeline or []) if step.get('scale')
-    ]
+    pipelines = cfg.get('tta_pipeline'), cfg.test_dataloader.dataset.pipeline
+    scales = [step.scale for _, step in dicts(pipelines) if step.get('scale')]
     if not scales:
         raise Refused('the size of the images of the test is not known: '
                       'neither tta_pipeline nor the pipeline of '
@@ -120,14 +118,3 @@ def largest_image(cfg):
     long, short = max((sorted(scale, reverse=True) for scale in scales),
                       key=lambda scale: scale[0] * scale[1])
     return short, long
-
-
-def _steps(pipeline):
-    """Transforms one by one, of all branches of a TestTimeAug too."""
-    for step in pipeline:
-        if isinstance(step, list):
-            yield from _steps(step)
-        elif 'transforms' in step:
-            yield from _steps(step['transforms'])
-        else:
-            yield step

@@ -3,6 +3,7 @@ from mmengine.registry import DATASETS
 
 from mmfd.data.roots import check_root
 from mmfd.errors import Refused
+from mmfd.hosts.config_tree import dicts
 from mmfd.planning.count import mmpretrain_scope
 
 IMAGENET_IMAGES = 1_281_167  # for training, in ImageNet-1K
@@ -47,7 +48,7 @@ def img_size_of(pipeline):
         Refused: if there is none.
     """
     sizes = [
-        step.get('crop_size', step.get('scale')) for step in _steps(pipeline)
+        step.get('crop_size', step.get('scale')) for _, step in dicts(pipeline)
         if 'crop_size' in step or 'scale' in step
     ]
     if not sizes:
@@ -60,15 +61,6 @@ def img_size_of(pipeline):
 def _largest(size):
     """The largest side of a size, or of a list of sizes."""
     return size if isinstance(size, int) else max(map(_largest, size))
-
-
-def _steps(pipeline):
-    """Transforms one by one, those inside others too."""
-    for step in pipeline:
-        if 'transforms' in step:
-            yield from _steps(step['transforms'])
-        else:
-            yield step.get('crop', step)
 
 
 def _innermost(dataset):
