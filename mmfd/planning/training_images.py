@@ -48,8 +48,8 @@ def img_size_of(pipeline):
         Refused: if there is none.
     """
     sizes = [
-        step.get('crop_size', step.get('scale')) for _, step in dicts(pipeline)
-        if 'crop_size' in step or 'scale' in step
+        step[key] for _, step in dicts(pipeline)
+        for key in ('scales', 'scale', 'crop_size') if key in step
     ]
     if not sizes:
         raise Refused('the size of the images is not known: '

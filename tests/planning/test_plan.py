@@ -161,6 +161,8 @@ def test_segmentors_are_sent_to_the_plan_or_the_dry_run():
 
 
 def test_image_size_is_that_of_the_last_crop_or_resize():
+    resize = dict(type='RandomChoiceResize', scales=[(48, 224), (80, 224)])
+    choice = [resize], [dict(type='RandomCrop', crop_size=(38, 60)), resize]
     crop = dict(type='mmpretrain.RandomResizedCrop', scale=224)
     inside = dict(type='mmfd.StoredViews', views=2, transforms=[crop])
     for pipeline in ([crop], [inside,
@@ -168,7 +170,8 @@ def test_image_size_is_that_of_the_last_crop_or_resize():
                               ], [dict(type='mmfd.LoadCrop', crop=crop)],
                      [dict(scale=256),
                       dict(crop_size=(224, 224))
-                      ], [dict(scale=[(224, 40), (224, 140)])]):
+                      ], [dict(scale=[(224, 40), (224, 140)])],
+                     [dict(type='RandomChoice', transforms=[*choice])]):
         assert img_size_of(pipeline) == 224
 
 
