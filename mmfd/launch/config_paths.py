@@ -36,16 +36,14 @@ def check(config, options, loops=(), begins=False):
         raise
     except (Exception, SystemExit):  # a config may raise anything
         return
-    model = cfg.get('model')
-    if begins and not cfg.get('resume') and isinstance(
-            cfg.get('load_from'), str):
+    model, begins = cfg.get('model'), begins and not cfg.get('resume')
+    if begins and isinstance(cfg.get('load_from'), str):
         weight_files.resolve(cfg.load_from)
     if isinstance(model, dict):
         for file, source in teacher_files(model):
             weight_files.resolve(file, source)
-        if begins and not cfg.get('resume'):
-            for file in pretrained_files(model):
-                weight_files.resolve(file, cfg.get('source', ''))
+        for file in pretrained_files(model) if begins else ():
+            weight_files.resolve(file, cfg.get('source', ''))
     for loop in loops:
         for _, dataset in dicts(cfg.get(f'{loop}_dataloader')):
             _check_data_root(dataset, loop)

@@ -11,7 +11,10 @@ OF_WORKERS = ('persistent_workers', 'prefetch_factor', 'timeout',
 def adapt(cfg):
     """Change settings that assume GPUs, several processes or data workers."""
     for loop in 'train', 'val', 'test':
-        _adapt_loader(cfg.get(f'{loop}_dataloader') or {})
+        loader = cfg.get(f'{loop}_dataloader') or {}
+        if not loader.get('num_workers'):  # it reads in this process
+            for key in OF_WORKERS:
+                loader.pop(key, None)
     on_cpu = not torch.cuda.is_available()
     if cfg.launcher != 'none' and on_cpu and not is_sharded(cfg):
         wrapper = cfg.get('model_wrapper_cfg') or dict(broadcast_buffers=False)
@@ -19,13 +22,6 @@ def adapt(cfg):
         cfg.model_wrapper_cfg = dict(wrapper, device_ids=None)
     if cfg.launcher == 'none' or on_cpu:
         replace_sync_batch_norm(cfg)
-
-
-def _adapt_loader(loader):
-    """Leave out what a loader that reads in this process cannot have."""
-    if not loader.get('num_workers'):
-        for key in OF_WORKERS:
-            loader.pop(key, None)
 
 
 def replace_sync_batch_norm(cfg):

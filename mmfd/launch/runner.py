@@ -73,11 +73,12 @@ def prepare(cfg, train, verbose=True):
         with traces_removed(cfg.work_dir):
             loops = ('train', 'val') if train else ('test', )
             runner = _build(cfg, loops, verbose)
-            target_checks.check(_unwrapped(runner.model))
-            target_checks.check_losses(_unwrapped(runner.model))
+            model = _unwrapped(runner.model)
+            target_checks.check(model)
+            target_checks.check_losses(model)
             if resume and not checkpoint:
                 log.warn(f'{cfg.work_dir} {NO_CHECKPOINT}')
-            for part, facts in facts_of(_unwrapped(runner.model)).items():
+            for part, facts in facts_of(model).items():
                 log.info(f'{part or "backbone"}: {facts.describe()}')
             _load_weights(runner, checkpoint, meta)
             if resume and checkpoint and is_main_process():

@@ -36,13 +36,10 @@ def take_over(logger):
     alone, as in all processes but the first, so does ours.
     """
     logger.handlers[:] = [
-        ConsoleHandler(handler.level) if _prints(handler) else handler
+        ConsoleHandler(handler.level)
+        if type(handler) is logging.StreamHandler else handler
         for handler in logger.handlers
     ]
-
-
-def _prints(handler):
-    return type(handler) is logging.StreamHandler
 
 
 def begin():

@@ -50,8 +50,8 @@ def check(cfg, loaders):
         _check_labels(cfg, loop, dataset, inner)
     if {'train', 'val'} <= of_host.keys():
         _check_same_classes(cfg, of_host['train'], of_host['val'])
-    for loop, loader in loaders.items():
-        _check_length(loop, loader)
+    if 'train' in loaders:
+        _check_length(loaders['train'])
 
 
 def check_classes(cfg, loop, metainfo):
@@ -80,8 +80,8 @@ def check_classes(cfg, loop, metainfo):
                                                         for count in wrong))
 
 
-def _check_length(loop, loader):
-    if loop == 'train' and not len(loader):
+def _check_length(loader):
+    if not len(loader):
         raise Refused(
             f'{len(loader.dataset)} images give no batch of '
             f'{loader.batch_sampler.batch_size} on {get_world_size()} '

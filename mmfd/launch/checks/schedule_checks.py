@@ -272,22 +272,23 @@ def _beginnings(cfg):
         for key, unit in BEGINNINGS.get(cls.__name__, {}).items():
             if hook.get(key):
                 yield f'{path}.{key}', hook[key], unit, hook[key] + 1
-        if issubclass(cls, CheckpointHook) and hook.get('save_begin'):
-            unit = 'epochs' if hook.get('by_epoch', True) else 'iterations'
-            begin = hook['save_begin']
+        if issubclass(cls, CheckpointHook):
+            begin, unit = hook.get('save_begin') or 0, _unit(hook)
             yield f'{path}.save_begin', begin, unit, begin
-        if issubclass(cls, CheckpointHook) and not (hook.get(
-                'save_last', True) or hook.get('save_best')):
-            unit = 'epochs' if hook.get('by_epoch', True) else 'iterations'
-            interval = hook.get('interval', -1)
-            yield f'{path}.interval', interval, unit, interval
+            if not (hook.get('save_last', True) or hook.get('save_best')):
+                interval = hook.get('interval', -1)
+                yield f'{path}.interval', interval, unit, interval
     for index, schedule in enumerate(_schedules(cfg)):
-        path = f'param_scheduler.{index}'
-        unit = 'epochs' if schedule.get('by_epoch', True) else 'iterations'
+        path, unit = f'param_scheduler.{index}', _unit(schedule)
         begin, end = schedule.get('begin') or 0, schedule.get('end') or 0
         yield f'{path}.begin', begin, unit, begin + 1
         if _is_warmup(schedule):
             yield f'{path}.end', end, unit, end
+
+
+def _unit(part):
+    """What a hook or a schedule counts in."""
+    return 'epochs' if part.get('by_epoch', True) else 'iterations'
 
 
 def _schedules(cfg):
