@@ -54,7 +54,11 @@ def main():
         paths.check([args.config] if args.config else (), [args.checkpoint])
         from mmfd.launch.config_options import read_model_config
         from mmfd.weights.carried_config import carried_config
-        dst, origin = Path(args.dst), _origin(args, provenance)
+        dst = Path(args.dst)
+        _check_options(args, dst)
+        origin = dict(
+            provenance.of_file(args.checkpoint),
+            file=os.path.basename(args.checkpoint))
         if args.config:
             model = read_model_config(args.config, {}).model
         else:
@@ -69,9 +73,8 @@ def main():
             print('built by its config')
 
 
-def _origin(args, provenance):
-    """What the checkpoint says of itself, and its name."""
-    dst = Path(args.dst)
+def _check_options(args, dst):
+    """Refuse options of another format than `--to`."""
     allowed = ('.onnx', ) if args.to == 'onnx' else ('.pth', '.safetensors')
     if dst.suffix not in allowed and (args.to != 'hf' or dst.suffix):
         raise Refused(f'{dst} is to end in {" or ".join(allowed)}')
@@ -81,9 +84,6 @@ def _origin(args, provenance):
     if args.with_projection and args.to != 'backbone':
         raise Refused('--with-projection is for --to backbone: other '
                       'libraries have no place for it')
-    return dict(
-        provenance.of_file(args.checkpoint),
-        file=os.path.basename(args.checkpoint))
 
 
 def _write_weights(args, dst, model, origin):
