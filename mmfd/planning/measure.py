@@ -25,6 +25,7 @@ from mmfd.teacher import teachers_in
 from mmfd.training import cached_teacher
 from mmfd.training.loop import StopTraining
 
+READ_BYTES = 2**27  # that `disk_read_rate` writes and reads
 GEMM_SIZE = dict(cpu=2048, cuda=8192)  # of the square matrices of `gemm_rate`
 
 
@@ -58,7 +59,7 @@ def measure(cfg, prepare, rounds=5, length=5):
             cfg.get('default_hooks') or {}, checkpoint=None)
         runner = prepare(cfg, train=True)
         device, dtype = _device_and_dtype(runner)
-        runner.register_hook(hook, priority='LOWEST')
+        runner.register_hook(hook)
         try:
             runner.train()
         except StopTraining:
@@ -187,19 +188,18 @@ def gemm_rate(device, dtype):
     return 2 * size**3 / statistics.median(seconds[2:])
 
 
-def disk_read_rate(folder, count=2**27):
+def disk_read_rate(folder):
     """Bytes per second that are read from the disk, and not from memory.
 
     Args:
         folder (str): on that disk; a temporary file is written there.
-        count (int): its bytes.
 
     Raises:
         Refused: if nothing can be written there.
     """
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(os.urandom(count))
+            file.write(os.urandom(READ_BYTES))
             file.flush()
             os.fsync(file.fileno())
             if not system.forget_cached(file):
@@ -210,11 +210,11 @@ def disk_read_rate(folder, count=2**27):
             start = time.perf_counter()
             while file.read(2**18):
                 pass
-            return count / (time.perf_counter() - start)
+            return READ_BYTES / (time.perf_counter() - start)
     except OSError as error:
         raise Refused(f'the disk of {folder} cannot be measured: '
                       f'{error.strerror}: name a folder that is there and '
-                      'takes 128 MiB') from error
+                      f'takes {READ_BYTES >> 20} MiB') from error
 
 
 def live_and_cached_teacher(plan, folder, store, throughput=None, tflops=None):
