@@ -237,7 +237,6 @@ def _build(cfg, loops, verbose):
         schedule_checks.check_custom_keys(cfg, _unwrapped(runner.model))
         with build_errors_refused(*OF_NUMBERS):
             _build_optimizer(runner)
-        with build_errors_refused(*OF_NUMBERS):
             schedule_course.check(runner)
     return runner
 

@@ -120,12 +120,9 @@ class RequestVote:
         tensor = torch.tensor(requests, dtype=torch.int64)
         if self.group is None:
             return tensor.tolist()
-        previous, self.pending = self.pending, (tensor,
-                                                distributed.all_reduce(
-                                                    tensor,
-                                                    distributed.ReduceOp.MAX,
-                                                    group=self.group,
-                                                    async_op=True))
+        previous = self.pending
+        self.pending = tensor, distributed.all_reduce(
+            tensor, distributed.ReduceOp.MAX, self.group, async_op=True)
         if previous is None:
             return [0] * len(requests)
         previous[1].wait()
