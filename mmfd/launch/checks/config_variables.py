@@ -63,13 +63,13 @@ def check(cfg, sections):
     """
     files = _files(cfg.filename)
     read = set().union(*(file.read for file in files))
+    built = {key: cfg.get(key) for key in sorted(sections)}
     for number, file in enumerate(files):
         if file.is_of_library:
             continue
         for name in file.assigned.keys() - sections - {'_base_'}:
             if name not in read and file.assigned[name] != 'None':
                 _check_name(name, file, sections)
-            built = {key: cfg.get(key) for key in sorted(sections)}
             _check_override(name, files[:number], files[number:], built)
 
 
