@@ -52,6 +52,8 @@ def main():
     args = parser.parse_args()
     with command_line.one_message():
         paths.check([args.config] if args.config else (), [args.checkpoint])
+        from mmengine.registry import DefaultScope
+
         from mmfd.launch.config_options import read_model_config
         from mmfd.weights.carried_config import carried_config
         dst = Path(args.dst)
@@ -59,13 +61,16 @@ def main():
         origin = dict(
             provenance.of_file(args.checkpoint),
             file=os.path.basename(args.checkpoint))
+        scope = None  # names in a checkpoint are whole
         if args.config:
-            model = read_model_config(args.config, {}).model
+            cfg = read_model_config(args.config, {})
+            model, scope = cfg.model, cfg.get('default_scope', 'mmpretrain')
         else:
             model = carried_config(
                 args.checkpoint, to_build=args.to != 'backbone')
         write = _write_onnx if args.to == 'onnx' else _write_weights
-        wrote, snippet = write(args, dst, model, origin)
+        with DefaultScope.overwrite_default_scope(scope):
+            wrote, snippet = write(args, dst, model, origin)
         print(f'{dst}: {wrote}\n{provenance.describe(origin)}')
         if snippet:
             print(f'load it by\n\n{indent(snippet, " " * 4)}')

@@ -95,6 +95,21 @@ def test_timm_creates_what_mmpretrain_has_wrapped(tmp_path, args):
         assert torch.equal(theirs.forward_features(images), ours(images)[0])
 
 
+def test_names_of_a_config_are_looked_up_where_it_says(tmp_path):
+    args = dict(model_name='resnet10t', in_channels=3)
+    ours, file = trained(
+        dict(type='mmpretrain.TIMMBackbone', **args), tmp_path)
+    config = tmp_path / 'stock.py'
+    config.write_text("default_scope = 'mmpretrain'\n"
+                      "model = dict(type='ImageClassifier', backbone=dict("
+                      f"type='TIMMBackbone', **{args}))")
+    out = tmp_path / 'student.safetensors'
+    command('export', file, out, '--to', 'timm', '--config', config)
+    weights = checkpoints.state_dict_in(str(out))
+    for name, value in ours.timm_model.state_dict().items():
+        assert torch.equal(weights[name], value)
+
+
 SIZES = dict(
     hidden_size=48,
     num_hidden_layers=2,
