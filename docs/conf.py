@@ -48,6 +48,7 @@ default_role = 'code'  # `name` in docstrings
 
 html_theme = 'furo'
 html_title = f'mmfd {release}'
+html_favicon = 'images/favicon.svg'
 html_additional_pages = {'index': 'index.html'}  # leads to docs/index.html
 
 LINK = re.compile(r'\[([^]]+)\]\(([^)#:\s]+)(#[^)\s]*)?\)')
