@@ -61,13 +61,13 @@ def test_first_page_has_the_papers_figures_before_and_after(tool):
 
 def test_hours_are_operations_at_a_third_of_the_rate(tool):
     models = tool['read_metafiles']()
-    # 300 epochs of 1.28 M images, 1.417e11 operations each, on 8 x 330 TFLOP/s
+    # 300 epochs of 1.28 M images, 1.316e11 operations each, on 8 x 330 TFLOP/s
     assert tool['operations'](models['clip_vitb_fd']) == pytest.approx(
-        5.446e19, rel=1e-3)
-    assert tool['hours'](models['clip_vitb_fd']) == '5.7'
-    assert tool['hours'](models['clip_vitb_fd'], 'A100') == '18'
+        5.058e19, rel=1e-3)
+    assert tool['hours'](models['clip_vitb_fd']) == '5.3'
+    assert tool['hours'](models['clip_vitb_fd'], 'A100') == '17'
     # of an epoch of ImageNet-22K, 14.2 M
-    assert tool['hours'](models['clip_vitl_fd_in22k']) == '66'
+    assert tool['hours'](models['clip_vitl_fd_in22k']) == '59'
 
 
 @pytest.mark.full
@@ -82,8 +82,8 @@ def test_operations_of_the_metafiles_are_those_counted(tool, name):
 
 def test_hours_of_stages_are_their_operations_on_all_gpus(tool):
     _, rows = tool['stages']({})
-    # 1.949e21 operations on 8, 64 and 256 x 329.7 TFLOP/s
-    assert [row[4:7] for row in rows][0] == ['205', '26', '6.4']
+    # 1.730e21 operations on 8, 64 and 256 x 329.7 TFLOP/s
+    assert [row[4:7] for row in rows][0] == ['182', '23', '5.7']
     _, rows = tool['stages_of_others']({})
     assert len(rows) == 2 * 4
 
