@@ -176,7 +176,7 @@ def test_image_size_is_that_of_the_last_crop_or_resize():
 
 
 @pytest.mark.full
-def test_giant_fits_in_eight_gpus_of_80_gib_only_in_shards():
+def test_giant_fits_in_eight_gpus_of_80_gib_and_shards_are_a_quarter():
     cfg = Config.fromfile('configs/fd/swinv2g_fd.py')
     giant = Plan(cfg, gpus=8)
     parameters = values(giant.parameters())
@@ -184,7 +184,10 @@ def test_giant_fits_in_eight_gpus_of_80_gib_only_in_shards():
     assert giant.settings == MemorySettings(64, recompute=True, sharded=True)
     assert advise(giant, 80).startswith('It fits')
     whole = replace(giant.settings, sharded=False)
-    assert values(giant.memory(whole))['sum'] > 80 * 2**30
+    needed = [
+        values(giant.memory(each))['sum'] for each in (whole, giant.settings)
+    ]
+    assert needed[0] > 3.5 * needed[1]
     count = giant.count(giant.settings)
     assert count.backward_flops == pytest.approx(
         3 * count.student_flops, rel=0.01)
