@@ -42,5 +42,5 @@ def test_name_of_another_registry_is_answered_with_both_kinds():
     assert no_such_type('mmfd.NanGuardHook', 'model') == (
         "type='mmfd.NanGuardHook' is the name of a hook, and that of a model "
         'is expected')
-    assert no_such_type('mmfd.Teachr', 'model').endswith(
-        "did you mean 'mmfd.Teacher'?")
+    assert no_such_type('mmfd.Teachr',
+                        'model').endswith("did you mean 'mmfd.Teacher'?")
