@@ -72,7 +72,8 @@ def facts(config,
     """
     if values is not None:
         with null_kernels.computed(**values):
-            return facts(config, batch, dtype, side, steps, options)
+            return facts(config, batch, dtype, side, steps, options, None,
+                         compiled, fixed)
     gc.collect()  # of a case before
     cfg = (
         Config.fromfile(ROOT / config) if isinstance(config, str) else Config(

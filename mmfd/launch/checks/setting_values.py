@@ -160,11 +160,11 @@ def check_types(cfg):
     """
     for path, node, _ in parts_of(cfg):
         name = node.get('type')
-        found = [*find_classes(name, scope_of(cfg))] if isinstance(
-            name, str) else []
         for place, (kind, method) in CALLED.items():
-            if (found and re.fullmatch(place, path)
-                    and all(map(inspect.isclass, found))
+            if not isinstance(name, str) or not re.fullmatch(place, path):
+                continue
+            found = [*find_classes(name, scope_of(cfg))]
+            if (found and all(map(inspect.isclass, found))
                     and not any(hasattr(cls, method) for cls in found)):
                 raise Refused(f'{path}.type={name!r}: the name of {kind} is '
                               f'expected, and {found[0].__name__} has no '
